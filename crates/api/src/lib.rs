@@ -1,0 +1,1 @@
+//! REST server: status, health checks, metrics, operations.

@@ -1,0 +1,1 @@
+//! The embedded store: Raft consensus over mutual TLS.

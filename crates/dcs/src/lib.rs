@@ -1,0 +1,14 @@
+//! The store (DCS): a small trait, Patroni's key layout and JSON, an in-memory store, and the suite every adapter must pass.
+//!
+//! - [`store`] has the [`Store`] trait and its three-ended writes. Start there.
+//! - [`codec`](crate::codec) turns a [`Snapshot`] into a [`bellwether_types::cluster::Cluster`] and values into text.
+//! - Adapters (`dcs-raft`, ...) know this crate; the agent and the command line see only `dyn Store`.
+//!
+//! No policy here: who may write what, and when, is decided in `ha`.
+
+pub mod store;
+
+pub use store::{
+    Capabilities, Check, CommitOutcome, Condition, Deadline, Entry, Key, Renewal, Snapshot, Store,
+    StoreError, Watch, WatchEvent, Write,
+};

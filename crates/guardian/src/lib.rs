@@ -1,0 +1,1 @@
+//! Fencing helper: kills PostgreSQL when the lease of its agent runs out.

@@ -1,0 +1,1 @@
+//! The decision core: a View in, a Decision out.

@@ -1,0 +1,1 @@
+//! PostgreSQL control: files, processes, queries, clones, rewinds.

@@ -1,0 +1,1 @@
+//! Deterministic simulation of whole clusters around the real decision core.

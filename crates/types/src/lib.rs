@@ -1,0 +1,26 @@
+//! The words of the domain: names, WAL positions, timelines, times, and the state of a cluster as the store holds it.
+//!
+//! Plain data without I/O, clocks or async code. Every other crate knows this one; it knows nobody.
+//!
+//! Start with [`cluster::Cluster`] (what the store holds), [`settings::Settings`] (how the cluster is to behave) and
+//! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
+
+pub mod cluster;
+mod id;
+mod lsn;
+mod name;
+mod role;
+pub mod settings;
+pub mod status;
+mod tags;
+mod time;
+mod timeline;
+pub mod topology;
+
+pub use id::{InvalidSystemId, LeaseId, Revision, SystemId, Term};
+pub use lsn::{InvalidLsn, Lsn};
+pub use name::{ClusterName, InvalidName, MemberName, PLACEHOLDER};
+pub use role::{PostgresState, ReplicationState, Role};
+pub use tags::Tags;
+pub use time::{Timestamp, WallTime};
+pub use timeline::{InvalidHistory, Placement, TimelineHistory, TimelineId, TimelineSwitch, WalPosition};

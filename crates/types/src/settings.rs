@@ -1,0 +1,103 @@
+//! The dynamic configuration (`/config`), parsed: how the cluster is to behave.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether commits wait for standbys, and how a promotion may trust them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncMode {
+    #[default]
+    Off,
+    /// A fixed list of synchronous standbys, every one of which has every commit.
+    On,
+    /// `ANY n (...)`: a promotion asks as many voters as it takes to meet every commit.
+    Quorum,
+}
+
+/// Everything that `/config` decides about the decision core. Times are already adjusted to the timing rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    pub ttl: Duration,
+    pub loop_wait: Duration,
+    pub retry_timeout: Duration,
+    /// Bytes that a candidate may lag behind the last published position.
+    pub maximum_lag_on_failover: u64,
+    /// Bytes that a synchronous standby may lag before it is replaced; `None` = no limit.
+    pub maximum_lag_on_syncnode: Option<u64>,
+    /// Entries kept in `/history`; 0 = all.
+    pub max_timelines_history: usize,
+    pub check_timeline: bool,
+    /// How long a primary may take to start or recover before it is failed over; zero = fail over at once.
+    pub primary_start_timeout: Duration,
+    /// Each stage of stopping a synchronous primary; zero = wait for ever.
+    pub primary_stop_timeout: Duration,
+    pub primary_race_backoff: Duration,
+    pub synchronous_mode: SyncMode,
+    pub synchronous_mode_strict: bool,
+    pub synchronous_node_count: u32,
+    pub failsafe_mode: bool,
+    pub pause: bool,
+    pub standby_cluster: Option<StandbyCluster>,
+    /// How long the slot of an absent member is kept; zero = dropped at once.
+    pub member_slots_ttl: Duration,
+    pub use_slots: bool,
+    pub use_pg_rewind: bool,
+    pub remove_data_directory_on_rewind_failure: bool,
+    pub remove_data_directory_on_diverged_timelines: bool,
+}
+
+/// A cluster that follows another one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyCluster {
+    pub host: Option<String>,
+    pub port: Option<String>,
+    pub primary_slot_name: Option<String>,
+    pub restore_command: Option<String>,
+}
+
+impl Default for Settings {
+    /// Patroni's defaults.
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(30),
+            loop_wait: Duration::from_secs(10),
+            retry_timeout: Duration::from_secs(10),
+            maximum_lag_on_failover: 1_048_576,
+            maximum_lag_on_syncnode: None,
+            max_timelines_history: 0,
+            check_timeline: false,
+            primary_start_timeout: Duration::from_secs(300),
+            primary_stop_timeout: Duration::ZERO,
+            primary_race_backoff: Duration::ZERO,
+            synchronous_mode: SyncMode::Off,
+            synchronous_mode_strict: false,
+            synchronous_node_count: 1,
+            failsafe_mode: false,
+            pause: false,
+            standby_cluster: None,
+            member_slots_ttl: Duration::from_secs(30 * 60),
+            use_slots: true,
+            use_pg_rewind: false,
+            remove_data_directory_on_rewind_failure: false,
+            remove_data_directory_on_diverged_timelines: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The mode in force: a standby cluster has no synchronous replication.
+    pub fn sync_mode(&self) -> SyncMode {
+        if self.standby_cluster.is_some() { SyncMode::Off } else { self.synchronous_mode }
+    }
+
+    /// The fewest synchronous standbys that commits may be left with.
+    pub fn min_sync(&self) -> u32 {
+        u32::from(self.synchronous_mode_strict)
+    }
+
+    /// How many synchronous standbys are wanted.
+    pub fn wanted_sync(&self) -> u32 {
+        self.synchronous_node_count.max(self.min_sync())
+    }
+}

@@ -1,0 +1,50 @@
+//! What the agent publishes to the entry points: who leads, who follows, and until when that may be believed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ClusterName, Lsn, MemberName, PostgresState, Role, Tags, Term, TimelineId, Timestamp};
+
+/// One picture of the cluster. API, proxy, VIP and DNS read this and nothing else, and fail closed after `believable_until`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    pub cluster: ClusterName,
+    pub me: MemberName,
+    pub leader: Option<MemberName>,
+    pub term: Option<Term>,
+    /// This member may accept writes until then; `None` if it does not hold the lease.
+    pub lease_until: Option<Timestamp>,
+    pub members: Vec<TopologyMember>,
+    pub paused: bool,
+    /// When the picture was taken.
+    pub taken_at: Timestamp,
+    /// After this instant nobody may act on the picture.
+    pub believable_until: Timestamp,
+}
+
+/// One member in the picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopologyMember {
+    pub name: MemberName,
+    pub role: Option<Role>,
+    pub state: Option<PostgresState>,
+    pub timeline: Option<TimelineId>,
+    pub lsn: Option<Lsn>,
+    pub lag_bytes: Option<u64>,
+    pub conn_url: Option<String>,
+    pub api_url: Option<String>,
+    pub is_leader: bool,
+    pub is_sync: bool,
+    pub is_quorum: bool,
+    pub tags: Tags,
+}
+
+impl Topology {
+    pub fn is_believable_at(&self, now: Timestamp) -> bool {
+        now < self.believable_until
+    }
+
+    /// Whether this member holds the lease at `now`.
+    pub fn holds_lease_at(&self, now: Timestamp) -> bool {
+        self.lease_until.is_some_and(|until| now < until)
+    }
+}

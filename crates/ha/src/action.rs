@@ -1,0 +1,271 @@
+//! Everything a decision may do to the world: one variant, one executor function, one metric label.
+//!
+//! No meaningful choice is left to the executor. If it needs an `if` about policy, the action lacks a field.
+//! Every action is idempotent: running one twice, or after a crash half-way, is harmless.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_types::{
+    Lsn, MemberName, PostgresState, Revision, Role, Term, Timestamp,
+    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::view::{JobKind, Upstream};
+
+/// What an action was decided on. Checked again at the last moment before the effect; an expired one refuses the action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The create revision of the leader key.
+    pub term: Term,
+    pub valid_until: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    // --- the store ---
+    /// Create `initialize` with an empty value, if it is absent.
+    ClaimInitialize,
+    /// Write this member's system identifier into `initialize`. `expect`: `None` = it must be absent.
+    WriteInitialize {
+        expect: Option<Revision>,
+    },
+    /// Remove `initialize` after a failed bootstrap of ours.
+    RemoveInitialize,
+    /// Write `/config` from the local dynamic configuration. `expect`: `None` = it must be absent.
+    WriteConfig {
+        expect: Option<Revision>,
+    },
+    /// Create `leader` with our name and lease, if it is absent and `sync` still has the revision decided on.
+    AcquireLease {
+        sync: Option<Revision>,
+    },
+    /// Delete `leader` if it is still ours, writing the final position first.
+    ReleaseLease {
+        optime: Option<Lsn>,
+    },
+    /// Write our member key if it changed.
+    PublishMember {
+        member: MemberUpdate,
+    },
+    WriteStatus {
+        status: Status,
+    },
+    /// Compare-and-set; `expect: None` = the key must be absent.
+    WriteSync {
+        expect: Option<Revision>,
+        state: SyncState,
+    },
+    DeleteSync {
+        expect: Revision,
+    },
+    /// Compare-and-set; `None` clears the request (writes `{}`).
+    WriteFailover {
+        expect: Revision,
+        request: Option<FailoverRequest>,
+    },
+    WriteHistory {
+        history: History,
+    },
+    WriteFailsafe {
+        map: FailsafeMap,
+    },
+
+    // --- peers ---
+    /// Ask these members for their status, all in parallel; the answers are in a later view.
+    PollPeers {
+        members: BTreeMap<MemberName, String>,
+    },
+    /// Tell these members that the leader lives although the store is silent.
+    AskFailsafe {
+        members: BTreeMap<MemberName, String>,
+    },
+    /// Forget what we accepted or were promised.
+    ClearFailsafe,
+
+    // --- PostgreSQL ---
+    Bootstrap,
+    PostBootstrap,
+    /// Make the data directory anew from a running member. `None`: by a method that needs no source.
+    Clone {
+        from: Option<Upstream>,
+    },
+    Start {
+        role: StartRole,
+    },
+    Promote {
+        fence: Fence,
+    },
+    /// Stop whatever runs and stop PostgreSQL; replaces any job. What follows is decided when it has ended.
+    Demote {
+        mode: DemoteMode,
+    },
+    /// Stop PostgreSQL for other reasons than a loss of leadership.
+    Stop {
+        mode: StopMode,
+    },
+    /// Point a running standby at another upstream (or at none), by reload where the server can, else by restart.
+    Follow {
+        upstream: Option<Upstream>,
+    },
+    Restart {
+        timeout: Option<std::time::Duration>,
+    },
+    Reload,
+    /// Compare histories with the leader; the result is in a later view's `divergence`.
+    CheckDivergence {
+        leader: Upstream,
+    },
+    Rewind {
+        source: Upstream,
+    },
+    /// Single-user crash recovery, so that the control file shows a clean shutdown.
+    CrashRecovery,
+    /// Stop, empty the data directory, clone.
+    Reinitialize {
+        from: Upstream,
+    },
+    WipeDataDirectory {
+        why: String,
+    },
+    /// Rename the data directory of a failed bootstrap aside.
+    SetDataDirectoryAside,
+    SetSyncNames {
+        names: String,
+    },
+    /// Write a little WAL so that standbys have something to pass the gate with; never waits for a standby.
+    GenerateWal,
+    Checkpoint,
+    CreateSlots {
+        names: BTreeSet<String>,
+    },
+    DropSlots {
+        names: BTreeSet<String>,
+    },
+    AdvanceSlots {
+        to: BTreeMap<String, Lsn>,
+    },
+    ResumeReplay,
+    CancelJob {
+        kind: JobKind,
+    },
+    SetRole {
+        role: Role,
+    },
+    SetState {
+        state: PostgresState,
+    },
+
+    // --- fencing ---
+    /// Give the guardian the lease's deadline and read its acknowledgement.
+    ArmGuardian {
+        until: Timestamp,
+    },
+    DisarmGuardian,
+    RespawnGuardian,
+    ActivateWatchdog,
+    DisableWatchdog,
+
+    // --- people ---
+    RunCallback {
+        event: CallbackEvent,
+        role: Role,
+    },
+    Answer {
+        request: u64,
+        answer: Answer,
+    },
+    /// End the process.
+    Exit {
+        exit: Exit,
+    },
+}
+
+/// Why and how a primary is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DemoteMode {
+    /// A planned change: checkpoint, fast stop, hand the lock over once a peer has the shutdown checkpoint.
+    Graceful,
+    /// Unfit while holding the lock: immediate stop, release the lock.
+    Immediate,
+    /// The lock is lost or never was ours: immediate stop, touch no key.
+    ImmediateNoLock,
+    /// The store is silent: fast stop with escalation before the lease ends.
+    Offline { stop_by: Timestamp },
+    /// The cluster became a standby cluster.
+    DemoteCluster,
+}
+
+impl DemoteMode {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Graceful => "graceful",
+            Self::Immediate => "immediate",
+            Self::ImmediateNoLock => "immediate-nolock",
+            Self::Offline { .. } => "offline",
+            Self::DemoteCluster => "demote-cluster",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopMode {
+    Fast,
+    Immediate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartRole {
+    /// As the primary that it was a moment ago, on the same timeline.
+    Primary { fence: Fence },
+    /// As a standby; without an upstream it only replays what it has.
+    Standby { upstream: Option<Upstream> },
+}
+
+/// What the member key shall say beyond what was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberUpdate {
+    /// Overlay `nosync: true, sync_priority: 0`.
+    pub release_sync: bool,
+    /// Publish `checkpoint_after_promote: false`.
+    pub checkpoint_pending: bool,
+    pub pause: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallbackEvent {
+    OnStart,
+    OnStop,
+    OnRestart,
+    OnReload,
+    OnRoleChange,
+}
+
+/// The answer to an operator's request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Begun; the job's end is told separately.
+    Started,
+    Refused {
+        why: String,
+    },
+    Done,
+    Failed {
+        why: String,
+    },
+}
+
+/// Why the process ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// Told to stop, and everything is in order.
+    Stopped,
+    BootstrapFailed,
+    ForeignSystemId {
+        mine: String,
+        theirs: String,
+    },
+    /// No initialize key, and PostgreSQL runs as a replica.
+    ReplicaWithoutCluster,
+}

@@ -1,0 +1,65 @@
+//! Lease arithmetic: until when a leader may believe that it is one. Never violated, never configured.
+
+use std::time::Duration;
+
+use bellwether_types::Timestamp;
+
+/// How long before the end of the belief a demotion must have begun, where the lease is long enough.
+const STOP_LEAD: Duration = Duration::from_secs(1);
+
+/// The limits that follow from one confirmed renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseLimits {
+    /// Writes may be accepted until then.
+    pub until: Timestamp,
+    /// Demotion begins by then at the latest.
+    pub demote_at: Timestamp,
+}
+
+/// Limits after a renewal that left at `sent_at` and that the store guarantees for `guaranteed`.
+///
+/// margin = max(0.5 s, G/10), but never more than half of G, so that the shortest leases remain usable.
+pub fn limits(sent_at: Timestamp, guaranteed: Duration) -> LeaseLimits {
+    let margin = margin(guaranteed);
+    let until = sent_at + guaranteed.saturating_sub(margin);
+    let lead = STOP_LEAD.min(guaranteed.saturating_sub(margin) / 3);
+    LeaseLimits { until, demote_at: until.saturating_sub(lead) }
+}
+
+/// What is kept back from the guaranteed time for clocks and delays.
+pub fn margin(guaranteed: Duration) -> Duration {
+    (guaranteed / 10).max(Duration::from_millis(500)).min(guaranteed / 2)
+}
+
+/// How often a lease is renewed, and how long one renewal may take.
+pub fn renewal_period(guaranteed: Duration) -> Duration {
+    guaranteed / 5
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// One lost renewal must not cost the lease, and demotion must begin before belief ends, for every ttl from 1 to 60.
+        #[test]
+        fn a_lease_survives_one_lost_renewal(ttl_ms in 1_000u64..60_000, sent_ms in 0u64..1_000_000) {
+            let (guaranteed, sent_at) = (Duration::from_millis(ttl_ms), Timestamp::from_millis(sent_ms));
+            let limits = limits(sent_at, guaranteed);
+            prop_assert!(limits.demote_at < limits.until);
+            prop_assert!(limits.until + Duration::from_millis(1) < sent_at + guaranteed);
+            // Sent, lost after a full timeout, sent again: still before the demotion.
+            let retry_done = sent_at + renewal_period(guaranteed);
+            prop_assert!(retry_done < limits.demote_at, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn the_margin_is_half_a_second_or_a_tenth() {
+        assert_eq!(margin(Duration::from_secs(5)), Duration::from_millis(500));
+        assert_eq!(margin(Duration::from_secs(30)), Duration::from_secs(3));
+        assert_eq!(margin(Duration::from_millis(600)), Duration::from_millis(300));
+    }
+}

@@ -1,0 +1,101 @@
+//! What must survive from one tick to the next, and nothing more: a missed wake-up must cost one tick, not correctness.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bellwether_types::{Lsn, MemberName, TimelineId, Timestamp, cluster::Cluster};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    /// The last view in which somebody held the leader lock: whom to ask when it is gone.
+    pub last_healthy: Option<Arc<Cluster>>,
+    /// The cluster was first seen without a leader at this instant.
+    pub unlocked_since: Option<Timestamp>,
+    /// This member won the right to found the cluster and has not finished.
+    pub bootstrapping: Option<BootstrapStage>,
+    /// PostgreSQL was started (or rewound) to recover from a stop, and the end has not been seen yet.
+    pub recovering: bool,
+    /// PostgreSQL on this member was a primary when it stopped without being told to.
+    pub crashed_as_primary_at: Option<Timestamp>,
+    pub rewind: RewindState,
+    /// `pre_promote` failed: this member stays out of races for a while.
+    pub pre_promote_failed_at: Option<Timestamp>,
+    /// A demotion in progress: why, and what follows.
+    pub demoting: Option<Demoting>,
+    /// The lock was given up on purpose: somebody else shall have a chance first.
+    pub released_at: Option<Timestamp>,
+    pub was_paused: bool,
+    pub race_backoff_since: Option<Timestamp>,
+    pub previous_position: Option<Lsn>,
+    /// Peers' answers older than this do not count for the decision at hand.
+    pub need_peers_since: Option<Timestamp>,
+    pub sync: SyncMemory,
+    pub checkpoint_after_promote: Checkpoint,
+    /// Slots of absent members and when each was last wanted.
+    pub retained_slots: BTreeMap<String, Timestamp>,
+    /// This member asked to be released from its duty as synchronous standby since then.
+    pub sync_release_since: Option<Timestamp>,
+    /// Some callback has fired since the agent started.
+    pub callback_fired: bool,
+    pub scheduled_restart: Option<crate::view::RestartConditions>,
+    /// The role last told to `on_role_change`.
+    pub announced_role: Option<bellwether_types::Role>,
+    /// The leader that this member last followed and its timeline then.
+    pub followed: Option<(MemberName, Option<TimelineId>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BootstrapStage {
+    Creating,
+    /// The server runs as primary; roles and hooks are next.
+    PostBootstrap,
+    /// Everything is done but the entries in the store.
+    Publishing,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum RewindState {
+    #[default]
+    Initial,
+    /// The post-promotion checkpoint is done: others may rewind from us.
+    Checkpoint,
+    /// Histories must be compared before following anybody.
+    Check {
+        since: Timestamp,
+    },
+    Need,
+    NotNeed,
+    Success,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Demoting {
+    pub mode: crate::action::DemoteMode,
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncMemory {
+    /// `synchronous_standby_names` as last seen on the running primary.
+    pub names_seen: Option<String>,
+    /// Standbys must pass this position before they count.
+    pub gate: Option<Lsn>,
+    /// Connections that passed it.
+    pub ready: BTreeSet<String>,
+    /// A warning about strict mode was given in this episode.
+    pub strict_warned: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Checkpoint {
+    /// Not a primary, or nothing to do.
+    #[default]
+    None,
+    Wanted,
+    Running,
+    Done,
+}

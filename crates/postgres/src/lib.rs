@@ -1,1 +1,25 @@
 //! PostgreSQL control: files, processes, queries, clones, rewinds.
+//!
+//! Everything that touches the local PostgreSQL, 13 to 18, and nothing that decides *whether*: each choice arrives as an
+//! argument. It knows neither the store nor the other members, and it never takes a server for dead because it was slow.
+//!
+//! Start with [`server::Server`] (files and processes), [`monitor::Monitor`] (the one connection) and
+//! [`settings::PgSettings`] (what the configuration says). Long work is in [`bootstrap`], [`clone`] and [`rewind`].
+
+pub mod bootstrap;
+pub mod callbacks;
+pub mod clone;
+pub mod config;
+pub mod control;
+pub mod datadir;
+pub mod monitor;
+pub mod parameters;
+pub mod postmaster;
+pub mod replication;
+pub mod rewind;
+pub mod server;
+pub mod settings;
+
+fn not_built() -> std::io::Error {
+    std::io::Error::other("not built yet")
+}

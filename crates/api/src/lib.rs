@@ -1,1 +1,5 @@
 //! REST server: status, health checks, metrics, operations.
+
+pub mod control;
+
+pub use control::{CallRecord, Caller, Control};

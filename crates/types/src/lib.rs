@@ -6,6 +6,7 @@
 //! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
 
 pub mod cluster;
+pub mod failsafe;
 mod id;
 mod lsn;
 mod name;

@@ -1,1 +1,29 @@
 //! Configuration: file, environment and cluster settings.
+//!
+//! [`load()`] turns a `patroni.yml` (or ours), a directory of them and `PATRONI_*` variables into a [`Config`], with every
+//! problem in one run. [`dynamic::parse`] does the same for the `/config` document in the store, and [`effective()`] merges
+//! both into what PostgreSQL is to be run with. [`patch()`] changes such documents as `PATCH /config` does.
+//!
+//! It reads files; it connects to nothing, and it does not decide what a running server must do about a change.
+//! Start reading with [`load()`].
+
+mod address;
+mod config;
+pub mod dynamic;
+mod effective;
+mod initial;
+mod load;
+mod patch;
+mod problem;
+mod redact;
+pub mod sections;
+
+pub use address::{HostPort, InvalidAddress, Listen};
+pub use config::{ClientConfig, Config, DefaultsChoice, WitnessConfig};
+pub use dynamic::{Dynamic, DynamicError, Floors};
+pub use effective::{Callback, Effective, ReplicaCommand, ReplicaMethod, ServerRole, effective};
+pub use initial::initial_document;
+pub use load::{Loaded, load, load_client, load_witness};
+pub use patch::{patch, same};
+pub use problem::{LoadError, LoadErrorKind, Origin, Problem, render};
+pub use redact::{REDACTED, redacted};

@@ -1,0 +1,65 @@
+//! What a configuration means: complete and typed.
+
+use bellwether_types::{ClusterName, MemberName, Tags};
+
+use crate::sections::{
+    bootstrap::Bootstrap,
+    log::Log,
+    postgresql::Postgresql,
+    raft::{Raft, Store},
+    restapi::{Ctl, RestApi},
+    watchdog::Watchdog,
+};
+
+/// The local configuration of a member.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub name: MemberName,
+    /// The cluster.
+    pub scope: ClusterName,
+    /// Prefix of the cluster's keys, `/service`: one leading slash, none at the end; `/` for the root.
+    pub namespace: String,
+    pub defaults: DefaultsChoice,
+    pub log: Log,
+    pub restapi: RestApi,
+    pub ctl: Ctl,
+    pub watchdog: Watchdog,
+    pub tags: Tags,
+    pub bootstrap: Bootstrap,
+    pub postgresql: Postgresql,
+    pub store: Store,
+}
+
+/// `defaults`: whose defaults a new cluster is created with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DefaultsChoice {
+    /// Ours with the embedded store, unless started as `patroni`.
+    #[default]
+    Auto,
+    Patroni,
+    Bellwether,
+}
+
+/// What the command line needs: a member's file, or a short one with `scope` and a store.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub name: Option<MemberName>,
+    pub scope: Option<ClusterName>,
+    pub namespace: String,
+    pub log: Log,
+    pub ctl: Ctl,
+    /// The member's REST API, where the file is a member's.
+    pub restapi: Option<RestApi>,
+    pub postgresql: Option<Postgresql>,
+    pub store: Option<Store>,
+}
+
+/// What a node needs that votes in the embedded store, but runs no PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct WitnessConfig {
+    pub name: MemberName,
+    pub scope: ClusterName,
+    pub namespace: String,
+    pub log: Log,
+    pub raft: Raft,
+}

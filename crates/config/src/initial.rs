@@ -1,0 +1,34 @@
+//! The first `/config` of a new cluster.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{Config, DefaultsChoice};
+
+const TIMINGS: [(&str, u64); 3] = [("ttl", 5), ("loop_wait", 1), ("retry_timeout", 2)];
+
+/// The document that the bootstrapping member writes to `/config`: `bootstrap.dcs`, and our defaults where they apply.
+///
+/// Ours apply with the embedded store, unless the process was started as `patroni`; `defaults` overrides both. The three
+/// timings belong together: naming one in `bootstrap.dcs` keeps Patroni's for the others.
+pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_store: bool) -> Value {
+    let written = &config.bootstrap.dcs;
+    let ours = match config.defaults {
+        DefaultsChoice::Auto => embedded_store && !started_as_patroni,
+        DefaultsChoice::Patroni => false,
+        DefaultsChoice::Bellwether => true,
+    };
+    if !ours {
+        return Value::Object(written.clone());
+    }
+    let mut document = Map::new();
+    if !TIMINGS.iter().any(|(key, _)| written.contains_key(*key)) {
+        document.extend(TIMINGS.map(|(key, value)| (key.to_owned(), json!(value))));
+    }
+    for (key, value) in [("synchronous_mode", json!("quorum")), ("failsafe_mode", json!(true))] {
+        if !written.contains_key(key) {
+            document.insert(key.to_owned(), value);
+        }
+    }
+    document.extend(written.clone());
+    Value::Object(document)
+}

@@ -1,0 +1,28 @@
+//! Taking secrets out of a document before a person or a log sees it.
+
+use serde_json::Value;
+
+/// What stands for a secret.
+pub const REDACTED: &str = "[redacted]";
+
+/// Keys whose values nobody should read: passwords, tokens, and what carries them.
+pub(crate) fn is_secret(key: &str) -> bool {
+    matches!(key, "password" | "sslpassword" | "keyfile_password" | "key_password" | "token" | "auth_data")
+        || key == "auth"
+}
+
+/// A copy in which every secret is replaced by [`REDACTED`].
+pub fn redacted(document: &Value) -> Value {
+    match document {
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| match value {
+                Value::Null => (key.clone(), Value::Null),
+                _ if is_secret(key) => (key.clone(), Value::String(REDACTED.to_owned())),
+                value => (key.clone(), redacted(value)),
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(redacted).collect(),
+        other => other.clone(),
+    }
+}

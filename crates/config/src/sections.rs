@@ -1,0 +1,8 @@
+//! One module per section of the file: its struct, its defaults and how it is read.
+
+pub mod bootstrap;
+pub mod log;
+pub mod postgresql;
+pub mod raft;
+pub mod restapi;
+pub mod watchdog;

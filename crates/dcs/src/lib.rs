@@ -1,13 +1,17 @@
 //! The store (DCS): a small trait, Patroni's key layout and JSON, an in-memory store, and the suite every adapter must pass.
 //!
 //! - [`store`] has the [`Store`] trait and its three-ended writes. Start there.
-//! - [`codec`](crate::codec) turns a [`Snapshot`] into a [`bellwether_types::cluster::Cluster`] and values into text.
+//! - [`codec`] turns a [`Snapshot`] into a [`bellwether_types::cluster::Cluster`] and values into text.
+//! - [`memory`] is a whole store in memory, with faults for tests.
 //! - Adapters (`dcs-raft`, ...) know this crate; the agent and the command line see only `dyn Store`.
 //!
 //! No policy here: who may write what, and when, is decided in `ha`.
 
+pub mod codec;
+pub mod memory;
 pub mod store;
 
+pub use memory::MemoryStore;
 pub use store::{
     Capabilities, Check, CommitOutcome, Condition, Deadline, Entry, Key, Renewal, Snapshot, Store,
     StoreError, Watch, WatchEvent, Write,

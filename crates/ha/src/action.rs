@@ -40,6 +40,11 @@ pub enum Action {
     AcquireLease {
         sync: Option<Revision>,
     },
+    /// The leader key bears our name and hangs on the lease of a former process of ours: hang it on our lease, if it still has
+    /// this revision.
+    ResumeLease {
+        revision: Revision,
+    },
     /// Delete `leader` if it is still ours, writing the final position first.
     ReleaseLease {
         optime: Option<Lsn>,
@@ -72,9 +77,11 @@ pub enum Action {
     },
 
     // --- peers ---
-    /// Ask these members for their status, all in parallel; the answers are in a later view.
+    /// Ask these members for their status, all in parallel; the answers are in a later view. Who has not answered after
+    /// `timeout` counts as unreachable, and the round is complete.
     PollPeers {
         members: BTreeMap<MemberName, String>,
+        timeout: std::time::Duration,
     },
     /// Tell these members that the leader lives although the store is silent.
     AskFailsafe {

@@ -7,7 +7,23 @@
 //! Start with [`view`] (what is known), then [`decide`](decide::decide) (the order of the branches), then the branch that
 //! interests you: each file is one subject.
 
+mod bootstrap;
+mod candidate;
+mod demote;
+mod draft;
+mod facts;
+mod failsafe;
+mod fence;
+mod following;
+mod leading;
+mod member;
+mod race;
+mod recovery;
+mod rewind;
+pub mod sync;
+
 pub mod action;
+pub mod decide;
 pub mod decision;
 pub mod lease;
 pub mod memory;
@@ -15,6 +31,7 @@ pub mod reason;
 pub mod view;
 
 pub use action::{Action, Fence};
+pub use decide::decide;
 pub use decision::Decision;
 pub use memory::Memory;
 pub use reason::Reason;

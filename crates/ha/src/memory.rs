@@ -45,6 +45,47 @@ pub struct Memory {
     pub announced_role: Option<bellwether_types::Role>,
     /// The leader that this member last followed and its timeline then.
     pub followed: Option<(MemberName, Option<TimelineId>)>,
+    /// When each kind of paced action was last decided: an action whose effect does not show is not repeated in a hurry.
+    pub attempts: BTreeMap<Attempt, Timestamp>,
+    /// PostgreSQL may write and its guardian is dead since then.
+    pub guardian_dead_since: Option<Timestamp>,
+    /// Single-user crash recovery was tried in this episode of recovery; once is enough.
+    pub crash_recovery_tried: bool,
+}
+
+/// Actions that take effect at once, if they do, and must not be repeated for ever if they do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Attempt {
+    AcquireLease,
+    ResumeLease,
+    ReleaseLease,
+    ClaimInitialize,
+    WriteInitialize,
+    WriteConfig,
+    WriteStatus,
+    WriteHistory,
+    WriteFailsafe,
+    WriteFailover,
+    WriteSync,
+    ArmGuardian,
+    DisarmGuardian,
+    RespawnGuardian,
+    Watchdog,
+    Follow,
+    CreateSlots,
+    DropSlots,
+    AdvanceSlots,
+    SyncNames,
+    ResumeReplay,
+    SetRole,
+    SetState,
+    PublishMember,
+    AskFailsafe,
+    ClearFailsafe,
+    Wipe,
+    SetAside,
+    CancelJob,
+    Exit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +95,8 @@ pub enum BootstrapStage {
     PostBootstrap,
     /// Everything is done but the entries in the store.
     Publishing,
+    /// Stop, set the data directory aside, give `initialize` back, end.
+    Failed,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,40 +1,199 @@
 //! Why a decision was taken: one variant per rule, with a stable code for machines and a sentence for people.
+//!
+//! Sentences that Patroni's users grep for are literally Patroni's.
 
-use bellwether_types::MemberName;
+use bellwether_types::{Lsn, MemberName, SystemId, TimelineId};
 use serde::{Deserialize, Serialize};
 
-/// A rule that fired. Sentences that Patroni's users grep for are literally the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Reason {
-    LeaderWithTheLock { me: MemberName },
-    SecondaryFollowing { me: MemberName, leader: MemberName },
-    LostLeaderLock { held_by: MemberName },
-    StoreUnreachable,
+/// One line per rule: the variant with its facts, its code, its sentence.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident $({ $($field:ident : $type:ty),+ })? = $code:literal, $sentence:literal;)+) => {
+        /// A rule that fired.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum Reason { $($(#[$doc])* $name $({ $($field: $type),+ })?),+ }
+
+        impl Reason {
+            /// Every code, in the order of the variants: for the reference page and for metrics.
+            pub const CODES: &'static [&'static str] = &[$($code),+];
+
+            /// Stable and snake_case: for the API, metrics and tests.
+            pub fn code(&self) -> &'static str {
+                match self { $(Self::$name $({ $($field: _),+ })? => $code),+ }
+            }
+
+            /// For people.
+            #[allow(unused_variables, clippy::useless_format, reason = "not every sentence tells every fact")]
+            pub fn sentence(&self) -> String {
+                match self { $(Self::$name $({ $($field),+ })? => format!($sentence)),+ }
+            }
+        }
+    };
 }
 
-impl Reason {
-    /// Stable and snake_case: for the API, metrics and tests.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::LeaderWithTheLock { .. } => "leader_with_the_lock",
-            Self::SecondaryFollowing { .. } => "secondary_following",
-            Self::LostLeaderLock { .. } => "lost_leader_lock",
-            Self::StoreUnreachable => "store_unreachable",
-        }
-    }
+reasons! {
+    // --- leading ---
+    LeaderWithTheLock { me: MemberName } = "leader_with_the_lock", "no action. I am ({me}), the leader with the lock";
+    PromotedByAcquiringLock = "promoted_by_acquiring_lock", "promoted self to leader by acquiring session lock";
+    PromotedHavingLock = "promoted_having_lock", "promoted self to leader because I had the session lock";
+    AcquiredAsLeader = "acquired_as_leader", "acquired session lock as a leader";
+    ArmingGuardian = "arming_guardian", "waiting for the guardian to acknowledge the lease deadline";
+    RespawningGuardian = "respawning_guardian", "the guardian is dead, starting a new one";
+    GuardianStaysDead = "guardian_stays_dead", "demoting self because no guardian could be started";
+    ActivatingWatchdog = "activating_watchdog", "activating the watchdog before leading";
+    WatchdogDemote = "watchdog_unusable_primary", "Demoting self because watchdog could not be activated";
+    WatchdogNoPromotion = "watchdog_unusable_replica", "Not promoting self because watchdog could not be activated";
+    PrePromoteFailed = "pre_promote_failed", "Promotion cancelled because the pre-promote script failed";
+    SyncChangedBySomebody = "sync_changed_by_somebody", "Postponing promotion because synchronous replication state was updated by somebody else";
+    PostgresSilent = "postgres_silent", "Error communicating with PostgreSQL. Will try again later";
+    ResumingLock = "resuming_lock", "the leader key bears my name, but this process does not hold it; resuming it";
+    NotPromotingWithoutRenewal = "not_promoting_without_renewal", "not promoting because failed to update leader lock in DCS";
+    LeaderNotDoneStarting = "leader_starting", "waiting for PostgreSQL to start";
 
-    /// For people.
-    pub fn sentence(&self) -> String {
-        match self {
-            Self::LeaderWithTheLock { me } => format!("no action. I am ({me}), the leader with the lock"),
-            Self::SecondaryFollowing { me, leader } => {
-                format!("no action. I am ({me}), a secondary, and following a leader ({leader})")
-            }
-            Self::LostLeaderLock { .. } => {
-                "demoting self because I do not have the lock and I was a leader".to_owned()
-            }
-            Self::StoreUnreachable => "DCS is not accessible".to_owned(),
-        }
-    }
+    // --- following ---
+    SecondaryFollowing { me: MemberName, leader: MemberName } = "secondary_following", "no action. I am ({me}), a secondary, and following a leader ({leader})";
+    NothingToFollow { me: MemberName } = "nothing_to_follow", "no action. I am ({me})";
+    FollowingNewUpstream { upstream: MemberName } = "following_new_upstream", "changing primary_conninfo to follow {upstream}";
+
+    // --- the race ---
+    PollingPeers = "polling_peers", "asking the other members before the leader race";
+    LostRace = "lost_race", "following new leader after trying and failing to obtain lock";
+    AcquiringLock = "acquiring_lock", "trying to acquire the leader lock";
+    NotHealthiest = "not_healthiest", "following a different leader because i am not the healthiest node";
+    NotAllowedToPromote = "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
+    NotHealthiestDemoting = "not_healthiest_demoting", "demoting self because i am not the healthiest node";
+    NotAllowedDemoting = "not_allowed_demoting", "demoting self because I am not allowed to become primary";
+    LagTooHigh { optime: Lsn, position: Lsn } = "lag_too_high", "My wal position exceeds maximum replication lag";
+    TimelineUnknown = "timeline_unknown", "Can not figure out my timeline";
+    TimelineBehind { mine: TimelineId, cluster: TimelineId } = "timeline_behind", "My timeline {mine} is behind last known cluster timeline {cluster}";
+    PrimaryAlive { name: MemberName } = "primary_alive", "Primary ({name}) is still alive";
+    PeerAhead { name: MemberName } = "peer_ahead", "Wal position of {name} is ahead of my wal position";
+    FormerLeaderAhead = "former_leader_ahead", "Ignoring the former leader being ahead of us";
+    FormerLeaderPriority { name: MemberName, theirs: i64, mine: i64 } = "former_leader_priority", "Ignoring former leader {name} having priority {theirs} higher than this nodes {mine} priority";
+    PeerPriority { name: MemberName, theirs: i64, mine: i64 } = "peer_priority", "{name} has equally tolerable WAL position and priority {theirs}, while this node has priority {mine}";
+    QuorumVote { name: MemberName } = "quorum_vote", "Got quorum vote from {name}";
+    QuorumUnreachable { quorum: u32 } = "quorum_unreachable", "Quorum requirement {quorum} can not be reached";
+    MemberUnreachable { name: MemberName } = "member_unreachable", "Member {name} is not reachable";
+    MemberNotPromotable { name: MemberName } = "member_not_promotable", "Member {name} is not allowed to promote";
+    MemberNoWatchdog { name: MemberName } = "member_no_watchdog", "Member {name} is not watchdog capable";
+    MemberLagging { name: MemberName } = "member_lagging", "Member {name} exceeds maximum replication lag";
+    MemberTimelineBehind { name: MemberName, theirs: TimelineId, cluster: TimelineId } = "member_timeline_behind", "Timeline {theirs} of member {name} is behind the cluster timeline {cluster}";
+    NotInFailsafe = "not_in_failsafe", "not healthy enough for leader race: not listed in /failsafe";
+    NotSynchronous = "not_synchronous", "not healthy enough for leader race: not a synchronous standby";
+    WatchdogNotUsable = "watchdog_not_usable", "Watchdog device is not usable";
+    PrePromoteBackoff = "pre_promote_backoff", "not healthy enough for leader race: the pre-promote script failed a short time ago";
+    ReleasedShortlyAgo = "released_shortly_ago", "not healthy enough for leader race: gave the lock up a short time ago";
+    PostgresStarting = "postgres_starting", "not healthy enough for leader race: PostgreSQL is starting";
+    RaceBackoff { me: MemberName, seconds: u64 } = "race_backoff", "My ({me}) wal position moved since last heart beat loop, {seconds} seconds until leader race";
+    LeaderAliveByFailsafe { name: MemberName } = "leader_alive_by_failsafe", "not racing: leader {name} told us through failsafe that it lives";
+
+    // --- losing the right to lead ---
+    LostLeaderLock { held_by: MemberName } = "lost_leader_lock", "demoting self because I do not have the lock and I was a leader";
+    RenewalRejected = "renewal_rejected", "demoted self because failed to update leader lock in DCS";
+    LeaseRunningOut = "lease_running_out", "demoted self because DCS is not accessible and I was a leader";
+    LostLockDuring { action: String } = "lost_lock_during", "lost leader lock during {action}";
+    LostBeforePromote = "lost_before_promote", "lost leader before promote";
+    Demoting { mode: String } = "demoting", "Demoting self ({mode})";
+    HandedOver { to: MemberName } = "handed_over", "Leader key released: {to} has the shutdown checkpoint";
+    WaitingForCheckpointAtPeer = "waiting_for_checkpoint_at_peer", "waiting until a candidate has received the shutdown checkpoint";
+    ReleasedAfterStop = "released_after_stop", "Leader key released";
+
+    // --- the store is silent ---
+    StoreUnreachable = "store_unreachable", "DCS is not accessible";
+    ContinueByFailsafe = "continue_by_failsafe", "continue to run as a leader because failsafe mode is enabled and all members are accessible";
+    AskingFailsafe = "asking_failsafe", "the DCS does not answer: asking all members whether to go on as leader";
+    FailsafeRefused { name: MemberName } = "failsafe_refused", "member {name} did not accept to go on without the DCS";
+
+    // --- bootstrap ---
+    BootstrapStarted = "bootstrap_started", "trying to bootstrap a new cluster";
+    InitializeLost = "initialize_lost", "failed to acquire initialize lock";
+    CloneFromLeader { name: MemberName } = "clone_from_leader", "trying to bootstrap from leader '{name}'";
+    CloneFromReplica { name: MemberName } = "clone_from_replica", "trying to bootstrap from replica '{name}'";
+    CloneWithoutLeader = "clone_without_leader", "trying to bootstrap (without leader)";
+    WaitingForLeader = "waiting_for_leader", "waiting for leader to bootstrap";
+    PostBootstrapRunning = "post_bootstrap", "running post_bootstrap";
+    BootstrapInRecovery = "bootstrap_in_recovery", "waiting for end of recovery after bootstrap";
+    Initialized = "initialized", "initialized a new cluster";
+    BootstrapPublishing = "bootstrap_publishing", "writing the entries of the new cluster";
+    BootstrapFailed = "bootstrap_failed", "Failed to bootstrap cluster";
+
+    // --- jobs ---
+    InProgress { action: String } = "in_progress", "{action} in progress";
+    UpdatedLockDuring { action: String } = "updated_lock_during", "updated leader lock during {action}";
+    WaitingToRetry { action: String } = "waiting_to_retry", "{action} failed a short time ago, waiting before the next attempt";
+
+    // --- recovery ---
+    StartingPrimary = "starting_primary", "starting primary after failure";
+    StartingSecondary = "starting_secondary", "starting as a secondary";
+    StartingReadonly = "starting_readonly", "starting as readonly because i had the session lock";
+    FailingOverAfterCrash = "failing_over_after_crash", "stopped PostgreSQL to fail over after a crash";
+    CrashRecoveryRunning = "crash_recovery", "doing crash recovery in a single user mode";
+    CrashRecoveryTimedOut = "crash_recovery_timed_out", "terminated crash recovery because of startup timeout";
+    StartFailed = "start_failed", "failed to start postgres";
+    ReleasedAfterFailedStart = "released_after_failed_start", "removed leader key after trying and failing to start postgres";
+    CheckingDivergence { leader: MemberName } = "checking_divergence", "comparing histories with {leader}";
+    RewindRunning { source: MemberName } = "rewind", "running pg_rewind from {source}";
+    RewindWaitsForCheckpoint { source: MemberName } = "rewind_waits_for_checkpoint", "waiting for the checkpoint on {source} before running pg_rewind";
+    ReinitializingDiverged = "reinitializing_diverged", "reinitializing due to diverged timelines";
+    ReinitializingFailedRewind = "reinitializing_failed_rewind", "reinitializing because pg_rewind failed";
+    DivergedWithoutRemedy = "diverged_without_remedy", "timelines have diverged and neither pg_rewind nor removing the data directory is allowed; reinitialize this member";
+    StillStarting { seconds: u64 } = "still_starting", "PostgreSQL is still starting up, {seconds} seconds until timeout";
+    StartTimeoutStopped = "start_timeout_stopped", "stopped PostgreSQL because of startup timeout";
+    StartLostLock = "start_lost_lock", "stopped PostgreSQL while starting up because leader key was lost";
+    StartTimeoutNoFailover = "start_timeout_no_failover", "primary start has timed out, but continuing to wait because failover is not possible";
+
+    // --- data directory and identity ---
+    ReleasedDataDirEmpty = "released_data_dir_empty", "released leader key voluntarily as data dir empty and currently leader";
+    ReleasedDataDirUnreadable = "released_data_dir_unreadable", "released leader key voluntarily as data dir not accessible and currently leader";
+    DataDirUnreadable { error: String } = "data_dir_unreadable", "data directory is not accessible: {error}";
+    StoppingWithoutDataDir = "stopping_without_data_dir", "stopping the PostgreSQL that lost its data directory";
+    SystemIdInvalid = "system_id_invalid", "data dir for the cluster is not empty, but system ID is invalid; consider doing reinitialize";
+    SystemIdMismatch { me: MemberName, mine: SystemId, theirs: SystemId } = "system_id_mismatch", "system ID mismatch, node {me} belongs to a different cluster: {theirs} != {mine}";
+    SystemIdMismatchReleased = "system_id_mismatch_released", "released leader key voluntarily due to the system ID mismatch";
+    ReplicaWithoutInitialize = "replica_without_initialize", "No initialize key in DCS and PostgreSQL is running as replica, aborting start";
+    WritingInitialize = "writing_initialize", "writing the system identifier to the initialize key";
+
+    // --- requests of operators ---
+    SwitchoverDemoting = "switchover_demoting", "switchover: demoting myself";
+    FailoverDemoting = "failover_demoting", "manual failover: demoting myself";
+    RequestLeaderMismatch { action: String, named: MemberName, actual: MemberName } = "request_leader_mismatch", "{action}: leader name does not match: {named} != {actual}";
+    RequestAlreadyLeader { action: String } = "request_already_leader", "{action}: I am already the leader, no need to {action}";
+    RequestNeedsCandidate { action: String } = "request_needs_candidate", "{action} is possible only to a specific candidate in a paused state";
+    RequestNoHealthyMembers { action: String } = "request_no_healthy_members", "{action}: no healthy members found, {action} is not possible";
+    RequestNoCandidates { action: String } = "request_no_candidates", "{action}: candidates list is empty";
+    RequestNotInSync { action: String, candidate: MemberName } = "request_not_in_sync", "{action} candidate={candidate} does not match with sync_standbys";
+    AwaitingScheduled { action: String, at: String, seconds: i64 } = "awaiting_scheduled", "Awaiting {action} at {at} (in {seconds} seconds)";
+    StaleScheduled { action: String, at: String } = "stale_scheduled", "Found a stale {action} value, cleaning up: {at}";
+    ScheduledNow { action: String, at: String } = "scheduled_now", "Manual scheduled {action} at {at}";
+    LeavingItToCandidate { candidate: MemberName } = "leaving_it_to_candidate", "not healthy enough for leader race: {candidate} was asked to lead";
+    SteppedDown = "stepped_down", "not healthy enough for leader race: I was asked to step down and others can lead";
+    CleaningFailoverKey = "cleaning_failover_key", "Cleaning up failover key";
+    CleaningFailoverKeyAfterLock = "cleaning_failover_key_after_lock", "Cleaning up failover key after acquiring leader lock...";
+    WaitingToBecomePrimary = "waiting_to_become_primary", "waiting to become primary after promote...";
+    RestartInitiated = "restart_initiated", "restart initiated";
+    RestartConditionsNotMet { why: String } = "restart_conditions_not_met", "not proceeding with the restart: {why}";
+    ScheduledRestartVoid { at: String } = "scheduled_restart_void", "Cancelling scheduled restart: postgres restart has already happened at {at}";
+    ReinitializeStarted { from: MemberName } = "reinitialize_started", "reinitialize from {from}";
+    ReinitializeRefused { why: String } = "reinitialize_refused", "{why}";
+    RequestBusy { action: String, running: String } = "request_busy", "Failed to run {action}, {running} is already in progress";
+    ReleasingSyncDuty = "releasing_sync_duty", "Waiting for primary to release us from synchronous standby";
+
+    // --- pause ---
+    PausedPrimaryWithoutLock = "paused_primary_without_lock", "continue to run as primary without lock";
+    PausedNotRunning = "paused_not_running", "postgres is not running";
+    PausedEmptyDataDir = "paused_empty_data_dir", "running with empty data directory";
+    PausedReleasedNotRunning = "paused_released_not_running", "removed leader lock because postgres is not running";
+    PausedReleasedNotPrimary = "paused_released_not_primary", "removed leader lock because postgres is not running as primary";
+    PausedRenewalFailed = "paused_renewal_failed", "continue to run as primary after failing to update leader lock in DCS";
+    Paused = "paused", "the cluster is paused: no automatic action";
+
+    // --- standby cluster ---
+    StandbyLeaderWithTheLock { me: MemberName } = "standby_leader_with_the_lock", "no action. I am ({me}), the standby leader with the lock";
+    PrimaryInStandbyCluster = "primary_in_standby_cluster", "cannot be a real primary in a standby cluster";
+
+    // --- shutdown ---
+    ShuttingDown = "shutting_down", "stopping PostgreSQL because the agent was told to stop";
+    ShutdownPaused = "shutdown_paused", "Leader key is not deleted and Postgresql is not stopped due paused state";
+    ShutdownStopFailed = "shutdown_stop_failed", "PostgreSQL shutdown failed, leader key not removed.";
+    ShutdownDone = "shutdown_done", "PostgreSQL is stopped, the agent ends";
 }

@@ -127,6 +127,18 @@ pub struct PostgresView {
     pub divergence: Option<Divergence>,
     /// Does `synchronous_standby_names` in the files differ from empty? Known also while stopped.
     pub sync_names_in_files: Option<String>,
+    /// The history file of the timeline that is being written; `None` on timeline 1 or if it could not be read.
+    pub local_history: Option<LocalHistory>,
+    /// When the running postmaster was started, as PostgreSQL writes it; for scheduled restarts.
+    pub postmaster_started_at: Option<String>,
+}
+
+/// A timeline history file of this member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalHistory {
+    pub switches: Vec<TimelineSwitch>,
+    /// When the file was written (the promotion), ISO 8601 with the local zone.
+    pub written_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,108 @@
+//! The order of the branches: what is looked at first, and what wins.
+//!
+//! Level-triggered: nothing is remembered as "the next step of a procedure"; each tick looks at the whole situation, finds
+//! what is missing, and does that. Whoever wants to know what a member does in some situation reads [`tick`] from the top.
+
+use bellwether_types::cluster::Cluster;
+
+use crate::{
+    Decision, Reason, View, bootstrap, demote,
+    draft::Draft,
+    failsafe, fence, following, leading, member, race, recovery,
+    view::{DataDirectory, JobKind, Process},
+};
+
+/// Chooses what this member does in one tick. Pure: the same view gives the same decision.
+pub fn decide(view: &View) -> Decision {
+    let mut draft = Draft::new(view);
+    remember(&mut draft);
+    let reason = tick(&mut draft);
+    member::publish(&mut draft);
+    draft.finish(reason)
+}
+
+/// The rules in the order of their rank; the first that has something to say ends the tick.
+fn tick(draft: &mut Draft) -> Reason {
+    if let Some(reason) = fence::lost_right(draft) {
+        return reason;
+    }
+    if let Some(reason) = demote::hand_over(draft) {
+        return reason;
+    }
+    if draft.view.stopping {
+        return demote::shut_down(draft);
+    }
+    let view = draft.view;
+    let Some(cluster) = view.store.usable(view.now, view.patience()) else {
+        return failsafe::without_store(draft);
+    };
+    failsafe::keep_asking(draft);
+    if let Some(reason) = in_progress(draft, cluster) {
+        return reason;
+    }
+    if let Some(reason) = bootstrap::complete(draft, cluster) {
+        return reason;
+    }
+    if let Some(reason) = recovery::end_of_start(draft, cluster) {
+        return reason;
+    }
+    if let Some(reason) = recovery::data_directory(draft, cluster) {
+        return reason;
+    }
+    if let Some(reason) = recovery::identity(draft, cluster) {
+        return reason;
+    }
+    if view.postgres.process == Process::NotRunning {
+        return recovery::not_running(draft, cluster);
+    }
+    healthy(draft, cluster)
+}
+
+/// PostgreSQL runs, the store answers: lead, follow or race.
+fn healthy(draft: &mut Draft, cluster: &Cluster) -> Reason {
+    let view = draft.view;
+    if let Some(held) = view.held() {
+        return leading::lead(draft, cluster, held);
+    }
+    match &cluster.leader {
+        None => race::race(draft, cluster),
+        Some(leader) if view.is_me(&leader.name) => race::resume(draft, leader),
+        Some(leader) => following::follow(draft, cluster, &leader.name),
+    }
+}
+
+/// A long action runs beside the loop: what matters is whether it may go on.
+fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    let job = view.job.as_ref()?;
+    let action = job.kind.as_str().to_owned();
+    match job.kind {
+        // These do not keep the server from being looked after.
+        JobKind::Checkpoint => return None,
+        JobKind::CheckDivergence if view.postgres.process.exists() => return None,
+        _ => {}
+    }
+    if let Some(held) = view.held() {
+        leading::keep_books(draft, cluster, held);
+        return Some(Reason::UpdatedLockDuring { action });
+    }
+    Some(Reason::InProgress { action })
+}
+
+/// Keeps what later ticks will need.
+fn remember(draft: &mut Draft) {
+    let view = draft.view;
+    if let Some(cluster) = &view.store.cluster {
+        if cluster.is_unlocked() {
+            draft.memory.unlocked_since.get_or_insert(view.now);
+        } else {
+            draft.memory.unlocked_since = None;
+            if draft.memory.last_healthy.as_ref().is_none_or(|last| last.revision != cluster.revision) {
+                draft.memory.last_healthy = Some(cluster.clone());
+            }
+        }
+    }
+    if view.postgres.data == DataDirectory::Present && view.held().is_some() {
+        draft.memory.released_at = None;
+    }
+}

@@ -1,0 +1,173 @@
+//! Stopping on purpose: what happens while a primary is stopped, after it, and when the agent ends.
+
+use std::time::Duration;
+
+use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster};
+
+use crate::{
+    Action, Reason,
+    action::{DemoteMode, Exit, StopMode},
+    candidate,
+    draft::Draft,
+    fence,
+    memory::{Attempt, Demoting},
+    view::{Guardian, JobKind, JobOutcome, JobPhase, Process},
+};
+
+/// Who gave the lock up on purpose leaves it to others for so long.
+pub(crate) const HOLD_OFF: Duration = Duration::from_secs(2);
+/// How soon the candidates are asked again whether they have the shutdown checkpoint.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A stop is under way or has just ended: hand the lock over as early as that is safe, and clean up behind it.
+pub(crate) fn hand_over(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    match &view.job {
+        Some(job) if matches!(job.kind, JobKind::Demote | JobKind::Stop) => {
+            if let JobPhase::ShutdownCheckpoint { checkpoint, end } = job.phase
+                && gives_lock_away(draft)
+                && let Some(reason) = release_to_peer(draft, checkpoint, end.max(checkpoint))
+            {
+                return Some(reason);
+            }
+            if draft.view.stopping && !draft.view.settings.pause {
+                return Some(Reason::ShuttingDown);
+            }
+            Some(Reason::InProgress { action: job.kind.as_str().to_owned() })
+        }
+        Some(_) => None,
+        None => after_stop(draft),
+    }
+}
+
+/// The kinds of stop after which somebody else shall lead.
+fn gives_lock_away(draft: &Draft) -> bool {
+    if draft.view.held().is_none() {
+        return false;
+    }
+    match &draft.memory.demoting {
+        Some(Demoting { mode, .. }) => matches!(mode, DemoteMode::Graceful),
+        None => draft.view.stopping,
+    }
+}
+
+/// The shutdown checkpoint is on disk. Once somebody who can lead is proven to have it, nothing can be lost any more.
+fn release_to_peer(draft: &mut Draft, checkpoint: Lsn, end: Lsn) -> Option<Reason> {
+    let cluster = draft.view.store.cluster.as_deref()?;
+    let candidates = candidate::successors(draft.view, cluster);
+    if candidates.is_empty() {
+        return None;
+    }
+    let Some(peers) = candidate::fresh_answers(draft, &candidates) else {
+        return Some(Reason::WaitingForCheckpointAtPeer);
+    };
+    let heir = candidates.keys().find(|name| {
+        candidate::fit_to_lead(draft.view, cluster, name, peers, candidate::Lag::AtLeast(end)).is_ok()
+    });
+    match heir {
+        Some(heir) => {
+            let to = heir.clone();
+            release(draft, Some(checkpoint));
+            Some(Reason::HandedOver { to })
+        }
+        None => {
+            draft.wake_in(ASK_AGAIN);
+            Some(Reason::WaitingForCheckpointAtPeer)
+        }
+    }
+}
+
+/// Gives the lock up, and a chance to the others.
+pub(crate) fn release(draft: &mut Draft, optime: Option<Lsn>) {
+    if draft.attempt(Attempt::ReleaseLease, Action::ReleaseLease { optime }) {
+        draft.memory.released_at = Some(draft.now());
+    }
+    draft.set_role(Role::Demoted);
+}
+
+/// A demotion has ended: what is still to be done before this member recovers like any other.
+fn after_stop(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    let demoting = draft.memory.demoting.clone()?;
+    if view.is_primary() {
+        let ended_since = view
+            .last_job
+            .as_ref()
+            .is_some_and(|last| last.kind == JobKind::Demote && last.ended_at >= demoting.since);
+        if !ended_since && view.now.since(demoting.since) < view.settings.loop_wait {
+            // The stop has not shown yet.
+            draft.wake_by(demoting.since + view.settings.loop_wait);
+            return Some(Reason::Demoting { mode: demoting.mode.as_str().to_owned() });
+        }
+        if view.held().is_some() && !matches!(demoting.mode, DemoteMode::Immediate) {
+            // Renewed after all, and nothing was stopped: go on leading.
+            draft.memory.demoting = None;
+            return None;
+        }
+        return Some(fence::stop(draft, DemoteMode::ImmediateNoLock, Reason::RenewalRejected));
+    }
+    draft.set_role(Role::Demoted);
+    fence::take_down(draft);
+    draft.memory.demoting = None;
+    if matches!(demoting.mode, DemoteMode::Graceful | DemoteMode::Immediate) && view.held().is_some() {
+        let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
+        release(draft, optime.filter(|_| demoting.mode == DemoteMode::Graceful));
+        return Some(Reason::ReleasedAfterStop);
+    }
+    None
+}
+
+/// The agent was told to stop.
+pub(crate) fn shut_down(draft: &mut Draft) -> Reason {
+    let view = draft.view;
+    if view.settings.pause {
+        if view.job.is_some() {
+            return cancel(draft);
+        }
+        if matches!(view.fencing.guardian, Guardian::Armed { .. }) {
+            draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
+        }
+        draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
+        return Reason::ShutdownPaused;
+    }
+    if view.job.is_some() {
+        return cancel(draft);
+    }
+    if view.postgres.process != Process::NotRunning {
+        return match &view.last_job {
+            Some(last) if last.kind == JobKind::Stop && matches!(last.outcome, JobOutcome::Failed { .. }) => {
+                draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
+                Reason::ShutdownStopFailed
+            }
+            _ => {
+                draft.then(Action::Stop { mode: StopMode::Fast });
+                Reason::ShuttingDown
+            }
+        };
+    }
+    if view.held().is_some() && is_leader_key_ours(draft) {
+        let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
+        release(draft, optime);
+        draft.then(Action::DisarmGuardian);
+    } else {
+        fence::take_down(draft);
+    }
+    if view.postgres.state != PostgresState::Stopped {
+        draft.then(Action::SetState { state: PostgresState::Stopped });
+    }
+    draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
+    Reason::ShutdownDone
+}
+
+fn is_leader_key_ours(draft: &Draft) -> bool {
+    let cluster: Option<&Cluster> = draft.view.store.cluster.as_deref();
+    cluster.is_none_or(|cluster| cluster.leader_name().is_none_or(|leader| draft.view.is_me(leader)))
+}
+
+fn cancel(draft: &mut Draft) -> Reason {
+    if let Some(kind) = draft.view.job_kind() {
+        let kind = kind.clone();
+        draft.attempt(Attempt::CancelJob, Action::CancelJob { kind });
+    }
+    Reason::ShuttingDown
+}

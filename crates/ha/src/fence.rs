@@ -1,0 +1,167 @@
+//! The right to write, and what enforces it: lease, guardian, watchdog.
+//!
+//! When in doubt about the lock, the member is not the leader.
+
+use std::time::Duration;
+
+use crate::{
+    Action, Reason,
+    action::DemoteMode,
+    draft::Draft,
+    facts::Held,
+    failsafe,
+    memory::{Attempt, Demoting},
+    view::{Guardian, JobKind, LeaseView, Watchdog},
+};
+
+/// A primary whose guardian died must have a new one within this time.
+const GUARDIAN_GRACE: Duration = Duration::from_secs(1);
+
+/// PostgreSQL may write and the right to do so is gone, or ends now: stop it, whatever else is going on.
+pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    if !view.may_write() {
+        draft.memory.guardian_dead_since = None;
+        return lost_before_promote(draft);
+    }
+    // A cluster in the making has no lock yet.
+    if draft.memory.bootstrapping.is_some() || is_stopping(draft) {
+        return None;
+    }
+    match view.lease {
+        LeaseView::Held { .. } if view.is_usurped() => {
+            if view.settings.pause {
+                return None;
+            }
+            let leader = view.store.cluster.as_ref()?.leader_name()?.clone();
+            Some(stop(draft, DemoteMode::ImmediateNoLock, Reason::LostLeaderLock { held_by: leader }))
+        }
+        LeaseView::Held { until, demote_at, .. } => {
+            if view.settings.pause {
+                return None;
+            }
+            if view.now >= demote_at {
+                return Some(stop(draft, DemoteMode::Offline { stop_by: until }, Reason::LeaseRunningOut));
+            }
+            draft.wake_by(demote_at);
+            failsafe::keep_asking(draft);
+            guardian_lives(draft)
+        }
+        LeaseView::Rejected { .. } if !view.settings.pause => Some(match draft.view.job_kind() {
+            Some(kind) if *kind != JobKind::Checkpoint => {
+                let action = kind.as_str().to_owned();
+                stop(draft, DemoteMode::ImmediateNoLock, Reason::LostLockDuring { action })
+            }
+            _ => stop(draft, DemoteMode::ImmediateNoLock, Reason::RenewalRejected),
+        }),
+        _ => None,
+    }
+}
+
+/// A promotion that has not begun must not begin without the lock.
+fn lost_before_promote(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    if !view.is_before_promotion() || view.held().is_some() || view.settings.pause {
+        return None;
+    }
+    draft.attempt(Attempt::CancelJob, Action::CancelJob { kind: JobKind::Promote });
+    Some(Reason::LostBeforePromote)
+}
+
+fn guardian_lives(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    if view.fencing.guardian != Guardian::Dead || view.settings.pause {
+        draft.memory.guardian_dead_since = None;
+        return None;
+    }
+    let since = *draft.memory.guardian_dead_since.get_or_insert(view.now);
+    if view.now.since(since) >= GUARDIAN_GRACE {
+        return Some(stop(draft, DemoteMode::Immediate, Reason::GuardianStaysDead));
+    }
+    draft.wake_by(since + GUARDIAN_GRACE);
+    draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
+    draft.note(Reason::RespawningGuardian);
+    None
+}
+
+/// Stops a primary: the one place that emits [`Action::Demote`].
+pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reason {
+    draft.memory.demoting = Some(Demoting { mode, since: draft.now() });
+    draft.memory.rewind = crate::memory::RewindState::Check { since: draft.now() };
+    draft.memory.checkpoint_after_promote = crate::memory::Checkpoint::None;
+    draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
+    draft.then(Action::Demote { mode });
+    reason
+}
+
+/// A stop that was decided on is under way; its own escalation sees to its end.
+fn is_stopping(draft: &Draft) -> bool {
+    let view = draft.view;
+    match (view.job_kind(), &draft.memory.demoting) {
+        // A planned stop gives way to the loss of the right to write.
+        (
+            Some(JobKind::Demote),
+            Some(Demoting { mode: DemoteMode::Graceful | DemoteMode::DemoteCluster, .. }),
+        ) => false,
+        (Some(JobKind::Demote), _) => true,
+        _ => false,
+    }
+}
+
+/// Everything that fences this member is in force: it may become, or go on as, primary.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fences {
+    Ready,
+    /// Something was asked for and has not shown yet.
+    Waiting(Reason),
+    /// The watchdog is required and cannot work.
+    Unusable,
+}
+
+/// Looks at guardian and watchdog, and sets up what is missing.
+pub(crate) fn set_up(draft: &mut Draft, held: Held) -> Fences {
+    let view = draft.view;
+    match view.fencing.guardian {
+        Guardian::Off => {}
+        Guardian::Armed { until } if view.now < until => {}
+        Guardian::Ready | Guardian::Armed { .. } => {
+            draft.attempt(Attempt::ArmGuardian, Action::ArmGuardian { until: held.until });
+            return Fences::Waiting(Reason::ArmingGuardian);
+        }
+        Guardian::Dead => {
+            draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
+            return Fences::Waiting(Reason::RespawningGuardian);
+        }
+    }
+    match view.fencing.watchdog {
+        Watchdog::Required { usable: false, .. } => return Fences::Unusable,
+        Watchdog::Required { active: false, .. } => {
+            draft.attempt(Attempt::Watchdog, Action::ActivateWatchdog);
+            return Fences::Waiting(Reason::ActivatingWatchdog);
+        }
+        Watchdog::Optional { active: false } => {
+            // May not work on this machine: try now and then, never wait for it.
+            draft.every(view.settings.loop_wait, Attempt::Watchdog, Action::ActivateWatchdog);
+        }
+        _ => {}
+    }
+    Fences::Ready
+}
+
+/// PostgreSQL is about to run as a standby without the lock, or not at all: nothing to guard any more.
+pub(crate) fn take_down(draft: &mut Draft) {
+    let view = draft.view;
+    if view.held().is_some() {
+        return;
+    }
+    if matches!(view.fencing.guardian, Guardian::Armed { .. }) {
+        draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
+    }
+    if is_watchdog_active(view.fencing.watchdog) {
+        draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
+    }
+}
+
+pub(crate) fn is_watchdog_active(watchdog: Watchdog) -> bool {
+    matches!(watchdog, Watchdog::Optional { active: true } | Watchdog::Required { active: true, .. })
+}

@@ -1,0 +1,157 @@
+//! Has this member written what the leader's history does not contain? Then it must not follow before that is undone.
+
+use bellwether_types::cluster::Cluster;
+
+use crate::{
+    Action, Reason,
+    action::StopMode,
+    draft::Draft,
+    memory::RewindState,
+    view::{ControlState, Divergence, JobKind, JobOutcome, Process, Upstream},
+};
+
+/// Settles a pending question about divergence. `None`: nothing stands in the way of following.
+pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    if let RewindState::Check { since } = draft.memory.rewind {
+        if !view.may_repair_divergence() {
+            draft.memory.rewind = RewindState::Initial;
+            return None;
+        }
+        let leader = view.leader_upstream(cluster)?;
+        let found = view.postgres.divergence.as_ref();
+        let found = found.filter(|found| found.checked_at >= since && found.leader == leader.member);
+        match found.and_then(verdict) {
+            Some(true) => draft.memory.rewind = RewindState::Need,
+            Some(false) => {
+                draft.memory.rewind = RewindState::NotNeed;
+                return None;
+            }
+            None => return check(draft, leader),
+        }
+    }
+    match draft.memory.rewind {
+        RewindState::Need => act(draft, cluster),
+        RewindState::Failed => after_failure(draft),
+        _ => None,
+    }
+}
+
+/// Asks for a comparison; while PostgreSQL runs, following goes on meanwhile.
+fn check(draft: &mut Draft, leader: Upstream) -> Option<Reason> {
+    let view = draft.view;
+    let is_running = view.postgres.process.exists();
+    if draft.is_busy() {
+        return (!is_running).then_some(Reason::CheckingDivergence { leader: leader.member });
+    }
+    if let Some(last) = view.last_job.as_ref().filter(|last| last.kind == JobKind::CheckDivergence) {
+        // No verdict yet: the leader could not be asked, or is not primary yet.
+        let again_at = last.ended_at + view.settings.loop_wait.min(std::time::Duration::from_secs(1));
+        if view.now < again_at {
+            draft.wake_by(again_at);
+            return None;
+        }
+    }
+    let reason = Reason::CheckingDivergence { leader: leader.member.clone() };
+    draft.then(Action::CheckDivergence { leader });
+    if is_running {
+        draft.note(reason);
+        return None;
+    }
+    Some(reason)
+}
+
+/// Whether this member must be rewound; `None` if the evidence does not tell.
+pub(crate) fn verdict(found: &Divergence) -> Option<bool> {
+    if !found.leader_is_primary {
+        return None;
+    }
+    if found.local_timeline >= found.leader_timeline {
+        return Some(found.local_timeline > found.leader_timeline);
+    }
+    if found.leader_history.is_empty() {
+        return None;
+    }
+    let fork = found.leader_history.iter().find(|switch| switch.timeline == found.local_timeline);
+    let Some(fork) = fork else { return Some(true) };
+    if !found.local_was_primary {
+        return Some(found.local_lsn > fork.end);
+    }
+    Some(found.local_lsn >= fork.end || found.shutdown_checkpoint_end != Some(fork.end))
+}
+
+fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    if let Some(last) = view.last_job.as_ref().filter(|last| last.kind == JobKind::Rewind) {
+        match &last.outcome {
+            JobOutcome::Succeeded => {
+                draft.memory.rewind = RewindState::Success;
+                return None;
+            }
+            JobOutcome::Failed { source_unreachable: false, .. } => {
+                draft.memory.rewind = RewindState::Failed;
+                return after_failure(draft);
+            }
+            _ => {}
+        }
+    }
+    if draft.is_busy() {
+        return Some(Reason::InProgress {
+            action: view.job_kind().map_or("job", JobKind::as_str).to_owned(),
+        });
+    }
+    if !view.can_rewind() {
+        if !view.settings.remove_data_directory_on_diverged_timelines {
+            return None;
+        }
+        return Some(wipe(draft, Reason::ReinitializingDiverged));
+    }
+    let source = view.leader_upstream(cluster)?;
+    if draft.backing_off(&JobKind::Rewind) {
+        return Some(Reason::WaitingToRetry { action: JobKind::Rewind.as_str().to_owned() });
+    }
+    let leader = cluster.leader_member()?;
+    if leader.checkpoint_after_promote == Some(false) {
+        return Some(Reason::RewindWaitsForCheckpoint { source: source.member });
+    }
+    let control = view.postgres.control.as_ref().map(|control| control.state);
+    if view.postgres.process == Process::NotRunning
+        && matches!(control, Some(ControlState::InArchiveRecovery))
+        && !draft.memory.crash_recovery_tried
+    {
+        draft.memory.crash_recovery_tried = true;
+        draft.then(Action::CrashRecovery);
+        return Some(Reason::CrashRecoveryRunning);
+    }
+    let name = source.member.clone();
+    draft.memory.recovering = true;
+    draft.then(Action::Rewind { source });
+    Some(Reason::RewindRunning { source: name })
+}
+
+fn after_failure(draft: &mut Draft) -> Option<Reason> {
+    let settings = &draft.view.settings;
+    if settings.remove_data_directory_on_rewind_failure
+        || settings.remove_data_directory_on_diverged_timelines
+    {
+        return Some(wipe(draft, Reason::ReinitializingFailedRewind));
+    }
+    draft.note(Reason::DivergedWithoutRemedy);
+    None
+}
+
+/// Removes the data directory, with the permission of the configuration; the next tick clones.
+fn wipe(draft: &mut Draft, reason: Reason) -> Reason {
+    if draft.is_busy() {
+        return reason;
+    }
+    if draft.view.postgres.process.exists() {
+        draft.then(Action::Stop { mode: StopMode::Fast });
+        return reason;
+    }
+    let why = reason.sentence();
+    if draft.attempt(crate::memory::Attempt::Wipe, Action::WipeDataDirectory { why }) {
+        draft.memory.rewind = RewindState::Initial;
+    }
+    reason
+}

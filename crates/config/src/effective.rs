@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bellwether_types::{Role, settings::Settings};
+use serde_json::Value;
 
 use crate::{Config, dynamic::Dynamic, sections::bootstrap::CommandOption};
 
@@ -127,5 +128,35 @@ pub fn effective(_config: &Config, dynamic: &Dynamic) -> Effective {
         pre_promote: None,
         before_stop: None,
         messages: Vec::new(),
+    }
+}
+
+/// Whether the value of a key of the `postgresql` section has the right shape.
+pub(crate) fn check_shape(key: &str, value: &Value) -> Result<(), &'static str> {
+    let is_text = |value: &Value| !value.is_object() && !value.is_array();
+    match key {
+        "parameters"
+        | "parameters_primary"
+        | "parameters_replica"
+        | "parameters_standby_leader"
+        | "recovery_conf"
+        | "callbacks" => match value.as_object() {
+            None => Err("expects a map"),
+            Some(map) if !map.values().all(is_text) => Err("expects a map of texts and numbers"),
+            Some(_) => Ok(()),
+        },
+        _ if key.starts_with("pg_hba") || key.starts_with("pg_ident") => match value.as_array() {
+            None => Err("expects a list of lines"),
+            Some(lines) if !lines.iter().all(Value::is_string) => {
+                Err("expects a list of lines; a line with `: ` in it must be in quotes")
+            }
+            Some(_) => Ok(()),
+        },
+        "custom_conf" | "pre_promote" | "before_stop" if !is_text(value) => Err("expects a text"),
+        "pg_ctl_timeout" => match crate::value::int_with_unit(value, Some(crate::Unit::Seconds)) {
+            Some(seconds) if seconds >= 0 => Ok(()),
+            _ => Err("expects seconds, 0 or more"),
+        },
+        _ => Ok(()),
     }
 }

@@ -8,22 +8,34 @@
 //! Start reading with [`load()`].
 
 mod address;
+mod check;
 mod config;
 pub mod dynamic;
 mod effective;
+mod environment;
 mod initial;
+mod legacy;
 mod load;
+mod node;
 mod patch;
 mod problem;
 mod redact;
+mod scalar;
+mod section;
 pub mod sections;
+mod source;
+mod unknown;
+mod value;
+mod yaml;
 
 pub use address::{HostPort, InvalidAddress, Listen};
 pub use config::{ClientConfig, Config, DefaultsChoice, WitnessConfig};
 pub use dynamic::{Dynamic, DynamicError, Floors};
 pub use effective::{Callback, Effective, ReplicaCommand, ReplicaMethod, ServerRole, effective};
+pub use environment::is_recognised;
 pub use initial::initial_document;
 pub use load::{Loaded, load, load_client, load_witness};
 pub use patch::{patch, same};
 pub use problem::{LoadError, LoadErrorKind, Origin, Problem, render};
 pub use redact::{REDACTED, redacted};
+pub use value::{Unit, int_with_unit};

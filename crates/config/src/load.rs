@@ -2,11 +2,23 @@
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
+use bellwether_types::{ClusterName, MemberName, Tags};
 use serde_json::Value;
 
 use crate::{
-    config::{ClientConfig, Config, WitnessConfig},
+    check,
+    config::{ClientConfig, Config, DefaultsChoice, WitnessConfig},
     problem::{LoadError, Problem},
+    section::{Report, Section},
+    sections::{
+        bootstrap::Bootstrap,
+        log::Log,
+        postgresql::Postgresql,
+        raft::{Raft, STORES, Store},
+        restapi::{Ctl, RestApi},
+        watchdog::Watchdog,
+    },
+    source, unknown,
 };
 
 /// A configuration that can be used, and what was noticed on the way.
@@ -38,10 +50,22 @@ impl<T: fmt::Debug> fmt::Debug for Loaded<T> {
 /// Loads the configuration of a member.
 ///
 /// `path` is a file or a directory of `*.yml`/`*.yaml`; one that does not exist counts as not given. `env` is the
-/// process environment; only `PATRONI_*` is looked at. Every problem comes out in one run.
+/// process environment; only `PATRONI_*` and `HOME` are looked at. Every problem comes out in one run.
 pub fn load(path: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loaded, LoadError> {
-    let _ = (path, env);
-    Err(LoadError::Empty)
+    read(path, env, |root| {
+        let raft = root.child("raft");
+        if raft.flag("witness") == Some(true) {
+            let problem = raft.about("witness", "this node is a witness and runs no PostgreSQL");
+            root.report.problem(problem.help("start it with `bellwether witness`, or remove `raft.witness`"));
+            return None;
+        }
+        let config = member(root, env);
+        check::unsupported(root);
+        if let Some(config) = &config {
+            check::member(config, root);
+        }
+        config
+    })
 }
 
 /// Loads what the command line needs; a member's file serves, and so does a short one with `scope` and a store.
@@ -49,8 +73,20 @@ pub fn load_client(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<ClientConfig>, LoadError> {
-    let _ = (path, env);
-    Err(LoadError::Empty)
+    read(path, env, |root| {
+        let restapi = root.child("restapi");
+        let postgresql = root.child("postgresql");
+        Some(ClientConfig {
+            name: name(root),
+            scope: scope(root),
+            namespace: namespace(root),
+            log: Log::read(&root.child("log")),
+            ctl: Ctl::read(&root.child("ctl"), &restapi),
+            restapi: restapi.has("listen").then(|| RestApi::read(&restapi)).flatten(),
+            postgresql: postgresql.has("listen").then(|| Postgresql::read(&postgresql, home(env))).flatten(),
+            store: STORES.iter().any(|store| root.has(store)).then(|| Store::read(root)).flatten(),
+        })
+    })
 }
 
 /// Loads the configuration of a witness: `name`, `scope` and `raft`.
@@ -58,6 +94,120 @@ pub fn load_witness(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
 ) -> Result<Loaded<WitnessConfig>, LoadError> {
-    let _ = (path, env);
-    Err(LoadError::Empty)
+    read(path, env, |root| {
+        let raft = root.child("raft");
+        if !raft.has("self_addr") {
+            raft.missing("self_addr", "give the address of this witness's vote");
+        }
+        let (name, scope) = (required_name(root), required_scope(root));
+        let (log, raft) = (Log::read(&root.child("log")), Raft::read(&raft));
+        check::unsupported(root);
+        if let Some(raft) = &raft {
+            check::raft(raft, root);
+        }
+        Some(WitnessConfig { name: name?, scope: scope?, namespace: namespace(root), log, raft: raft? })
+    })
+}
+
+fn read<T>(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+    build: impl FnOnce(&Section<'_>) -> Option<T>,
+) -> Result<Loaded<T>, LoadError> {
+    let source = source::read(path, env)?;
+    let report = Report::default();
+    let config = build(&Section::root(&source.root, &report));
+    let (found, doubtful) = report.into_parts();
+    let mut problems = [source.problems, found].concat();
+    let mut warnings = [
+        source.warnings,
+        doubtful,
+        unknown::warnings(&source.root),
+        check::files_with_secrets(&source.root, &source.files),
+    ]
+    .concat();
+    dedup(&mut problems);
+    dedup(&mut warnings);
+    match config {
+        Some(config) if problems.is_empty() => {
+            Ok(Loaded { config, warnings, document: source.root.to_value() })
+        }
+        _ => Err(LoadError::Invalid(problems)),
+    }
+}
+
+/// A section may be read twice (for a fallback); its problems are told once.
+fn dedup(problems: &mut Vec<Problem>) {
+    let mut seen: Vec<Problem> = Vec::new();
+    problems.retain(|problem| {
+        let new = !seen.contains(problem);
+        if new {
+            seen.push(problem.clone());
+        }
+        new
+    });
+}
+
+fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> {
+    // Every section is read before the first missing one ends the attempt, so that all problems are told.
+    let (name, scope) = (required_name(root), required_scope(root));
+    let restapi = RestApi::read(&root.child("restapi"));
+    let ctl = Ctl::read(&root.child("ctl"), &root.child("restapi"));
+    let log = Log::read(&root.child("log"));
+    let watchdog = Watchdog::read(&root.child("watchdog"));
+    let bootstrap = Bootstrap::read(&root.child("bootstrap"));
+    let postgresql = Postgresql::read(&root.child("postgresql"), home(env));
+    let store = Store::read(root);
+    let tags = root.child("tags").entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
+    let defaults = root.choice(
+        "defaults",
+        &[
+            ("auto", DefaultsChoice::Auto),
+            ("patroni", DefaultsChoice::Patroni),
+            ("bellwether", DefaultsChoice::Bellwether),
+        ],
+    );
+    Some(Config {
+        name: name?,
+        scope: scope?,
+        namespace: namespace(root),
+        defaults: defaults.unwrap_or_default(),
+        log,
+        restapi: restapi?,
+        ctl,
+        watchdog,
+        tags: Tags(tags.filter(|(_, value)| !value.is_null()).collect()),
+        bootstrap,
+        postgresql: postgresql?,
+        store: store?,
+    })
+}
+
+fn name(root: &Section<'_>) -> Option<MemberName> {
+    root.parsed("name", "choose another name; it is a part of keys in the store", str::parse)
+}
+
+fn scope(root: &Section<'_>) -> Option<ClusterName> {
+    root.parsed("scope", "choose another name; it is a part of keys in the store", str::parse)
+}
+
+fn required_name(root: &Section<'_>) -> Option<MemberName> {
+    root.required_text("name", "add `name`, unique in the cluster");
+    name(root)
+}
+
+fn required_scope(root: &Section<'_>) -> Option<ClusterName> {
+    root.required_text("scope", "add `scope`, the name of the cluster");
+    scope(root)
+}
+
+/// With one slash at the start, none at the end and no double ones.
+fn namespace(root: &Section<'_>) -> String {
+    let written = root.filled_text("namespace").unwrap_or_else(|| "service".to_owned());
+    let parts: Vec<&str> = written.split('/').filter(|part| !part.is_empty()).collect();
+    format!("/{}", parts.join("/"))
+}
+
+fn home(env: &BTreeMap<String, String>) -> Option<&str> {
+    env.get("HOME").map(String::as_str).filter(|home| !home.is_empty())
 }

@@ -26,3 +26,14 @@ pub fn redacted(document: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+/// Whether a document holds any secret.
+pub(crate) fn contains_secret(document: &Value) -> bool {
+    match document {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| (is_secret(key) && !value.is_null()) || contains_secret(value))
+        }
+        Value::Array(items) => items.iter().any(contains_secret),
+        _ => false,
+    }
+}

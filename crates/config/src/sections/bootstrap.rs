@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
+use crate::{node::Node, section::Section};
+
 /// One option of an external program: `--name` or `--name=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandOption {
@@ -65,4 +67,117 @@ impl Default for Bootstrap {
             post_bootstrap: None,
         }
     }
+}
+
+/// Options that `initdb` gets from us alone.
+const FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
+
+impl Bootstrap {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        if section.has("users") {
+            section.report.warn(
+                section.about("users", "User creation is not be supported starting from v4.0.0. Please use \"bootstrap.post_bootstrap\" script to create users."),
+            );
+        }
+        // A `dcs` that is no map is reported by `child`.
+        let _ = section.child("dcs");
+        Self {
+            dcs: match section.node("dcs").map(Node::to_value) {
+                Some(Value::Object(dcs)) => dcs,
+                _ => Map::new(),
+            },
+            method: read_method(section),
+            initdb: read_initdb(section),
+            pg_hba: section.texts("pg_hba").unwrap_or_default(),
+            post_bootstrap: section
+                .filled_text("post_bootstrap")
+                .or_else(|| section.filled_text("post_init")),
+        }
+    }
+}
+
+/// `method` counts only if the section it names has a `command`; otherwise `initdb` runs.
+fn read_method(section: &Section<'_>) -> BootstrapMethod {
+    let Some(name) = section.filled_text("method").filter(|name| name != "initdb") else {
+        return BootstrapMethod::Initdb;
+    };
+    let own = section.child(&name);
+    let Some(command) = own.filled_text("command") else {
+        let reason = "names no section with a `command`, so `initdb` makes the data directory";
+        let warning = section.about("method", reason);
+        section.report.warn(warning.help(format!("add `bootstrap.{name}.command`, or remove `method`")));
+        return BootstrapMethod::Initdb;
+    };
+    const OURS: [&str; 4] = ["command", "no_params", "keep_existing_recovery_conf", "recovery_conf"];
+    BootstrapMethod::Custom(CustomBootstrap {
+        command,
+        no_params: own.flag("no_params").unwrap_or(false),
+        keep_existing_recovery_conf: own.flag("keep_existing_recovery_conf").unwrap_or(false),
+        recovery_conf: own.text_map("recovery_conf"),
+        options: own
+            .entries()
+            .iter()
+            .filter(|entry| !OURS.contains(&entry.key.as_str()))
+            .map(|entry| CommandOption { name: entry.key.clone(), value: own.text(&entry.key) })
+            .collect(),
+        name,
+    })
+}
+
+/// A list of `option` or `option: value`, or a map.
+fn read_initdb(section: &Section<'_>) -> Vec<CommandOption> {
+    let Some(node) = section.node("initdb") else { return Vec::new() };
+    match options(&node.to_value(), &FORBIDDEN) {
+        Ok(options) => options,
+        Err(reasons) => {
+            for reason in reasons {
+                let problem = section.about("initdb", reason);
+                section.report.problem(problem.help("remove it: bellwether passes what is needed itself"));
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// Reads the options of an external program: a list of `option` or `{option: value}`, or a map of them. A true flag is an
+/// option without value, a false one is left out.
+pub(crate) fn options(value: &Value, forbidden: &[&str]) -> Result<Vec<CommandOption>, Vec<String>> {
+    let (mut options, mut wrong) = (Vec::new(), Vec::new());
+    let mut take = |name: &str, value: Option<&Value>| {
+        let name = name.trim_start_matches('-');
+        if forbidden.contains(&name) {
+            wrong.push(format!("the option `{name}` must not be given"));
+            return;
+        }
+        let value = match value {
+            None | Some(Value::Bool(true) | Value::Null) => None,
+            Some(Value::Bool(false)) => return,
+            Some(Value::Object(_) | Value::Array(_)) => {
+                wrong.push(format!("the option `{name}` expects a text"));
+                return;
+            }
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+        };
+        options.push(CommandOption { name: name.to_owned(), value });
+    };
+    match value {
+        Value::Null => {}
+        Value::Object(map) => map.iter().for_each(|(name, value)| take(name, Some(value))),
+        Value::Array(items) => {
+            for item in items {
+                match item {
+                    Value::String(text) => take(text, None),
+                    Value::Object(map) if map.len() == 1 => {
+                        map.iter().for_each(|(name, value)| take(name, Some(value)));
+                    }
+                    other => {
+                        return Err(vec![format!("expects options as text or `option: value`, not {other}")]);
+                    }
+                }
+            }
+        }
+        other => return Err(vec![format!("expects a list or a map of options, not {other}")]),
+    }
+    if wrong.is_empty() { Ok(options) } else { Err(wrong) }
 }

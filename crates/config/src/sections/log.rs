@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Value;
 
+use crate::{node::Kind, section::Section, value::int_with_unit};
+
 /// Where and how the daemon logs. All of it is applied on reload.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -76,4 +78,86 @@ impl Default for Log {
             deduplicate_heartbeat_logs: false,
         }
     }
+}
+
+const LEVELS: [(&str, LogLevel); 7] = [
+    ("DEBUG", LogLevel::Debug),
+    ("INFO", LogLevel::Info),
+    ("WARN", LogLevel::Warning),
+    ("WARNING", LogLevel::Warning),
+    ("ERROR", LogLevel::Error),
+    ("FATAL", LogLevel::Critical),
+    ("CRITICAL", LogLevel::Critical),
+];
+
+impl Log {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            kind: section
+                .choice("type", &[("plain", LogType::Plain), ("json", LogType::Json)])
+                .unwrap_or(default.kind),
+            level: section.choice("level", &LEVELS).unwrap_or(default.level),
+            traceback_level: section
+                .choice("traceback_level", &[("DEBUG", LogLevel::Debug), ("ERROR", LogLevel::Error)])
+                .unwrap_or(default.traceback_level),
+            format: read_format(section).unwrap_or(default.format),
+            dateformat: section.filled_text("dateformat"),
+            static_fields: section
+                .child("static_fields")
+                .entries()
+                .iter()
+                .map(|entry| (entry.key.clone(), entry.node.to_value()))
+                .collect(),
+            max_queue_size: section
+                .integer("max_queue_size", 1..=i64::from(u32::MAX))
+                .map_or(default.max_queue_size, |size| size as usize),
+            dir: section.file("dir"),
+            file_size: section
+                .integer("file_size", 0..=i64::MAX)
+                .map_or(default.file_size, i64::unsigned_abs),
+            file_num: section.integer("file_num", 0..=100_000).map_or(default.file_num, |num| num as u32),
+            mode: read_mode(section),
+            loggers: read_loggers(&section.child("loggers")),
+            deduplicate_heartbeat_logs: section.flag("deduplicate_heartbeat_logs").unwrap_or(false),
+        }
+    }
+}
+
+/// Octal, in YAML's way (`0640`) or as text.
+fn read_mode(section: &Section<'_>) -> Option<u32> {
+    let value = section.node("mode")?.to_value();
+    match int_with_unit(&value, None) {
+        Some(mode @ 0..=0o777) => Some(mode as u32),
+        _ => {
+            let problem = section.about("mode", "is not a file mode between 0000 and 0777");
+            section.report.problem(problem.help("write it in octal, with a leading zero: 0640"));
+            None
+        }
+    }
+}
+
+fn read_format(section: &Section<'_>) -> Option<LogFormat> {
+    let Kind::List(items) = &section.node("format")?.kind else {
+        return section.filled_text("format").map(LogFormat::Template);
+    };
+    let fields = items.iter().filter_map(|item| match &item.kind {
+        Kind::Scalar(scalar) => Some((scalar.written.clone(), scalar.written.clone())),
+        Kind::Map(entries) if entries.len() == 1 => {
+            let Kind::Scalar(renamed) = &entries[0].node.kind else { return None };
+            Some((entries[0].key.clone(), renamed.written.clone()))
+        }
+        _ => {
+            let problem =
+                section.about("format", "expects field names, or maps of one field to its new name");
+            section.report.problem(problem.at(&item.origin));
+            None
+        }
+    });
+    Some(LogFormat::Fields(fields.collect()))
+}
+
+fn read_loggers(section: &Section<'_>) -> BTreeMap<String, LogLevel> {
+    let level = |key: &String| section.choice(key, &LEVELS).map(|level| (key.clone(), level));
+    section.entries().iter().filter_map(|entry| level(&entry.key)).collect()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use crate::{HostPort, Listen};
+use crate::{HostPort, Listen, section::Section};
 
 /// The PostgreSQL server of this member.
 #[derive(Clone, Debug)]
@@ -67,4 +67,126 @@ pub struct Credentials {
     pub sslpassword: Option<SecretString>,
     /// libpq's `sslmode sslcert sslkey sslrootcert sslcrl sslcrldir gssencmode channel_binding sslnegotiation`, as given.
     pub connection: BTreeMap<String, String>,
+}
+
+const LISTEN_HELP: &str = "write `address:port` or `address,address:port`, for example `0.0.0.0:5432`";
+const ADDRESS_HELP: &str = "write `host:port`, for example `10.0.0.11:5432`";
+
+/// libpq's settings that a role may have, apart from passwords.
+const CONNECTION: [&str; 9] = [
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "gssencmode",
+    "channel_binding",
+    "sslnegotiation",
+];
+
+/// Keys that only a local file may give.
+pub(crate) const LOCAL_ONLY: [&str; 7] =
+    ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
+
+/// Keys read here and nowhere else.
+const READ_HERE: [&str; 8] = [
+    "bin_dir",
+    "bin_name",
+    "config_base_name",
+    "database",
+    "krbsrvname",
+    "use_unix_socket",
+    "use_unix_socket_repl",
+    "name",
+];
+
+impl Postgresql {
+    /// `None` if something that is needed is missing (which has been reported).
+    pub(crate) fn read(section: &Section<'_>, home: Option<&str>) -> Option<Self> {
+        section.required_text("listen", "add `postgresql.listen`, for example `0.0.0.0:5432`");
+        section.required_text(
+            "data_dir",
+            "add `postgresql.data_dir`, for example `/var/lib/postgresql/15/main`",
+        );
+        let listen = section.parsed("listen", LISTEN_HELP, |text| Listen::parse(text, Some(5432)));
+        let address = |text: &str| match HostPort::parse(text, Some(5432)) {
+            Ok(address) if address.host.is_empty() => Err(crate::InvalidAddress::NoHost),
+            other => other,
+        };
+        let connect_address = section.parsed("connect_address", ADDRESS_HELP, address);
+        let proxy_address = section.parsed("proxy_address", ADDRESS_HELP, address);
+        let authentication = Authentication::read(&section.child("authentication"));
+        let shared = read_shared(section);
+        let (listen, data_dir) = (listen?, section.file("data_dir")?);
+        let pgpass = || PathBuf::from(home.unwrap_or("/var/lib/postgresql")).join("pgpass");
+        Some(Self {
+            connect_address: connect_address.unwrap_or_else(|| listen.local_address()),
+            listen,
+            proxy_address,
+            config_dir: section.file("config_dir").unwrap_or_else(|| data_dir.clone()),
+            data_dir,
+            config_base_name: section
+                .filled_text("config_base_name")
+                .unwrap_or_else(|| "postgresql".to_owned()),
+            bin_dir: section.file("bin_dir"),
+            bin_name: section.text_map("bin_name").unwrap_or_default(),
+            database: section.filled_text("database").unwrap_or_else(|| "postgres".to_owned()),
+            pgpass: section.file("pgpass").unwrap_or_else(pgpass),
+            krbsrvname: section.filled_text("krbsrvname"),
+            use_unix_socket: section.flag("use_unix_socket").unwrap_or(false),
+            use_unix_socket_repl: section.flag("use_unix_socket_repl").unwrap_or(false),
+            authentication,
+            shared,
+        })
+    }
+}
+
+/// The keys that meet the dynamic section later; their shape is checked here, where their lines are known.
+fn read_shared(section: &Section<'_>) -> Map<String, Value> {
+    let mut shared = Map::new();
+    for entry in section.entries() {
+        let key = entry.key.as_str();
+        if LOCAL_ONLY.contains(&key) || READ_HERE.contains(&key) || entry.node.is_null() {
+            continue;
+        }
+        let value = entry.node.to_value();
+        match crate::effective::check_shape(key, &value) {
+            Ok(()) => {
+                shared.insert(key.to_owned(), value);
+            }
+            Err(reason) => section.report.problem(section.about(key, reason)),
+        }
+    }
+    shared
+}
+
+impl Authentication {
+    fn read(section: &Section<'_>) -> Self {
+        for role in ["superuser", "replication"] {
+            if section.child(role).filled_text("username").is_none() {
+                let example = if role == "superuser" { "postgres" } else { "replicator" };
+                section.child(role).missing("username", &format!("name the role, for example `{example}`"));
+            }
+        }
+        Self {
+            superuser: Credentials::read(&section.child("superuser")),
+            replication: Credentials::read(&section.child("replication")),
+            rewind: section.has("rewind").then(|| Credentials::read(&section.child("rewind"))),
+        }
+    }
+}
+
+impl Credentials {
+    fn read(section: &Section<'_>) -> Self {
+        Self {
+            username: section.filled_text("username"),
+            password: section.secret("password"),
+            sslpassword: section.secret("sslpassword"),
+            connection: CONNECTION
+                .iter()
+                .filter_map(|key| Some(((*key).to_owned(), section.filled_text(key)?)))
+                .collect(),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use crate::HostPort;
+use crate::{HostPort, Problem, section::Section};
 
 /// The embedded store on this node. None of it is applied on reload.
 #[derive(Clone, Debug)]
@@ -54,4 +54,120 @@ impl Store {
     pub fn is_embedded(&self) -> bool {
         matches!(self, Self::Raft(_))
     }
+}
+
+const ADDRESS_HELP: &str = "write `host:port`, for example `10.0.0.11:2380`";
+
+/// The store sections of `patroni.yml`, in the order in which Patroni looks for them.
+pub(crate) const STORES: [&str; 7] =
+    ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
+
+impl Store {
+    /// The store that the document names; `None` if there is none that can be used (which has been reported).
+    pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
+        match STORES.iter().find(|name| root.has(name)) {
+            Some(&"raft") => Raft::read(&root.child("raft")).map(Self::Raft),
+            Some(name) => {
+                let reason = format!("the store `{name}` is not yet built in");
+                let problem = root.about(name, reason);
+                root.report.problem(problem.help("use the embedded store (section `raft`) for now"));
+                None
+            }
+            None => {
+                let problem = Problem::new(
+                    "",
+                    "Can not find suitable configuration of distributed configuration store\nAvailable implementations: raft",
+                );
+                root.report.problem(problem.at(&root.origin).help(
+                    "add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store",
+                ));
+                None
+            }
+        }
+    }
+}
+
+impl Raft {
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        let self_addr: Option<HostPort> = section.parsed("self_addr", ADDRESS_HELP, str::parse);
+        let bind_addr = section.parsed("bind_addr", ADDRESS_HELP, |text| HostPort::parse(text, None));
+        let partner_addrs = read_partners(section, self_addr.as_ref());
+        let data_dir = section.file("data_dir");
+        if section.has("self_addr") && data_dir.is_none() {
+            section.missing(
+                "data_dir",
+                "name a directory for the store's log, for example `/var/lib/bellwether/raft`",
+            );
+        }
+        if !section.has("self_addr") && partner_addrs.is_empty() {
+            section.missing(
+                "self_addr",
+                "give the address of this node's vote, or `partner_addrs` to be a client",
+            );
+        }
+        let read = Self {
+            self_addr,
+            bind_addr,
+            partner_addrs,
+            data_dir,
+            password: section.secret("password"),
+            timing: section
+                .choice(
+                    "timing",
+                    &[("default", RaftTiming::Default), ("fast", RaftTiming::Fast), ("wan", RaftTiming::Wan)],
+                )
+                .unwrap_or_default(),
+            certfile: section.file("certfile"),
+            keyfile: section.file("keyfile"),
+            cafile: section.file("cafile"),
+            insecure: section.flag("insecure").unwrap_or(false),
+            witness: section.flag("witness").unwrap_or(false),
+        };
+        read.check_protection(section);
+        (read.self_addr.is_some() || !read.partner_addrs.is_empty()).then_some(read)
+    }
+
+    /// Whether partners are authenticated by certificates.
+    pub fn has_certificates(&self) -> bool {
+        self.certfile.is_some() && self.keyfile.is_some() && self.cafile.is_some()
+    }
+
+    fn check_protection(&self, section: &Section<'_>) {
+        let given = [("certfile", &self.certfile), ("keyfile", &self.keyfile), ("cafile", &self.cafile)];
+        if given.iter().any(|(_, file)| file.is_some()) {
+            for (key, _) in given.iter().filter(|(_, file)| file.is_none()) {
+                section.missing(key, "give `certfile`, `keyfile` and `cafile` together");
+            }
+            return;
+        }
+        if self.password.is_none() && !self.insecure && !self.partner_addrs.is_empty() {
+            section.missing(
+                "password",
+                "give all partners the same `raft.password`, or certificates (`certfile`, `keyfile`, `cafile`); `insecure: true` goes without",
+            );
+        }
+    }
+}
+
+/// The other voters: who names itself, or somebody twice, is told and goes on without.
+fn read_partners(section: &Section<'_>, own: Option<&HostPort>) -> Vec<HostPort> {
+    let mut partners: Vec<HostPort> = Vec::new();
+    for text in section.comma_texts("partner_addrs").unwrap_or_default() {
+        let reason = match text.parse() {
+            Ok(address) if Some(&address) == own => "names this node itself, which is left out",
+            Ok(address) if partners.contains(&address) => "is named twice",
+            Ok(address) => {
+                partners.push(address);
+                continue;
+            }
+            Err(error) => {
+                let problem = section.about("partner_addrs", error.to_string()).found(text.as_str());
+                section.report.problem(problem.help(ADDRESS_HELP));
+                continue;
+            }
+        };
+        let warning = section.about("partner_addrs", reason).found(text.as_str());
+        section.report.warn(warning.help("name every other node once"));
+    }
+    partners
 }

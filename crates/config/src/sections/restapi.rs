@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use secrecy::SecretString;
 
-use crate::{HostPort, Listen};
+use crate::{HostPort, Listen, section::Section};
 
 /// HTTP Basic credentials.
 #[derive(Clone, Debug)]
@@ -85,4 +85,93 @@ pub struct Ctl {
     pub certfile: Option<PathBuf>,
     pub keyfile: Option<PathBuf>,
     pub keyfile_password: Option<SecretString>,
+}
+
+/// What to do about an address that cannot be used.
+const ADDRESS_HELP: &str = "write `host:port`, for example `10.0.0.11:8008`";
+
+impl RestApi {
+    /// `None` if something that is needed is missing (which has been reported).
+    pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
+        section.required_text("listen", "add `restapi.listen`, for example `0.0.0.0:8008`");
+        let listen = section.parsed("listen", ADDRESS_HELP, |text| Listen::parse(text, None));
+        let connect_address = section.parsed("connect_address", ADDRESS_HELP, str::parse);
+        let (certfile, keyfile) = (section.file("certfile"), section.file("keyfile"));
+        if keyfile.is_some() && certfile.is_none() {
+            let warning =
+                section.about("keyfile", "has no effect without `certfile`: the API speaks plain HTTP");
+            section.report.warn(warning.help("add `restapi.certfile`"));
+        }
+        let headers = |key| section.text_map(key).unwrap_or_default();
+        let read = Self {
+            listen: listen.clone().unwrap_or(Listen { hosts: Vec::new(), port: 8008 }),
+            connect_address: connect_address.or_else(|| {
+                listen
+                    .as_ref()
+                    .map(|listen| HostPort::new(listen.hosts.first().map_or("", String::as_str), listen.port))
+            })?,
+            authentication: BasicAuth::read(section),
+            certfile,
+            keyfile,
+            keyfile_password: section.secret("keyfile_password"),
+            cafile: section.file("cafile"),
+            ciphers: section.filled_text("ciphers"),
+            verify_client: section
+                .choice(
+                    "verify_client",
+                    &[
+                        ("none", VerifyClient::None),
+                        ("optional", VerifyClient::Optional),
+                        ("required", VerifyClient::Required),
+                    ],
+                )
+                .unwrap_or_default(),
+            allowlist: section.comma_texts("allowlist").unwrap_or_default(),
+            allowlist_include_members: section.flag("allowlist_include_members").unwrap_or(false),
+            http_extra_headers: headers("http_extra_headers"),
+            https_extra_headers: headers("https_extra_headers"),
+            request_queue_size: section.integer("request_queue_size", 0..=4096).unwrap_or(5) as u32,
+            thread_pool_size: section.integer("thread_pool_size", 1..=10_000).unwrap_or(5).max(5) as usize,
+            server_tokens: section
+                .choice(
+                    "server_tokens",
+                    &[
+                        ("Original", ServerTokens::Original),
+                        ("ProductOnly", ServerTokens::ProductOnly),
+                        ("Minimal", ServerTokens::Minimal),
+                    ],
+                )
+                .unwrap_or_default(),
+        };
+        listen.map(|_| read)
+    }
+}
+
+impl BasicAuth {
+    /// `authentication` of a section; half of it is a problem, because the API would be open to everybody.
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let own = section.child("authentication");
+        match (own.filled_text("username"), own.secret("password")) {
+            (Some(username), Some(password)) => Some(Self { username, password }),
+            (None, None) => None,
+            (username, _) => {
+                let missing = if username.is_none() { "username" } else { "password" };
+                own.missing(missing, "give `username` and `password` together, or neither");
+                None
+            }
+        }
+    }
+}
+
+impl Ctl {
+    pub(crate) fn read(section: &Section<'_>, restapi: &Section<'_>) -> Self {
+        Self {
+            authentication: BasicAuth::read(section).or_else(|| BasicAuth::read(restapi)),
+            insecure: section.flag("insecure").unwrap_or(false),
+            cacert: section.file("cacert").or_else(|| restapi.file("cafile")),
+            certfile: section.file("certfile"),
+            keyfile: section.file("keyfile"),
+            keyfile_password: section.secret("keyfile_password"),
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::{section::Section, value::lenient_bool};
+
 /// The kernel device and our guardian process. Applied on reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watchdog {
@@ -76,4 +78,56 @@ impl Watchdog {
             SafetyMargin::Seconds(margin) => Duration::from_secs(ttl.as_secs().saturating_sub(margin)),
         }
     }
+}
+
+impl Watchdog {
+    pub(crate) fn read(section: &Section<'_>) -> Self {
+        let default = Self::default();
+        let device = section.file("device").unwrap_or(default.device);
+        let margin = section.integer("safety_margin", -1..=i64::from(u32::MAX));
+        Self {
+            mode: read_mode(section).unwrap_or(default.mode),
+            device,
+            safety_margin: margin.map_or(default.safety_margin, |margin| {
+                u64::try_from(margin).map_or(SafetyMargin::HalfTtl, SafetyMargin::Seconds)
+            }),
+            driver: section
+                .choice(
+                    "driver",
+                    &[("default", WatchdogDriver::Default), ("testing", WatchdogDriver::Testing)],
+                )
+                .unwrap_or(default.driver),
+            guardian: section
+                .choice(
+                    "guardian",
+                    &[
+                        ("auto", GuardianMode::Auto),
+                        ("on", GuardianMode::On),
+                        ("off", GuardianMode::Off),
+                        ("true", GuardianMode::On),
+                        ("false", GuardianMode::Off),
+                        ("yes", GuardianMode::On),
+                        ("no", GuardianMode::Off),
+                    ],
+                )
+                .unwrap_or(default.guardian),
+        }
+    }
+}
+
+/// A word that is not known turns the device off, as in Patroni, and is warned about.
+fn read_mode(section: &Section<'_>) -> Option<WatchdogMode> {
+    let written = section.node("mode")?.to_value();
+    let word = written.as_str().map(str::to_ascii_lowercase);
+    Some(match (word.as_deref(), lenient_bool(&written)) {
+        (Some("automatic" | "auto"), _) => WatchdogMode::Automatic,
+        (Some("required" | "require"), _) => WatchdogMode::Required,
+        (Some("off" | "disable" | "disabled"), _) | (_, Some(false)) => WatchdogMode::Off,
+        _ => {
+            let warning =
+                section.about("mode", "is not a word that is known here, and turns the watchdog off");
+            section.report.warn(warning.help("use one of: off, automatic, required"));
+            WatchdogMode::Off
+        }
+    })
 }

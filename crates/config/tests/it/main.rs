@@ -1,0 +1,3 @@
+//! Configuration as its users meet it: files and environment in, settings or problems out.
+
+mod load;

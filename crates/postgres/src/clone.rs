@@ -1,43 +1,214 @@
 //! A new standby from a base backup.
 
-use tokio::sync::watch;
+use std::{io, time::Duration};
+
+use tokio::{process::Command, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{replication::Target, settings::PgSettings};
+use crate::{
+    config_files::{self, ConfigFileError},
+    conninfo::{Conninfo, TemporaryPassfile},
+    datadir::{self, WipeError},
+    program::{ProgramError, blocking, run_listening},
+    replication::Target,
+    settings::{PgSettings, ProgramOption},
+};
+
+const ATTEMPTS: u32 = 2;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
+
+/// Options of pg_basebackup that are ours to choose.
+const FORBIDDEN: [&str; 11] = [
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
 
 /// How far a clone has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneProgress {
+    /// Beginning with 1; 0 before the first one.
     pub attempt: u32,
     pub bytes_done: u64,
-    /// An estimate of the server; grows if the database does.
+    /// The source's estimate; it grows if the database does.
     pub bytes_total: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloneError {
-    #[error("basebackup option `{option}` is not allowed")]
+    #[error("option `{option}` is not allowed for pg_basebackup: remove it from `postgresql.basebackup`")]
     ForbiddenOption { option: String },
     #[error("pg_basebackup ended with {status}: {last_line}")]
     Exited { status: String, last_line: String },
-    #[error("{what}")]
-    Io {
-        what: String,
-        #[source]
-        cause: std::io::Error,
-    },
-    #[error("cancelled")]
-    Cancelled,
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Wipe(#[from] WipeError),
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    #[error("could not write a password file")]
+    Passfile(#[source] io::Error),
 }
 
-/// Wipes the data directory and fills it by pg_basebackup from `source`; two attempts. After a failure or cancellation the
-/// directory is empty. Cancel by the token, not by dropping the future.
+impl CloneError {
+    /// Whether trying again without human help can succeed.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::ForbiddenOption { .. } | Self::Program(ProgramError::Spawn { .. }))
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Program(ProgramError::Cancelled { .. }))
+    }
+}
+
+/// Wipes the data directory and fills it by pg_basebackup from `source`; two attempts, 5 s apart. After a failure or a
+/// cancellation the directory is empty. No postmaster may run on it.
+///
+/// Cancel by the token, not by dropping the future: that would leave pg_basebackup running.
 pub async fn basebackup(
-    _settings: &PgSettings,
-    _source: &Target,
-    _progress: &watch::Sender<CloneProgress>,
-    _cancel: &CancellationToken,
+    settings: &PgSettings,
+    source: &Target,
+    progress: &watch::Sender<CloneProgress>,
+    cancel: &CancellationToken,
 ) -> Result<(), CloneError> {
-    Err(CloneError::Io { what: "not built yet".to_owned(), cause: crate::not_built() })
+    refuse_forbidden(&settings.basebackup)?;
+    let mut attempt = 1;
+    loop {
+        wipe(settings).await?;
+        progress.send_replace(CloneProgress { attempt, ..CloneProgress::default() });
+        let error = match try_once(settings, source, progress, cancel).await {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        tracing::warn!(%error, attempt, source = %source.address, "base backup failed");
+        if attempt == ATTEMPTS || error.is_cancelled() || !error.is_retryable() {
+            wipe(settings).await?;
+            return Err(error);
+        }
+        attempt += 1;
+        tokio::select! {
+            () = tokio::time::sleep(BETWEEN_ATTEMPTS) => {}
+            () = cancel.cancelled() => {}
+        }
+    }
+    let settings = settings.clone();
+    blocking(move || {
+        config_files::restore(&settings)?;
+        config_files::remove_triggers(&settings)
+    })
+    .await?;
+    Ok(())
+}
+
+async fn wipe(settings: &PgSettings) -> Result<(), CloneError> {
+    let dir = settings.data_dir.clone();
+    Ok(blocking(move || datadir::wipe(&dir)).await.map(drop)?)
+}
+
+async fn try_once(
+    settings: &PgSettings,
+    source: &Target,
+    progress: &watch::Sender<CloneProgress>,
+    cancel: &CancellationToken,
+) -> Result<(), CloneError> {
+    let (pgpass, address, credentials) =
+        (settings.pgpass.clone(), source.address.clone(), source.credentials.clone());
+    let passfile = blocking(move || TemporaryPassfile::create(&pgpass, &address, &credentials))
+        .await
+        .map_err(CloneError::Passfile)?;
+    let mut pending = String::new();
+    let mut listen = |chunk: &[u8]| {
+        if let Some((done, total)) = last_progress(&mut pending, chunk) {
+            progress.send_modify(|progress| (progress.bytes_done, progress.bytes_total) = (done, total));
+        }
+    };
+    let command = command(settings, source, &passfile);
+    let finished = run_listening(command, None, cancel, &mut listen).await?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    Err(CloneError::Exited { status: finished.status.to_string(), last_line: finished.last_line() })
+}
+
+fn command(settings: &PgSettings, source: &Target, passfile: &TemporaryPassfile) -> Command {
+    let dsn = Conninfo::new(&source.address, &source.credentials, u32::MAX)
+        .with("application_name", settings.member.as_str())
+        .with("passfile", &passfile.path().to_string_lossy());
+    let mut command = settings.tool("pg_basebackup");
+    command.arg(format!("--pgdata={}", settings.data_dir.display()));
+    command.args(["-X", "stream", "--progress", "--no-password", &format!("--dbname={dsn}")]);
+    // Without it the source spreads its checkpoint over minutes, and the cluster is without this standby meanwhile.
+    if !settings.basebackup.iter().any(|option| option.name == "checkpoint") {
+        command.arg("--checkpoint=fast");
+    }
+    command.args(settings.basebackup.iter().map(ProgramOption::to_argument));
+    command
+}
+
+/// Compression is only allowed on the server's side: the result must be a data directory.
+fn refuse_forbidden(options: &[ProgramOption]) -> Result<(), CloneError> {
+    let is_forbidden = |option: &&ProgramOption| match option.name.as_str() {
+        "compress" => !option.value.as_deref().is_some_and(|value| value.starts_with("server")),
+        name => FORBIDDEN.contains(&name),
+    };
+    match options.iter().find(is_forbidden) {
+        Some(option) => Err(CloneError::ForbiddenOption { option: option.name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Bytes done and in total from the last complete report in `pending` + `chunk`: `  31017/223543 kB (13%), 0/1 tablespace`.
+fn last_progress(pending: &mut String, chunk: &[u8]) -> Option<(u64, u64)> {
+    pending.push_str(&String::from_utf8_lossy(chunk));
+    let reported = pending.split(['\r', '\n']).filter_map(parse_report).next_back();
+    let rest = pending.rfind(['\r', '\n']).map_or(0, |at| at + 1);
+    pending.drain(..rest);
+    reported
+}
+
+fn parse_report(line: &str) -> Option<(u64, u64)> {
+    let (numbers, _) = line.trim_start().split_once(" kB")?;
+    let (done, total) = numbers.split_once('/')?;
+    let bytes = |text: &str| text.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024);
+    Some((bytes(done)?, bytes(total)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_across_chunks() {
+        let mut pending = String::new();
+        assert_eq!(
+            last_progress(&mut pending, b"waiting for checkpoint\r    0/2000 kB (0%), 0/1 tabl"),
+            Some((0, 2_048_000))
+        );
+        assert_eq!(last_progress(&mut pending, b"espace\r  10"), Some((0, 2_048_000)));
+        assert_eq!(last_progress(&mut pending, b"00/2000 kB (50%)\r"), Some((1_024_000, 2_048_000)));
+        assert_eq!(last_progress(&mut pending, b"pg_basebackup: error: x\n"), None);
+    }
+
+    #[test]
+    fn options_that_are_ours_are_refused() {
+        for (option, allowed) in [
+            (ProgramOption::with_value("max-rate", "100M"), true),
+            (ProgramOption::with_value("compress", "server-lz4"), true),
+            (ProgramOption::with_value("compress", "gzip"), false),
+            (ProgramOption::flag("compress"), false),
+            (ProgramOption::with_value("dbname", "x"), false),
+            (ProgramOption::with_value("password", "x"), false),
+        ] {
+            assert_eq!(refuse_forbidden(std::slice::from_ref(&option)).is_ok(), allowed, "{option:?}");
+        }
+    }
 }

@@ -10,15 +10,24 @@ pub mod bootstrap;
 pub mod callbacks;
 pub mod clone;
 pub mod config;
+pub mod config_files;
+mod connect;
+mod conninfo;
 pub mod control;
 pub mod datadir;
 pub mod monitor;
+pub mod observation;
 pub mod parameters;
+pub mod pidfile;
 pub mod postmaster;
+mod process;
+pub mod program;
 pub mod replication;
 pub mod rewind;
 pub mod server;
 pub mod settings;
+pub mod stop;
+mod wire;
 
 fn not_built() -> std::io::Error {
     std::io::Error::other("not built yet")

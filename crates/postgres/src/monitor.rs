@@ -1,110 +1,22 @@
-//! The agent's one persistent connection to the local server, and the statement that tells everything.
+//! The agent's one persistent connection to the local server.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use bellwether_types::{Lsn, TimelineId};
+use bellwether_types::Lsn;
+use tokio_postgres::{Statement, types::ToSql};
 
-use crate::{postmaster::PostmasterId, settings::PgSettings};
+use crate::{
+    connect::{Session, superuser_session},
+    observation::{self, Observation, STATEMENT},
+    postmaster::PostmasterId,
+    settings::PgSettings,
+};
 
-/// One look at the running server.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Observation {
-    /// For example 150018.
-    pub server_version: u32,
-    /// `YYYY-MM-DD HH:MM:SS.ffffff+00:00`.
-    pub postmaster_start_time: String,
-    pub postmaster_start_unix: f64,
-    pub in_recovery: bool,
-    /// The timeline being written; `None` in recovery.
-    pub timeline: Option<TimelineId>,
-    /// The timeline of the latest checkpoint (or restart point).
-    pub control_timeline: TimelineId,
-    pub wal: WalPositions,
-    pub receiver: Option<WalReceiver>,
-    pub synchronous_standby_names: String,
-    pub synchronous_commit: String,
-    /// Empty if none or not shown on a primary.
-    pub restore_command: String,
-    pub primary_conninfo: String,
-    pub primary_slot_name: String,
-    pub walsenders: Vec<WalSenderRow>,
-    pub slots: Vec<SlotRow>,
-}
+/// The server cancels a statement of ours after 2 s; a server that hangs does not even do that.
+const ANSWER_LIMIT: Duration = Duration::from_millis(2500);
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum WalPositions {
-    Primary {
-        /// End of the WAL that is safely on disk.
-        flushed: Lsn,
-    },
-    Standby {
-        /// Written by the WAL receiver if there is one, else the end of what was ever received; `None` if nothing was.
-        received: Option<Lsn>,
-        replayed: Lsn,
-        paused: bool,
-        /// `YYYY-MM-DD HH:MM:SS.ffffff+00:00`.
-        replayed_timestamp: Option<String>,
-        replayed_unix: Option<f64>,
-    },
-}
-
-/// `pg_stat_wal_receiver`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalReceiver {
-    pub pid: i32,
-    /// `streaming`, `waiting`, ...
-    pub status: String,
-    /// May be ahead of what is replayed: never take it for the server's own timeline.
-    pub received_timeline: Option<TimelineId>,
-    pub written: Option<Lsn>,
-    pub flushed: Option<Lsn>,
-    /// The end of WAL that the upstream last announced.
-    pub latest_end: Option<Lsn>,
-    /// Milliseconds since 1970 of the last message from the upstream, by the local clock.
-    pub last_message_unix_millis: Option<i64>,
-    pub slot_name: Option<String>,
-    pub sender_host: Option<String>,
-    pub sender_port: Option<u16>,
-    pub conninfo: String,
-}
-
-/// A row of `pg_stat_replication`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WalSenderRow {
-    pub pid: i32,
-    /// Microseconds since 1970: with the pid, the identity of the connection.
-    pub backend_start_unix_micros: i64,
-    pub usename: String,
-    pub application_name: String,
-    pub client_addr: Option<String>,
-    pub state: String,
-    pub sync_state: String,
-    pub sync_priority: i32,
-    pub sent: Option<Lsn>,
-    pub write: Option<Lsn>,
-    pub flush: Option<Lsn>,
-    pub replay: Option<Lsn>,
-}
-
-/// A row of `pg_replication_slots`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlotRow {
-    pub name: String,
-    /// `None` for a physical slot.
-    pub plugin: Option<String>,
-    pub database: Option<String>,
-    pub active: bool,
-    pub temporary: bool,
-    pub restart_lsn: Option<Lsn>,
-    pub confirmed_flush_lsn: Option<Lsn>,
-    pub has_xmin: bool,
-    pub catalog_xmin: Option<u64>,
-    /// `reserved`, `extended`, `unreserved`, `lost`.
-    pub wal_status: Option<String>,
-    /// PostgreSQL 17+.
-    pub failover: bool,
-    pub synced: bool,
-}
+const SESSION_OPTIONS: &str =
+    "-c statement_timeout=2000 -c synchronous_commit=local -c pg_stat_statements.track=none";
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -113,68 +25,168 @@ pub enum MonitorError {
     #[error("could not connect to the local server")]
     Connect(#[source] tokio_postgres::Error),
     /// No answer in time: a hanging server.
-    #[error("the local server did not answer within {limit_ms} ms")]
-    Timeout { limit_ms: u64 },
+    #[error("the local server did not answer within {} ms", limit.as_millis())]
+    Timeout { limit: Duration },
     #[error("a query of the local server failed")]
     Query(#[source] tokio_postgres::Error),
+    #[error("the local server gave an answer that is not understood: {what}")]
+    Answer { what: String },
 }
 
-/// The persistent superuser connection. One user at a time; reconnects by itself.
+impl MonitorError {
+    /// Whether asking again may work: everything but an answer that is not understood.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Answer { .. })
+    }
+}
+
+/// The persistent superuser connection. One user at a time; it connects when it is needed.
 #[derive(Debug)]
 pub struct Monitor {
     settings: Arc<PgSettings>,
+    live: Option<Live>,
+}
+
+#[derive(Debug)]
+struct Live {
+    session: Session,
+    statement: Statement,
+    postmaster: PostmasterId,
 }
 
 impl Monitor {
     /// No connection is made yet.
     pub fn new(settings: Arc<PgSettings>) -> Self {
-        Self { settings }
+        Self { settings, live: None }
     }
 
+    /// Takes effect with the next connection.
     pub fn set_settings(&mut self, settings: Arc<PgSettings>) {
         self.settings = settings;
     }
 
     /// Closes the connection; the next call makes a new one.
-    pub fn disconnect(&mut self) {}
-
-    /// Observes the server that `postmaster` is. A connection made to another postmaster is dropped first.
-    /// Ends within about 3 s (connect) + 2 s (statement).
-    pub async fn observe(&mut self, _postmaster: &PostmasterId) -> Result<Observation, MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    pub fn disconnect(&mut self) {
+        self.live = None;
     }
 
-    /// Writes a WAL record without waiting for anybody: gives replicas something to acknowledge.
-    pub async fn generate_wal(&mut self) -> Result<(), MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    /// Observes the server that `postmaster` is. A connection made to another postmaster is dropped first: it may survive the
+    /// death of its server for a while, and lie.
+    ///
+    /// Ends within about 3 s (connect) + 2.5 s (statement). Safe to cancel.
+    pub async fn observe(&mut self, postmaster: &PostmasterId) -> Result<Observation, MonitorError> {
+        let live = self.connected(postmaster).await?;
+        let answer = timed(live.session.client.query_one(&live.statement, &[])).await;
+        let row = self.checked(answer)?;
+        let text: &str = row.try_get(0).map_err(MonitorError::Query)?;
+        observation::parse(text).map_err(|what| MonitorError::Answer { what })
     }
 
-    /// The value that a new session would see.
-    pub async fn show(&mut self, _parameter: &str) -> Result<String, MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    /// Writes a WAL record without waiting for anybody: it gives replicas something to acknowledge.
+    pub async fn generate_wal(&mut self, postmaster: &PostmasterId) -> Result<(), MonitorError> {
+        self.batch(postmaster, "BEGIN; SET LOCAL synchronous_commit = off; SELECT txid_current(); COMMIT")
+            .await
     }
 
-    pub async fn create_physical_slot(&mut self, _name: &str) -> Result<(), MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    /// The value of a parameter in this session.
+    pub async fn show(&mut self, postmaster: &PostmasterId, parameter: &str) -> Result<String, MonitorError> {
+        let rows = self.query(postmaster, "SELECT current_setting($1)", &[&parameter]).await?;
+        text(rows.first(), 0)
     }
 
-    /// `Ok(false)`: it is active or gone, nothing was dropped.
-    pub async fn drop_slot(&mut self, _name: &str) -> Result<bool, MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    /// Creates a physical slot that keeps WAL from now on. An existing one is an error (SQLSTATE 42710).
+    pub async fn create_physical_slot(
+        &mut self,
+        postmaster: &PostmasterId,
+        name: &str,
+    ) -> Result<(), MonitorError> {
+        self.query(postmaster, "SELECT pg_create_physical_replication_slot($1, true)", &[&name])
+            .await
+            .map(drop)
     }
 
-    pub async fn advance_slot(&mut self, _name: &str, _to: Lsn) -> Result<(), MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    /// Drops an inactive slot. `false`: it is active or gone, and nothing was dropped.
+    pub async fn drop_slot(&mut self, postmaster: &PostmasterId, name: &str) -> Result<bool, MonitorError> {
+        let statement = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+                         WHERE slot_name = $1 AND NOT active";
+        Ok(!self.query(postmaster, statement, &[&name]).await?.is_empty())
+    }
+
+    /// Moves a slot forward. Logical slots may take long: do that on a connection of its own.
+    pub async fn advance_slot(
+        &mut self,
+        postmaster: &PostmasterId,
+        name: &str,
+        to: Lsn,
+    ) -> Result<(), MonitorError> {
+        let statement = "SELECT pg_replication_slot_advance($1, $2::text::pg_lsn)";
+        self.query(postmaster, statement, &[&name, &to.to_string()]).await.map(drop)
     }
 
     /// Resumes a replay that a parameter change or somebody paused.
-    pub async fn resume_replay(&mut self) -> Result<(), MonitorError> {
-        Err(MonitorError::Timeout { limit_ms: 0 })
+    pub async fn resume_replay(&mut self, postmaster: &PostmasterId) -> Result<(), MonitorError> {
+        self.query(postmaster, "SELECT pg_wal_replay_resume()", &[]).await.map(drop)
+    }
+
+    pub(crate) async fn query(
+        &mut self,
+        postmaster: &PostmasterId,
+        statement: &str,
+        arguments: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, MonitorError> {
+        let live = self.connected(postmaster).await?;
+        let answer = timed(live.session.client.query(statement, arguments)).await;
+        self.checked(answer)
+    }
+
+    async fn batch(&mut self, postmaster: &PostmasterId, statements: &str) -> Result<(), MonitorError> {
+        let live = self.connected(postmaster).await?;
+        let answer = timed(live.session.client.batch_execute(statements)).await;
+        self.checked(answer)
+    }
+
+    /// The connection to exactly this postmaster.
+    async fn connected(&mut self, postmaster: &PostmasterId) -> Result<&Live, MonitorError> {
+        let usable = |live: &Live| live.postmaster == *postmaster && !live.session.client.is_closed();
+        if !self.live.as_ref().is_some_and(usable) {
+            self.live = None;
+            let session = superuser_session(&self.settings, "Patroni heartbeat", SESSION_OPTIONS)
+                .await
+                .map_err(MonitorError::Connect)?;
+            let statement = timed(session.client.prepare(STATEMENT)).await?;
+            self.live = Some(Live { session, statement, postmaster: postmaster.clone() });
+        }
+        Ok(self.live.as_ref().expect("the connection was made above"))
+    }
+
+    /// After a failure in the middle of something the state of the connection is unknown: it is not used again, unless the
+    /// server itself reported the error.
+    fn checked<T>(&mut self, answer: Result<T, MonitorError>) -> Result<T, MonitorError> {
+        let reported = |error: &MonitorError| matches!(error, MonitorError::Query(error) if error.as_db_error().is_some());
+        if answer.as_ref().is_err_and(|error| !reported(error)) {
+            self.live = None;
+        }
+        answer
     }
 }
 
-/// CHECKPOINT on the local server over a connection of its own, without statement timeout. Dropping the future cancels the wait,
+async fn timed<T>(query: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, MonitorError> {
+    match tokio::time::timeout(ANSWER_LIMIT, query).await {
+        Ok(answer) => answer.map_err(MonitorError::Query),
+        Err(_) => Err(MonitorError::Timeout { limit: ANSWER_LIMIT }),
+    }
+}
+
+fn text(row: Option<&tokio_postgres::Row>, column: usize) -> Result<String, MonitorError> {
+    let row = row.ok_or_else(|| MonitorError::Answer { what: "no row".to_owned() })?;
+    row.try_get(column).map_err(MonitorError::Query)
+}
+
+/// CHECKPOINT on the local server over a connection of its own, without statement timeout. Dropping the future ends the wait,
 /// not the checkpoint.
-pub async fn checkpoint(_settings: &PgSettings) -> Result<(), MonitorError> {
-    Err(MonitorError::Timeout { limit_ms: 0 })
+pub async fn checkpoint(settings: &PgSettings) -> Result<(), MonitorError> {
+    let session = superuser_session(settings, "Patroni", "-c statement_timeout=0")
+        .await
+        .map_err(MonitorError::Connect)?;
+    session.client.batch_execute("CHECKPOINT").await.map_err(MonitorError::Query)
 }

@@ -1,6 +1,27 @@
 //! The postmaster: which process it is, when it ends, and how to end it.
+//!
+//! A process is only ever signalled through a pidfd that was opened before its identity was checked, so a reused pid can't
+//! be hit. Exit is seen at once, for postmasters that somebody else started too.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    pidfile::PidFile,
+    process::{self, ProcessTable},
+    program::blocking,
+};
 
 /// What makes a postmaster this one and no other: a pid alone may be reused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -8,50 +29,201 @@ pub struct PostmasterId {
     pub pid: i32,
     /// Field 22 of `/proc/<pid>/stat`: clock ticks since boot.
     pub start_ticks: u64,
-    pub data_dir: std::path::PathBuf,
+    /// The real path of the data directory.
+    pub data_dir: PathBuf,
 }
 
 /// How to stop: PostgreSQL's three shutdown modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
+    /// Waits for the clients to leave.
     Smart,
+    /// Ends the clients' sessions.
     Fast,
+    /// Like a crash.
     Immediate,
 }
 
-/// A handle to a running (or just ended) postmaster, ours or not.
+/// A handle to a running (or just ended) postmaster, ours or not. Cheap to clone; it stays valid when the directory vanishes.
 #[derive(Clone, Debug)]
 pub struct Postmaster {
     id: PostmasterId,
-    pidfd: Arc<std::os::fd::OwnedFd>,
+    pidfd: Arc<OwnedFd>,
 }
 
 impl Postmaster {
-    /// Finds the postmaster that runs on `data_dir`. Blocking, cheap.
-    pub fn find(_data_dir: &Path) -> io::Result<Option<Postmaster>> {
-        Err(crate::not_built())
+    /// Finds the postmaster that runs on `data_dir`, by its pid file. Blocking, cheap.
+    pub fn find(data_dir: &Path) -> io::Result<Option<Postmaster>> {
+        let Ok(data_dir) = std::fs::canonicalize(data_dir) else { return Ok(None) };
+        let Some(file) = PidFile::read(&data_dir)? else { return Ok(None) };
+        if file.pid <= 0 {
+            return Ok(None); // a single-user server writes its pid negated
+        }
+        Self::open(file.pid, data_dir, &|process| is_postmaster(process, &file))
+    }
+
+    /// The process that was just started with this pid, before it has written its pid file.
+    pub(crate) fn just_started(pid: i32, data_dir: &Path) -> io::Result<Option<Postmaster>> {
+        Self::open(pid, std::fs::canonicalize(data_dir)?, &|_| true)
+    }
+
+    fn open(
+        pid: i32,
+        data_dir: PathBuf,
+        is_it: &dyn Fn(&process::Process) -> bool,
+    ) -> io::Result<Option<Postmaster>> {
+        let Some(raw) = Pid::from_raw(pid) else { return Ok(None) };
+        let pidfd = match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(process) = process::read(pid)? else { return Ok(None) };
+        if process.is_dead() || !is_it(&process) {
+            return Ok(None);
+        }
+        let id = PostmasterId { pid, start_ticks: process.start_ticks, data_dir };
+        let postmaster = Self { id, pidfd: Arc::new(pidfd) };
+        // Still alive after all this: then what was read belongs to the process that the pidfd means.
+        Ok(postmaster.is_alive().then_some(postmaster))
     }
 
     pub fn id(&self) -> &PostmasterId {
         &self.id
     }
 
+    /// Whether the process still runs (a zombie does not).
     pub fn is_alive(&self) -> bool {
-        let _ = &self.pidfd;
-        true
+        !has_exited(&self.pidfd)
     }
 
     /// Completes when the process has ended. Safe to cancel.
     pub async fn exited(&self) -> io::Result<()> {
-        Err(crate::not_built())
+        exited(&self.pidfd).await
     }
 
-    pub fn signal_stop(&self, _mode: StopMode) -> io::Result<()> {
-        Err(crate::not_built())
+    /// Asks it to stop. A process that has ended already is no error.
+    pub fn signal_stop(&self, mode: StopMode) -> io::Result<()> {
+        self.signal(match mode {
+            StopMode::Smart => Signal::TERM,
+            StopMode::Fast => Signal::INT,
+            StopMode::Immediate => Signal::QUIT,
+        })
     }
 
-    /// Kills the postmaster and everything that belongs to it; returns when nothing is left or `limit` has passed.
-    pub async fn kill_tree(&self, _limit: std::time::Duration) -> io::Result<()> {
-        Err(crate::not_built())
+    /// Makes it read its configuration files again.
+    pub fn signal_reload(&self) -> io::Result<()> {
+        self.signal(Signal::HUP)
     }
+
+    /// Makes a standby look for its `promote` file.
+    pub(crate) fn signal_promote(&self) -> io::Result<()> {
+        self.signal(Signal::USR1)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        signal_process(&self.pidfd, signal)
+    }
+
+    /// Whether any process of this server is left: the postmaster, its descendants, or an orphan. Blocking.
+    pub fn any_process_left(&self) -> io::Result<bool> {
+        Ok(self.is_alive() || !self.members(&ProcessTable::read()?).is_empty())
+    }
+
+    /// How many client backends (walsenders not counted) there are. Blocking.
+    pub fn client_backends(&self) -> io::Result<usize> {
+        let table = ProcessTable::read()?;
+        Ok(self.members(&table).iter().filter(|process| process.is_client_backend()).count())
+    }
+
+    /// Kills the postmaster and everything that belongs to it, and returns when nothing is left.
+    ///
+    /// The postmaster is frozen first, so that it can't fork. A busy backend is known to outlive its postmaster and could still
+    /// acknowledge a commit: that is why nothing is taken for granted before the process table shows none.
+    pub async fn kill_tree(&self, limit: Duration) -> io::Result<()> {
+        let end = tokio::time::Instant::now() + limit;
+        self.signal(Signal::STOP)?;
+        while self.kill_members().await? {
+            wait_until(end).await?;
+        }
+        self.signal(Signal::KILL)?;
+        tokio::time::timeout_at(end, self.exited()).await.map_err(|_| still_there())??;
+        // What was forked between the last look and the freeze, or started by a dying process.
+        while self.kill_members().await? {
+            wait_until(end).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills all members but the postmaster; `true` if there was any.
+    async fn kill_members(&self) -> io::Result<bool> {
+        let this = self.clone();
+        blocking(move || {
+            let members: Vec<process::Process> =
+                this.members(&ProcessTable::read()?).into_iter().cloned().collect();
+            for member in &members {
+                process::kill(member)?;
+            }
+            Ok(!members.is_empty())
+        })
+        .await
+    }
+
+    /// Living processes of this server other than the postmaster: its descendants, and whoever runs PostgreSQL's program in
+    /// our data directory.
+    fn members<'a>(&self, table: &'a ProcessTable) -> Vec<&'a process::Process> {
+        let descendants = table.descendants_of(self.id.pid, self.id.start_ticks);
+        table
+            .living()
+            .filter(|process| process.pid != self.id.pid)
+            .filter(|process| {
+                descendants.contains(&process.pid)
+                    || (process.cwd.as_deref() == Some(&self.id.data_dir) && process.runs_postgres())
+            })
+            .collect()
+    }
+}
+
+/// Whether `process` is the postmaster that wrote `file`.
+fn is_postmaster(process: &process::Process, file: &PidFile) -> bool {
+    if i64::from(process.pid) == i64::from(std::process::id()) {
+        return false;
+    }
+    match &process.cwd {
+        Some(cwd) => {
+            *cwd == file.data_dir && process.runs_postgres() && !process.title.starts_with("postgres: ")
+        }
+        // Not ours to look at (another user's): fall back to the start time.
+        None => process::started_at(process).is_some_and(|at| at.abs_diff(file.start_time) <= 3),
+    }
+}
+
+fn signal_process(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    match pidfd_send_signal(pidfd, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
+    matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
+}
+
+#[expect(deprecated, reason = "the safe constructor is fit for a descriptor that the AsyncFd owns")]
+async fn exited(pidfd: &OwnedFd) -> io::Result<()> {
+    let watched = AsyncFd::with_interest(pidfd.try_clone()?, Interest::READABLE)?;
+    watched.readable().await.map(drop)
+}
+
+async fn wait_until(end: tokio::time::Instant) -> io::Result<()> {
+    if tokio::time::Instant::now() >= end {
+        return Err(still_there());
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Ok(())
+}
+
+fn still_there() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "processes of the server are left after SIGKILL")
 }

@@ -1,19 +1,30 @@
-//! Starting, stopping, reloading and promoting the local server.
+//! Starting, reloading and promoting the local server. Stopping it is in [`crate::stop`].
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Applied, ConfigPlan, PendingRestart, ShutdownCheckpoint},
-    control::ControlData,
-    datadir::DataDirState,
-    postmaster::{Postmaster, StopMode},
+    config::{self, ConfigPlan, Recovery},
+    config_files::{self, Applied, ConfigFileError},
+    connect,
+    control::{self, ClusterState, ControlData, ControlError, ControlPeek, ShutdownCheckpoint},
+    datadir::{self, DataDirState, WipeError, Wiped},
+    pidfile::PidFile,
+    postmaster::{Postmaster, PostmasterId},
+    program::{ProgramError, blocking, run},
     settings::PgSettings,
 };
 
-/// The local server, as far as it is files and processes. Cheap to clone; holds no connection.
+/// The local server, as far as it is files and processes. Cheap to clone; holds no connection and no state.
 #[derive(Clone, Debug)]
 pub struct Server {
     settings: Arc<PgSettings>,
@@ -30,65 +41,60 @@ pub struct Started {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Ready,
-    /// It answers but accepts nobody: starting up, recovering without hot standby, or shutting down.
+    /// It answers but accepts nobody: starting up, recovering and not yet consistent, or shutting down.
     Rejecting,
     NoResponse,
 }
 
-/// How to stop, and how long to be patient. All times count from the start of the stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopRequest {
-    pub mode: StopMode,
-    /// A CHECKPOINT before the stop, so that the stop itself is short.
-    pub checkpoint: bool,
-    /// Run the `before_stop` hook.
-    pub hook: bool,
-    /// Turn to an immediate stop after this time; `None` = never.
-    pub immediate_after: Option<Duration>,
-    /// Kill the whole process tree after this time; `None` = never.
-    pub kill_after: Option<Duration>,
-}
-
-/// How far a stop has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopStage {
-    Preparing,
-    Signalled,
-    /// No client backend is left: nothing can be committed any more.
-    BackendsGone,
-    /// The control file says `shut down`; the postmaster may still be archiving or sending WAL.
-    ShutDown(ShutdownCheckpoint),
-    Gone,
-}
-
-/// How a stop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopEnd {
-    /// As asked.
-    Clean,
-    /// After turning to an immediate stop.
-    Immediate,
-    /// Killed: everything that was not flushed is for crash recovery.
-    Killed,
-    /// It was not running.
-    NotRunning,
-}
-
+/// Something that could not be done to the local server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    #[error("could not run `{}`", program.display())]
-    Spawn {
-        program: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
+    #[error("PostgreSQL runs already with pid {}", .0.pid)]
+    AlreadyRunning(PostmasterId),
+    #[error("data directory `{}` can't be used: {state:?}", path.display())]
+    NoDatabase { path: PathBuf, state: DataDirState },
+    /// The postmaster ended instead of getting ready; `log_tail` is what it said.
+    #[error("PostgreSQL ended while it was starting: {log_tail}")]
+    EndedAtStart { log_tail: String },
+    #[error("the server is not in archive recovery (control file: {found:?}), so it can't be promoted")]
+    NotAStandby { found: Option<ClusterState> },
+    #[error("processes of the server are left and could not be killed")]
+    Unkillable(#[source] io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    #[error(transparent)]
+    Wipe(#[from] WipeError),
     #[error("{what}")]
     Io {
-        what: String,
+        what: &'static str,
         #[source]
         cause: io::Error,
     },
+}
+
+impl ServerError {
+    /// Whether trying again without human help can succeed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::AlreadyRunning(_) | Self::NoDatabase { .. } | Self::NotAStandby { .. } => false,
+            Self::Control(error) => error.is_retryable(),
+            Self::Program(error) => matches!(error, ProgramError::Timeout { .. }),
+            Self::EndedAtStart { .. }
+            | Self::Unkillable(_)
+            | Self::Config(_)
+            | Self::Wipe(_)
+            | Self::Io { .. } => true,
+        }
+    }
+
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { what, cause }
+    }
 }
 
 impl Server {
@@ -106,91 +112,216 @@ impl Server {
     }
 
     pub async fn data_dir_state(&self) -> DataDirState {
-        DataDirState::Missing
+        let dir = self.settings.data_dir.clone();
+        blocking(move || datadir::inspect(&dir)).await
     }
 
+    /// The control file, whether the server runs or not. Starts a program; see [`Server::peek`] for polling.
     pub async fn control_data(&self) -> Result<ControlData, ServerError> {
-        Err(not_built())
+        Ok(control::read(&self.settings).await?)
+    }
+
+    /// State, checkpoint and timeline from the control file, cheaply.
+    pub async fn peek(&self) -> Option<ControlPeek> {
+        let dir = self.settings.data_dir.clone();
+        blocking(move || control::peek(&dir)).await
     }
 
     /// Finds a postmaster that runs on our data directory, whoever started it.
     pub async fn attach(&self) -> Result<Option<Postmaster>, ServerError> {
-        Err(not_built())
+        let dir = self.settings.data_dir.clone();
+        blocking(move || Postmaster::find(&dir))
+            .await
+            .map_err(ServerError::io("could not look for the postmaster"))
     }
 
     /// Writes the configuration and the signal files, and starts the postmaster in a session of its own. Returns as soon as
-    /// the process is there; see [`Server::wait_ready`].
-    pub async fn start(&self, _plan: &ConfigPlan) -> Result<Started, ServerError> {
-        Err(not_built())
+    /// the process is there; see [`Server::wait_ready`]. Give it a task of its own: a start must not be dropped half-way.
+    pub async fn start(&self, plan: &ConfigPlan) -> Result<Started, ServerError> {
+        if let Some(running) = self.attach().await? {
+            return Err(ServerError::AlreadyRunning(running.id().clone()));
+        }
+        let applied = self.apply_config(plan).await?;
+        let mut command = self.start_command(&applied).await?;
+        let program = self.settings.program("postgres");
+        let spawn_failed = |cause| ProgramError::Spawn { program, cause };
+        // Not awaited: tokio reaps it when it ends, and its end is seen through the pidfd.
+        let child = command.spawn().map_err(spawn_failed)?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
+        let dir = self.settings.data_dir.clone();
+        let found = blocking(move || Postmaster::just_started(pid, &dir)).await;
+        match found.map_err(ServerError::io("could not watch the postmaster"))? {
+            Some(postmaster) => {
+                tracing::info!(pid, "PostgreSQL started");
+                Ok(Started { postmaster, applied })
+            }
+            None => Err(ServerError::EndedAtStart { log_tail: self.log_tail().await }),
+        }
     }
 
+    async fn start_command(&self, applied: &Applied) -> Result<Command, ServerError> {
+        let settings = &self.settings;
+        let mut command = settings.session_command("postgres");
+        command.arg("-D").arg(&settings.data_dir);
+        command.arg(format!("--config-file={}", settings.config_file().display()));
+        for (name, value) in &applied.command_line {
+            command.arg(format!("--{name}={value}"));
+        }
+        if let Some(arenas) = std::env::var_os("PG_MALLOC_ARENA_MAX") {
+            command.env("MALLOC_ARENA_MAX", arenas);
+        }
+        let dir = settings.data_dir.clone();
+        let stale = blocking(move || PidFile::read(&dir)).await.ok().flatten();
+        if let Some(stale) = stale {
+            // Its pid now belongs to somebody else; PostgreSQL would take that process for a living postmaster. It still refuses
+            // if shared memory of an old server is in use.
+            command.env("PG_GRANDPARENT_PID", stale.pid.unsigned_abs().to_string());
+        }
+        if let Some(path) = &settings.log_file {
+            let open = |path: &Path| fs::OpenOptions::new().create(true).append(true).open(path);
+            let log = open(path).and_then(|log| Ok((log.try_clone()?, log)));
+            let (out, err) = log.map_err(ServerError::io("could not open the log file of PostgreSQL"))?;
+            command.stdout(Stdio::from(out)).stderr(Stdio::from(err));
+        }
+        Ok(command)
+    }
+
+    /// Asks whether the server takes connections, without logging in. Ends within 3 s.
     pub async fn probe(&self) -> Readiness {
-        Readiness::NoResponse
+        connect::probe(&self.settings).await
     }
 
-    /// Waits until the server accepts connections, is seen to be gone (an error), or `limit` passes (its last answer).
+    /// Waits until the server accepts connections or `limit` passes, and returns its last answer. An ended postmaster is an
+    /// error. Safe to cancel.
     pub async fn wait_ready(
         &self,
-        _postmaster: &Postmaster,
-        _limit: Duration,
+        postmaster: &Postmaster,
+        limit: Duration,
     ) -> Result<Readiness, ServerError> {
-        Err(not_built())
+        const PAUSE: Duration = Duration::from_millis(20);
+        let end = tokio::time::Instant::now() + limit;
+        let mut last = Readiness::NoResponse;
+        loop {
+            tokio::select! {
+                biased;
+                result = postmaster.exited() => {
+                    result.map_err(ServerError::io("could not watch the postmaster"))?;
+                    return Err(ServerError::EndedAtStart { log_tail: self.log_tail().await });
+                }
+                answer = self.probe() => last = answer,
+                () = tokio::time::sleep_until(end) => return Ok(last),
+            }
+            if last == Readiness::Ready || tokio::time::Instant::now() >= end {
+                return Ok(last);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
-    /// Stops the server; returns when no process of it is left. `stage` tells how far it is. Cancelling leaves the signal sent.
-    pub async fn stop(
-        &self,
-        _postmaster: &Postmaster,
-        _request: &StopRequest,
-        _stage: &watch::Sender<StopStage>,
-    ) -> Result<StopEnd, ServerError> {
-        Err(not_built())
+    /// The last lines of the log file, if we know it.
+    async fn log_tail(&self) -> String {
+        const TAIL: u64 = 2000;
+        let Some(path) = self.settings.log_file.clone() else { return "see its log".to_owned() };
+        let read = move || -> io::Result<String> {
+            let mut file = fs::File::open(path)?;
+            let length = file.metadata()?.len();
+            file.seek(io::SeekFrom::Start(length.saturating_sub(TAIL)))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text.lines().rev().take(5).collect();
+            Ok(lines.into_iter().rev().collect::<Vec<_>>().join("; "))
+        };
+        blocking(read).await.unwrap_or_else(|error| format!("its log could not be read: {error}"))
     }
 
-    /// Writes the files if their content differs, and the signal files. Does not reload.
-    pub async fn apply_config(&self, _plan: &ConfigPlan) -> Result<Applied, ServerError> {
-        Err(not_built())
+    /// Writes the files whose content differs, and the signal files. Does not reload. For a standby that is about to start,
+    /// parameters are raised to what the control file says.
+    pub async fn apply_config(&self, plan: &ConfigPlan) -> Result<Applied, ServerError> {
+        let state = self.data_dir_state().await;
+        let DataDirState::Present { major } = state else {
+            // Never write into a directory of unknown version: it may be an unmounted volume.
+            return Err(ServerError::NoDatabase { path: self.settings.data_dir.clone(), state });
+        };
+        let control = match plan.recovery {
+            Recovery::Standby { .. } => Some(self.control_data().await?),
+            _ => None,
+        };
+        let effective = config::effective(&self.settings, plan, control.as_ref(), major);
+        let (settings, plan) = (Arc::clone(&self.settings), plan.clone());
+        let applied = blocking(move || config_files::write(&settings, &plan, &effective)).await?;
+        for warning in &applied.warnings {
+            tracing::warn!(detail = %warning, "configuration of PostgreSQL corrected");
+        }
+        Ok(applied)
+    }
+
+    /// Copies the configuration files into the data directory (`*.backup`), for clones.
+    pub async fn back_up_config(&self) -> Result<(), ServerError> {
+        let settings = Arc::clone(&self.settings);
+        Ok(blocking(move || config_files::back_up(&settings)).await?)
     }
 
     /// Makes the server read its files again.
-    pub fn reload(&self, _postmaster: &Postmaster) -> Result<(), ServerError> {
-        Err(not_built())
+    pub fn reload(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+        postmaster.signal_reload().map_err(ServerError::io("could not signal the postmaster"))
     }
 
-    /// Asks the server to leave recovery; returns when it was asked, not when it has.
-    pub async fn promote(&self, _postmaster: &Postmaster) -> Result<(), ServerError> {
-        Err(not_built())
+    /// Asks the server to leave recovery, and does not wait until it has: poll [`Server::is_promoted`] or the monitor.
+    ///
+    /// What `pg_ctl promote -W` does, without starting a program: the trigger file and a signal, a millisecond in all.
+    pub async fn promote(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+        let found = self.peek().await.map(|peek| peek.state);
+        if found != Some(ClusterState::InArchiveRecovery) {
+            return Err(ServerError::NotAStandby { found });
+        }
+        let trigger = self.settings.data_dir.join("promote");
+        blocking(move || fs::write(trigger, ""))
+            .await
+            .map_err(ServerError::io("could not write the promote file"))?;
+        postmaster.signal_promote().map_err(ServerError::io("could not signal the postmaster"))
     }
 
-    /// Runs the `pre_promote` hook: `Ok(true)` = go on (or there is none).
-    pub async fn run_pre_promote(&self, _cancel: &CancellationToken) -> Result<bool, ServerError> {
-        Err(not_built())
+    /// Whether the control file says `in production`: recovery has ended, writes are accepted.
+    pub async fn is_promoted(&self) -> bool {
+        self.peek().await.is_some_and(|peek| peek.state == ClusterState::InProduction)
     }
 
-    /// Parameters whose new value waits for a restart, from `pg_settings` and `postgres -C`.
-    pub async fn pending_restart(&self) -> Result<Vec<PendingRestart>, ServerError> {
-        Err(not_built())
+    /// Runs the `pre_promote` hook: `true` = go on (also if there is none). Cancelling ends the script.
+    pub async fn run_pre_promote(&self, cancel: &CancellationToken) -> Result<bool, ServerError> {
+        let Some(line) = &self.settings.pre_promote else { return Ok(true) };
+        let finished = run(self.settings.hook(line)?, None, cancel).await?;
+        tracing::info!(status = %finished.status, "pre_promote script ended");
+        Ok(finished.status.success())
     }
 
-    /// After a clean stop: where it ended.
+    /// After a clean stop of a primary: where it ended.
     pub async fn shutdown_checkpoint(
         &self,
-        _control: &ControlData,
+        control: &ControlData,
     ) -> Result<ShutdownCheckpoint, ServerError> {
-        Err(not_built())
+        Ok(control::shutdown_checkpoint(&self.settings, control).await?)
     }
 
-    /// Empties the data directory, its WAL directory and its tablespaces, wherever they are linked to.
-    pub async fn wipe(&self) -> Result<(), ServerError> {
-        Err(not_built())
+    /// Empties the data directory, its WAL directory and its tablespaces, wherever links lead. Refused while a postmaster runs.
+    pub async fn wipe(&self) -> Result<Wiped, ServerError> {
+        self.refuse_if_running().await?;
+        let dir = self.settings.data_dir.clone();
+        Ok(blocking(move || datadir::wipe(&dir)).await?)
     }
 
-    /// Renames the data directory (and what its links point to) to `.failed`, replacing an earlier one.
-    pub async fn set_aside(&self) -> Result<(), ServerError> {
-        Err(not_built())
+    /// Renames the data directory (and what its links lead to) to `.failed`, replacing an earlier one. Refused while a
+    /// postmaster runs.
+    pub async fn set_aside(&self) -> Result<PathBuf, ServerError> {
+        self.refuse_if_running().await?;
+        let dir = self.settings.data_dir.clone();
+        Ok(blocking(move || datadir::set_aside(&dir)).await?)
     }
-}
 
-fn not_built() -> ServerError {
-    ServerError::Io { what: "not built yet".to_owned(), cause: crate::not_built() }
+    async fn refuse_if_running(&self) -> Result<(), ServerError> {
+        match self.attach().await? {
+            Some(running) => Err(ServerError::AlreadyRunning(running.id().clone())),
+            None => Ok(()),
+        }
+    }
 }

@@ -1,0 +1,219 @@
+//! Processes as `/proc` shows them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// The unit of times in `/proc`: the same on every architecture that PostgreSQL's packages exist for.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// One process at the moment it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    state: char,
+    pub(crate) start_ticks: u64,
+    /// `None` if we may not look.
+    pub(crate) cwd: Option<PathBuf>,
+    executable: Option<PathBuf>,
+    /// The command line, which PostgreSQL's processes rewrite.
+    pub(crate) title: String,
+}
+
+/// Reads one process; `None` if it is gone.
+pub(crate) fn read(pid: i32) -> io::Result<Option<Process>> {
+    let file = |name: &str| format!("/proc/{pid}/{name}");
+    let stat = match fs::read_to_string(file("stat")) {
+        Ok(stat) => stat,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // The name may hold blanks and parentheses: the fields follow the last `)`.
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
+    let parsed = (|| {
+        let state = fields.first()?.chars().next()?;
+        Some((state, fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+    })();
+    let Some((state, parent, start_ticks)) = parsed else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} has another form", file("stat"))));
+    };
+    let title = fs::read(file("cmdline")).unwrap_or_default();
+    Ok(Some(Process {
+        pid,
+        parent,
+        state,
+        start_ticks,
+        cwd: fs::read_link(file("cwd")).ok(),
+        executable: fs::read_link(file("exe")).ok(),
+        title: String::from_utf8_lossy(&title).replace('\0', " ").trim().to_owned(),
+    }))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
+impl Process {
+    /// A zombie or a dead one.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Its program is called `postgres` (or `postmaster`), also after an upgrade has replaced the file.
+    pub(crate) fn runs_postgres(&self) -> bool {
+        let name =
+            self.executable.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.starts_with("postgres") || name.starts_with("postmaster"))
+    }
+
+    /// Serves a client: not an auxiliary process, and not a walsender. `postgres: [cluster: ]user database host activity`.
+    pub(crate) fn is_client_backend(&self) -> bool {
+        const AUXILIARY: [&str; 18] = [
+            "checkpointer",
+            "background writer",
+            "walwriter",
+            "walreceiver",
+            "walsender",
+            "walsummarizer",
+            "wal sender",
+            "wal receiver",
+            "wal writer",
+            "startup",
+            "archiver",
+            "logger",
+            "stats collector",
+            "autovacuum launcher",
+            "autovacuum worker",
+            "logical replication",
+            "io worker",
+            "slotsync worker",
+        ];
+        let Some(title) = self.title.strip_prefix("postgres: ") else { return false };
+        // `cluster_name` may stand in front, and may be anything; so look for the word at the start of each part.
+        !title.split(": ").any(|part| AUXILIARY.iter().any(|word| part.starts_with(word)))
+    }
+}
+
+/// When `process` started, in seconds since 1970, as far as the clock was not stepped since boot.
+pub(crate) fn started_at(process: &Process) -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(boot + i64::try_from(process.start_ticks / TICKS_PER_SECOND).ok()?)
+}
+
+/// SIGKILL to exactly this process: the pidfd is opened first, then the identity is checked.
+pub(crate) fn kill(process: &Process) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match read(process.pid)? {
+        Some(now) if now.start_ticks == process.start_ticks => {}
+        _ => return Ok(()),
+    }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All processes at about one moment.
+#[derive(Debug)]
+pub(crate) struct ProcessTable(BTreeMap<i32, Process>);
+
+impl ProcessTable {
+    /// Blocking; a few milliseconds on a busy machine.
+    pub(crate) fn read() -> io::Result<Self> {
+        let mut table = BTreeMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            // One that can't be read (hidepid, another user's) can't be ours either.
+            if let Ok(Some(process)) = read(pid) {
+                table.insert(pid, process);
+            }
+        }
+        Ok(Self(table))
+    }
+
+    pub(crate) fn living(&self) -> impl Iterator<Item = &Process> {
+        self.0.values().filter(|process| !process.is_dead())
+    }
+
+    /// Pids of all descendants of the process that is `pid` and started at `start_ticks`.
+    pub(crate) fn descendants_of(&self, pid: i32, start_ticks: u64) -> BTreeSet<i32> {
+        let mut found = BTreeSet::new();
+        if self.0.get(&pid).is_some_and(|process| process.start_ticks != start_ticks) {
+            return found; // the pid was reused
+        }
+        let mut parents = vec![pid];
+        while let Some(parent) = parents.pop() {
+            for child in self.0.values().filter(|process| process.parent == parent) {
+                if found.insert(child.pid) {
+                    parents.push(child.pid);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn titled(title: &str) -> Process {
+        Process {
+            pid: 2,
+            parent: 1,
+            state: 'S',
+            start_ticks: 0,
+            cwd: None,
+            executable: None,
+            title: title.to_owned(),
+        }
+    }
+
+    #[test]
+    fn client_backends_are_told_from_auxiliary_processes() {
+        for (title, expected) in [
+            ("postgres: app shop 10.0.0.1(40000) idle in transaction", true),
+            ("postgres: demo: app shop [local] COMMIT waiting for 0/3000060", true),
+            ("postgres: demo: walsender replicator 127.0.0.1(40000) streaming 0/3000060", false),
+            ("postgres: checkpointer", false),
+            ("postgres: demo: background writer", false),
+            ("postgres: demo: logical replication launcher", false),
+            ("postgres: startup recovering 000000010000000000000003", false),
+            ("sh -c cp a b", false),
+            ("/usr/lib/postgresql/15/bin/postgres -D /data", false),
+        ] {
+            assert_eq!(titled(title).is_client_backend(), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_found_in_the_table() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let process = read(me).unwrap().unwrap();
+        assert!(!process.is_dead() && process.start_ticks > 0);
+        let table = ProcessTable::read().unwrap();
+        assert!(
+            table
+                .descendants_of(process.parent, read(process.parent).unwrap().unwrap().start_ticks)
+                .contains(&me)
+        );
+        assert!(
+            table.descendants_of(process.parent, 0).is_empty(),
+            "a reused pid has no descendants of ours"
+        );
+    }
+}

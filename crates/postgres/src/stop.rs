@@ -1,0 +1,218 @@
+//! Stopping the local server: politely, and on a clock.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control::{ClusterState, ShutdownCheckpoint},
+    monitor,
+    postmaster::{Postmaster, StopMode},
+    program::{blocking, run},
+    server::{Server, ServerError},
+};
+
+/// How to stop, and how long to be patient. All times count from the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    pub mode: StopMode,
+    /// A CHECKPOINT before the stop, so that the stop itself is short.
+    pub checkpoint: bool,
+    /// Run the `before_stop` hook.
+    pub hook: bool,
+    /// Turn to an immediate stop after this time; `None` = never.
+    pub immediate_after: Option<Duration>,
+    /// Kill the whole process tree after this time; `None` = never.
+    pub kill_after: Option<Duration>,
+}
+
+impl StopRequest {
+    /// A plain stop without hook, checkpoint or clock.
+    pub fn plain(mode: StopMode) -> Self {
+        Self { mode, checkpoint: false, hook: false, immediate_after: None, kill_after: None }
+    }
+}
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopStage {
+    Preparing,
+    Signalled,
+    /// No client backend is left: nothing can be committed any more.
+    BackendsGone,
+    /// The control file says `shut down`; the postmaster may still be archiving or sending WAL. Not every stop passes through
+    /// here: the postmaster may be gone sooner.
+    ShutDown(ShutdownCheckpoint),
+    Gone,
+}
+
+/// How a stop ended. In every case no process of the server is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopEnd {
+    /// As asked.
+    AsAsked,
+    /// After turning to an immediate stop.
+    Immediate,
+    /// Killed: crash recovery has the rest to do.
+    Killed,
+}
+
+/// How long a killed process may need to vanish.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+impl Server {
+    /// Stops the server and returns when no process of it is left; `stage` tells how far it is.
+    ///
+    /// Dropping the future leaves the signal sent and ends the escalation: give it a task of its own.
+    pub async fn stop(
+        &self,
+        postmaster: &Postmaster,
+        request: &StopRequest,
+        stage: &watch::Sender<StopStage>,
+    ) -> Result<StopEnd, ServerError> {
+        stage.send_replace(StopStage::Preparing);
+        let clock = Clock::start(request);
+        self.prepare(postmaster, request, &clock).await;
+
+        let signalled =
+            |result: std::io::Result<()>| result.map_err(ServerError::io("could not signal the postmaster"));
+        signalled(postmaster.signal_stop(request.mode))?;
+        tracing::info!(pid = postmaster.id().pid, mode = ?request.mode, "stopping PostgreSQL");
+        stage.send_replace(StopStage::Signalled);
+
+        let mut end = StopEnd::AsAsked;
+        let mut watch = Watch { server: self, postmaster, stage, backends_gone: false, shut_down: false };
+        loop {
+            tokio::select! {
+                biased;
+                result = postmaster.exited() => {
+                    result.map_err(ServerError::io("could not watch the postmaster"))?;
+                    break;
+                }
+                () = clock.kill() => {
+                    tracing::warn!(pid = postmaster.id().pid, "PostgreSQL did not stop in time, killing it");
+                    end = StopEnd::Killed;
+                    break;
+                }
+                () = clock.immediate(), if end == StopEnd::AsAsked => {
+                    tracing::warn!(pid = postmaster.id().pid, "PostgreSQL did not stop in time, stopping it immediately");
+                    end = StopEnd::Immediate;
+                    signalled(postmaster.signal_stop(StopMode::Immediate))?;
+                }
+                () = watch.look() => {}
+            }
+        }
+        // A backend may outlive its postmaster, and could still acknowledge a commit.
+        postmaster.kill_tree(KILL_LIMIT).await.map_err(ServerError::Unkillable)?;
+        stage.send_replace(StopStage::Gone);
+        Ok(end)
+    }
+
+    /// Checkpoint and hook, as long as the clock allows; neither can keep the server from being stopped.
+    async fn prepare(&self, postmaster: &Postmaster, request: &StopRequest, clock: &Clock) {
+        let work = async {
+            if request.checkpoint
+                && let Err(error) = monitor::checkpoint(self.settings()).await
+            {
+                tracing::warn!(%error, "the checkpoint before the stop failed");
+            }
+            if request.hook
+                && let Some(line) = &self.settings().before_stop
+            {
+                self.run_before_stop(line).await;
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            _ = postmaster.exited() => {}
+            () = clock.immediate() => {}
+            () = clock.kill() => {}
+        }
+    }
+
+    /// Its exit code does not matter.
+    async fn run_before_stop(&self, line: &str) {
+        let finished = match self.settings().hook(line) {
+            Ok(mut command) => {
+                command.kill_on_drop(true);
+                run(command, None, &CancellationToken::new()).await
+            }
+            Err(error) => Err(error),
+        };
+        match finished {
+            Ok(finished) => tracing::info!(status = %finished.status, "before_stop script ended"),
+            Err(error) => tracing::warn!(%error, "before_stop script failed"),
+        }
+    }
+}
+
+/// The two deadlines of a stop.
+struct Clock {
+    immediate: Option<Instant>,
+    kill: Option<Instant>,
+}
+
+impl Clock {
+    fn start(request: &StopRequest) -> Self {
+        let now = Instant::now();
+        Self {
+            immediate: request
+                .immediate_after
+                .filter(|_| request.mode != StopMode::Immediate)
+                .map(|after| now + after),
+            kill: request.kill_after.map(|after| now + after),
+        }
+    }
+
+    async fn immediate(&self) {
+        reached(self.immediate).await;
+    }
+
+    async fn kill(&self) {
+        reached(self.kill).await;
+    }
+}
+
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks at a stopping server and tells the stages.
+struct Watch<'a> {
+    server: &'a Server,
+    postmaster: &'a Postmaster,
+    stage: &'a watch::Sender<StopStage>,
+    backends_gone: bool,
+    shut_down: bool,
+}
+
+impl Watch<'_> {
+    async fn look(&mut self) {
+        tokio::time::sleep(POLL).await;
+        if !self.backends_gone {
+            let postmaster = self.postmaster.clone();
+            if matches!(blocking(move || postmaster.client_backends()).await, Ok(0)) {
+                self.backends_gone = true;
+                self.stage.send_replace(StopStage::BackendsGone);
+            }
+        }
+        if !self.shut_down
+            && self.server.peek().await.is_some_and(|peek| peek.state == ClusterState::ShutDown)
+        {
+            self.shut_down = true;
+            match self.read_shutdown_checkpoint().await {
+                Ok(checkpoint) => drop(self.stage.send_replace(StopStage::ShutDown(checkpoint))),
+                Err(error) => tracing::warn!(%error, "the shutdown checkpoint could not be read"),
+            }
+        }
+    }
+
+    async fn read_shutdown_checkpoint(&self) -> Result<ShutdownCheckpoint, ServerError> {
+        self.server.shutdown_checkpoint(&self.server.control_data().await?).await
+    }
+}

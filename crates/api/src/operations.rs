@@ -1,0 +1,169 @@
+//! The unsafe calls: which there are, what body they take, and how they are answered.
+
+use axum::http::{HeaderName, HeaderValue, Method};
+use bellwether_types::failsafe::{FailsafeAnswer, FailsafeRequest};
+use serde_json::{Map, Value};
+
+use crate::{
+    Caller, Control,
+    access::MembersCount,
+    control::{ConfigOutcome, LeaderChange, ReinitOutcome, ReinitRequest},
+    facts::Facts,
+    reply::Reply,
+    request::BodyRule,
+    restart, switchover,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    PatchConfig,
+    PutConfig,
+    Reload,
+    Restart,
+    DeleteRestart,
+    Reinitialize,
+    Change(LeaderChange),
+    DeleteSwitchover,
+    Failsafe,
+    Citus,
+    Sigterm,
+}
+
+impl Operation {
+    /// `None`: no such call.
+    pub(crate) fn find(method: &Method, segment: &str) -> Option<Self> {
+        let operation = match (method.as_str(), segment) {
+            ("PATCH", "config") => Self::PatchConfig,
+            ("PUT", "config") => Self::PutConfig,
+            ("POST", "reload") => Self::Reload,
+            ("POST", "restart") => Self::Restart,
+            ("DELETE", "restart") => Self::DeleteRestart,
+            ("POST", "reinitialize") => Self::Reinitialize,
+            ("POST", "switchover") => Self::Change(LeaderChange::Switchover),
+            ("POST", "failover") => Self::Change(LeaderChange::Failover),
+            ("DELETE", "switchover") => Self::DeleteSwitchover,
+            ("POST", "failsafe") => Self::Failsafe,
+            ("POST", "citus" | "mpp") => Self::Citus,
+            ("POST", "sigterm") => Self::Sigterm,
+            _ => return None,
+        };
+        Some(operation)
+    }
+
+    pub(crate) fn body_rule(self) -> BodyRule {
+        match self {
+            Self::PatchConfig | Self::PutConfig | Self::Change(_) | Self::Failsafe | Self::Citus => {
+                BodyRule::Required
+            }
+            Self::Restart | Self::Reinitialize => BodyRule::Optional,
+            Self::Reload | Self::DeleteRestart | Self::DeleteSwitchover | Self::Sigterm => BodyRule::Ignored,
+        }
+    }
+
+    /// Whether `allowlist_include_members` matters.
+    pub(crate) fn members_count(self) -> MembersCount {
+        if self == Self::Failsafe { MembersCount::No } else { MembersCount::Yes }
+    }
+
+    /// Checks the body, asks the agent, words the answer. May take minutes; runs on a task of its own.
+    pub(crate) async fn perform(
+        self,
+        control: &dyn Control,
+        caller: Caller,
+        body: Map<String, Value>,
+    ) -> Reply {
+        match self {
+            Self::PatchConfig => config_reply(self, control.patch_config(caller, body).await),
+            Self::PutConfig => config_reply(self, control.put_config(caller, body).await),
+            Self::Reload => {
+                control.reload(caller).await;
+                Reply::message(202, "reload scheduled")
+            }
+            Self::Restart => {
+                let is_paused = control.status().settings.pause;
+                match restart::parse(&body, control.wall_time(), is_paused) {
+                    Ok(request) => restart::reply(control.restart(caller, request).await),
+                    Err(rejection) => rejection.into(),
+                }
+            }
+            Self::DeleteRestart => match control.delete_restart(caller).await {
+                true => Reply::message(200, "scheduled restart deleted"),
+                false => Reply::message(404, "no restarts are scheduled"),
+            },
+            Self::Reinitialize => {
+                let request =
+                    ReinitRequest { force: flag(&body, "force"), from_leader: flag(&body, "from_leader") };
+                match control.reinitialize(caller, request).await {
+                    ReinitOutcome::Started => Reply::message(200, "reinitialize started"),
+                    ReinitOutcome::Refused { why } => Reply::message(503, why),
+                }
+            }
+            Self::Change(change) => change_leader(control, caller, change, &body).await,
+            Self::DeleteSwitchover => switchover::delete_reply(control.delete_switchover(caller).await),
+            Self::Failsafe => failsafe(control, caller, body).await,
+            // Acted on only by the coordinator of a Citus cluster, which does not exist here yet.
+            Self::Citus => Reply::message(200, "OK"),
+            // As in the reference, where it has an effect in a test mode only.
+            Self::Sigterm => Reply::message(202, "shutdown scheduled"),
+        }
+    }
+}
+
+fn config_reply(operation: Operation, outcome: ConfigOutcome) -> Reply {
+    match outcome {
+        ConfigOutcome::Stored(document) => Reply::json(200, &document),
+        ConfigOutcome::LostRace => {
+            Reply::error_page(409, "the configuration was changed at the same time: read it and try again")
+        }
+        ConfigOutcome::NoConfig => Reply::error_page(503, "there is no configuration in the store to change"),
+        ConfigOutcome::Unavailable { why } => {
+            Reply::error_page(if operation == Operation::PutConfig { 502 } else { 503 }, why)
+        }
+    }
+}
+
+async fn change_leader(
+    control: &dyn Control,
+    caller: Caller,
+    change: LeaderChange,
+    body: &Map<String, Value>,
+) -> Reply {
+    let status = control.status();
+    let Some(view) = Facts::new(&status, control.now()).view else {
+        return Reply::error_page(503, "the state of the cluster is not known: the store could not be read");
+    };
+    match switchover::parse(change, body, &status, view, control.wall_time()) {
+        Ok(request) => switchover::reply(&request, control.switchover(caller, request.clone()).await),
+        Err(rejection) => rejection.into(),
+    }
+}
+
+async fn failsafe(control: &dyn Control, caller: Caller, body: Map<String, Value>) -> Reply {
+    let request: FailsafeRequest = match serde_json::from_value(Value::Object(body)) {
+        Ok(request) => request,
+        Err(error) => return Reply::error_page(400, format!("the body is no failsafe request: {error}")),
+    };
+    match control.failsafe(caller, request).await {
+        FailsafeAnswer::Accepted { lsn } => {
+            let reply = Reply::message(200, "Accepted");
+            match lsn {
+                Some(lsn) => reply.with_header(HeaderName::from_static("lsn"), HeaderValue::from(lsn.0)),
+                None => reply,
+            }
+        }
+        FailsafeAnswer::Off => Reply::error_page(502, "failsafe_mode is off"),
+        FailsafeAnswer::RunningAsLeader => Reply::message(500, "Running as a leader"),
+    }
+}
+
+/// Truth as scripts write it: absent, `false`, `null`, `0` and empty texts are not set.
+fn flag(body: &Map<String, Value>, key: &str) -> bool {
+    match body.get(key) {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(on)) => *on,
+        Some(Value::Number(number)) => number.as_f64() != Some(0.0),
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(items)) => !items.is_empty(),
+        Some(Value::Object(map)) => !map.is_empty(),
+    }
+}

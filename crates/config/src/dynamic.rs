@@ -146,8 +146,10 @@ impl<'a> Reader<'a> {
         u64::try_from(self.int(key, default)).unwrap_or(0)
     }
 
+    /// Cut at thirty years, so that sums of durations cannot overflow.
     fn seconds(&mut self, key: &str, default: Duration) -> Duration {
-        Duration::from_secs(self.count(key, default.as_secs()))
+        const LONGEST: u64 = 1_000_000_000;
+        Duration::from_secs(self.count(key, default.as_secs()).min(LONGEST))
     }
 
     /// Whether a key is set to a true value; what is neither true nor false counts as not set.
@@ -317,6 +319,13 @@ mod tests {
              postgresql.parameters: expects a map (found `[]`)"
         );
         assert!(parse(&json!([]), Floors::patroni()).is_err());
+    }
+
+    #[test]
+    fn absurd_times_do_not_overflow() {
+        let most = i64::MAX;
+        let settings = settings(json!({"ttl": most, "loop_wait": most, "retry_timeout": most}));
+        assert!(settings.loop_wait + 2 * settings.retry_timeout <= settings.ttl);
     }
 
     #[test]

@@ -1,18 +1,26 @@
 //! What PostgreSQL is to be run with: the local section over the dynamic one.
 
+mod parameters;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bellwether_types::{Role, settings::Settings};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::{Config, dynamic::Dynamic, sections::bootstrap::CommandOption};
+use crate::{
+    Config,
+    dynamic::{Dynamic, read_postgresql_switches},
+    sections::bootstrap::{CommandOption, options},
+    value::{Unit, int_with_unit, lenient_bool},
+};
 
 /// The merged `postgresql` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effective {
     /// The dynamic settings with what the local section overrides (`use_pg_rewind` and the like).
     pub settings: Settings,
-    /// Server parameters as text, the controlled ones included (not `listen_addresses` and `port`).
+    /// Server parameters as text, the controlled ones included (not `listen_addresses` and `port`). `wal_keep_size` is given
+    /// for every version; before PostgreSQL 13 it is `wal_keep_segments`, at 16 MB each. Names are compared without case.
     pub parameters: BTreeMap<String, String>,
     /// Merged over `parameters` in that role.
     pub parameters_by_role: BTreeMap<ServerRole, BTreeMap<String, String>>,
@@ -108,27 +116,197 @@ impl Effective {
     }
 }
 
-/// Merges the local section over the dynamic one.
-pub fn effective(_config: &Config, dynamic: &Dynamic) -> Effective {
-    Effective {
-        settings: dynamic.settings.clone(),
-        parameters: BTreeMap::new(),
-        parameters_by_role: BTreeMap::new(),
-        pg_hba: None,
-        pg_hba_by_role: BTreeMap::new(),
-        pg_ident: None,
-        pg_ident_by_role: BTreeMap::new(),
-        recovery_conf: BTreeMap::new(),
-        custom_conf: None,
-        callbacks: BTreeMap::new(),
-        create_replica_methods: vec![ReplicaMethod::Basebackup],
-        basebackup: Vec::new(),
-        rewind: Vec::new(),
-        pg_ctl_timeout: Duration::from_secs(60),
-        pre_promote: None,
-        before_stop: None,
-        messages: Vec::new(),
+/// Merges the local section over the dynamic one: server parameters one by one, every other key as a whole.
+///
+/// Controlled parameters come from the dynamic section or have their default; a local value for one is dropped.
+pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
+    let local = &config.postgresql.shared.0;
+    let mut section = dynamic.postgresql.clone();
+    for (key, value) in local {
+        if key != "use_slots" {
+            section.insert(key.clone(), value.clone());
+        }
     }
+    let mut messages = Vec::new();
+    let mut settings = dynamic.settings.clone();
+    let mut switches = section.clone();
+    switches.remove("use_slots");
+    read_postgresql_switches(&switches, &mut settings);
+
+    let part = |section: &Map<String, Value>, key: &str| match section.get(key) {
+        Some(Value::Object(map)) => map.clone(),
+        _ => Map::new(),
+    };
+    let mut parameters = parameters::merge(
+        &part(&dynamic.postgresql, "parameters"),
+        &part(local, "parameters"),
+        &mut messages,
+    );
+    parameters::set(&mut parameters, "cluster_name", config.scope.to_string());
+    let mut recovery_conf = parameters::take_recovery(&mut parameters);
+    recovery_conf.extend(parameters::texts(&part(&section, "recovery_conf")));
+    recovery_conf.retain(|name, _| !parameters::is_owned_recovery(name));
+
+    let mut parameters_by_role = BTreeMap::new();
+    let (mut pg_hba_by_role, mut pg_ident_by_role) = (BTreeMap::new(), BTreeMap::new());
+    for (role, name) in ROLES {
+        let own = parameters::for_role(&part(&section, &format!("parameters_{name}")), name, &mut messages);
+        if !own.is_empty() {
+            parameters_by_role.insert(role, own);
+        }
+        if let Some(hba) = lines(&section, &format!("pg_hba_{name}")) {
+            pg_hba_by_role.insert(role, hba);
+        }
+        if let Some(ident) = lines(&section, &format!("pg_ident_{name}")) {
+            pg_ident_by_role.insert(role, ident);
+        }
+    }
+    let text = |key: &str| section.get(key).and_then(scalar_text).filter(|text| !text.is_empty());
+    Effective {
+        settings,
+        parameters,
+        parameters_by_role,
+        pg_hba: lines(&section, "pg_hba"),
+        pg_hba_by_role,
+        pg_ident: lines(&section, "pg_ident"),
+        pg_ident_by_role,
+        recovery_conf,
+        custom_conf: text("custom_conf").map(PathBuf::from),
+        callbacks: callbacks(&part(&section, "callbacks")),
+        create_replica_methods: replica_methods(&section, &mut messages),
+        basebackup: program_options(&section, "basebackup", &BASEBACKUP_FORBIDDEN, &mut messages),
+        rewind: program_options(&section, "rewind", &REWIND_FORBIDDEN, &mut messages),
+        pg_ctl_timeout: section
+            .get("pg_ctl_timeout")
+            .and_then(|value| int_with_unit(value, Some(Unit::Seconds)))
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .map_or(Duration::from_secs(60), Duration::from_secs),
+        pre_promote: text("pre_promote"),
+        before_stop: text("before_stop"),
+        messages,
+    }
+}
+
+const ROLES: [(ServerRole, &str); 3] = [
+    (ServerRole::Primary, "primary"),
+    (ServerRole::Replica, "replica"),
+    (ServerRole::StandbyLeader, "standby_leader"),
+];
+
+/// Options that these programs get from us alone.
+const BASEBACKUP_FORBIDDEN: [&str; 11] = [
+    "pgdata",
+    "format",
+    "wal-method",
+    "xlog-method",
+    "gzip",
+    "version",
+    "dbname",
+    "host",
+    "port",
+    "username",
+    "password",
+];
+const REWIND_FORBIDDEN: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
+
+/// A scalar as PostgreSQL's files want it: booleans become `on` and `off`.
+fn scalar_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(true) => Some("on".to_owned()),
+        Value::Bool(false) => Some("off".to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn lines(section: &Map<String, Value>, key: &str) -> Option<Vec<String>> {
+    let items = section.get(key)?.as_array()?;
+    Some(items.iter().filter_map(scalar_text).collect())
+}
+
+fn callbacks(section: &Map<String, Value>) -> BTreeMap<Callback, String> {
+    let names = [
+        (Callback::OnStart, "on_start"),
+        (Callback::OnStop, "on_stop"),
+        (Callback::OnRestart, "on_restart"),
+        (Callback::OnReload, "on_reload"),
+        (Callback::OnRoleChange, "on_role_change"),
+    ];
+    let command = |name: &str| section.get(name).and_then(scalar_text).filter(|text| !text.is_empty());
+    names.into_iter().filter_map(|(callback, name)| Some((callback, command(name)?))).collect()
+}
+
+/// `compress` is passed on only where the server compresses (PostgreSQL 15 and later).
+fn program_options(
+    section: &Map<String, Value>,
+    key: &str,
+    forbidden: &[&str],
+    messages: &mut Vec<String>,
+) -> Vec<CommandOption> {
+    let Some(value) = section.get(key) else { return Vec::new() };
+    let (mut options, wrong) = options(value, forbidden);
+    messages.extend(wrong.into_iter().map(|reason| format!("postgresql.{key}: {reason}")));
+    options.retain(|option| {
+        let server_side = option.value.as_ref().is_some_and(|value| value.starts_with("server"));
+        let keep = option.name != "compress" || server_side;
+        if !keep {
+            messages.push(format!(
+                "postgresql.{key}: the option `compress` must start with `server`, and is left out"
+            ));
+        }
+        keep
+    });
+    options
+}
+
+fn replica_methods(section: &Map<String, Value>, messages: &mut Vec<String>) -> Vec<ReplicaMethod> {
+    let listed = section.get("create_replica_methods").or_else(|| section.get("create_replica_method"));
+    let names: Vec<String> = match listed {
+        Some(Value::Array(items)) => items.iter().filter_map(scalar_text).collect(),
+        Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        _ => vec!["basebackup".to_owned()],
+    };
+    names
+        .into_iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| replica_method(section, name, messages))
+        .collect()
+}
+
+fn replica_method(section: &Map<String, Value>, name: String, messages: &mut Vec<String>) -> ReplicaMethod {
+    if name == "basebackup" {
+        return ReplicaMethod::Basebackup;
+    }
+    let fields = match section.get(&name) {
+        Some(Value::Object(fields)) => fields.clone(),
+        _ => Map::new(),
+    };
+    let flag = |key: &str| fields.get(key).and_then(lenient_bool).unwrap_or(false);
+    let command = fields
+        .get("command")
+        .and_then(scalar_text)
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| name.clone());
+    let (no_leader, no_params, keep_data) = (flag("no_leader"), flag("no_params"), flag("keep_data"));
+    let mut others = fields;
+    for key in ["command", "no_leader", "no_params", "keep_data"] {
+        others.remove(key);
+    }
+    let (options, wrong) = options(&Value::Object(others), &[]);
+    messages.extend(wrong.into_iter().map(|reason| format!("postgresql.{name}: {reason}")));
+    ReplicaMethod::Command(ReplicaCommand { name, command, no_leader, no_params, keep_data, options })
 }
 
 /// Whether the value of a key of the `postgresql` section has the right shape.
@@ -153,7 +331,7 @@ pub(crate) fn check_shape(key: &str, value: &Value) -> Result<(), &'static str> 
             Some(_) => Ok(()),
         },
         "custom_conf" | "pre_promote" | "before_stop" if !is_text(value) => Err("expects a text"),
-        "pg_ctl_timeout" => match crate::value::int_with_unit(value, Some(crate::Unit::Seconds)) {
+        "pg_ctl_timeout" => match int_with_unit(value, Some(Unit::Seconds)) {
             Some(seconds) if seconds >= 0 => Ok(()),
             _ => Err("expects seconds, 0 or more"),
         },

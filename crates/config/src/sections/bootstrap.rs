@@ -127,57 +127,53 @@ fn read_method(section: &Section<'_>) -> BootstrapMethod {
 /// A list of `option` or `option: value`, or a map.
 fn read_initdb(section: &Section<'_>) -> Vec<CommandOption> {
     let Some(node) = section.node("initdb") else { return Vec::new() };
-    match options(&node.to_value(), &FORBIDDEN) {
-        Ok(options) => options,
-        Err(reasons) => {
-            for reason in reasons {
-                let problem = section.about("initdb", reason);
-                section.report.problem(problem.help("remove it: bellwether passes what is needed itself"));
-            }
-            Vec::new()
-        }
+    let (options, wrong) = options(&node.to_value(), &FORBIDDEN);
+    for reason in wrong {
+        let problem = section.about("initdb", reason);
+        section.report.problem(problem.help("remove it: bellwether passes what is needed itself"));
     }
+    options
 }
 
 /// Reads the options of an external program: a list of `option` or `{option: value}`, or a map of them. A true flag is an
 /// option without value, a false one is left out.
-pub(crate) fn options(value: &Value, forbidden: &[&str]) -> Result<Vec<CommandOption>, Vec<String>> {
-    let (mut options, mut wrong) = (Vec::new(), Vec::new());
-    let mut take = |name: &str, value: Option<&Value>| {
+pub(crate) fn options(value: &Value, forbidden: &[&str]) -> (Vec<CommandOption>, Vec<String>) {
+    let mut wrong = Vec::new();
+    let mut pairs: Vec<(&str, Option<&Value>)> = Vec::new();
+    match value {
+        Value::Null => {}
+        Value::Object(map) => pairs.extend(map.iter().map(|(name, value)| (name.as_str(), Some(value)))),
+        Value::Array(items) => {
+            for item in items {
+                match item {
+                    Value::String(text) => pairs.push((text, None)),
+                    Value::Object(map) if map.len() == 1 => {
+                        pairs.extend(map.iter().map(|(name, value)| (name.as_str(), Some(value))));
+                    }
+                    other => wrong.push(format!("expects `option` or `option: value`, not {other}")),
+                }
+            }
+        }
+        other => wrong.push(format!("expects a list or a map of options, not {other}")),
+    }
+    let mut options = Vec::new();
+    for (name, value) in pairs {
         let name = name.trim_start_matches('-');
         if forbidden.contains(&name) {
             wrong.push(format!("the option `{name}` must not be given"));
-            return;
+            continue;
         }
         let value = match value {
             None | Some(Value::Bool(true) | Value::Null) => None,
-            Some(Value::Bool(false)) => return,
+            Some(Value::Bool(false)) => continue,
             Some(Value::Object(_) | Value::Array(_)) => {
                 wrong.push(format!("the option `{name}` expects a text"));
-                return;
+                continue;
             }
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => Some(other.to_string()),
         };
         options.push(CommandOption { name: name.to_owned(), value });
-    };
-    match value {
-        Value::Null => {}
-        Value::Object(map) => map.iter().for_each(|(name, value)| take(name, Some(value))),
-        Value::Array(items) => {
-            for item in items {
-                match item {
-                    Value::String(text) => take(text, None),
-                    Value::Object(map) if map.len() == 1 => {
-                        map.iter().for_each(|(name, value)| take(name, Some(value)));
-                    }
-                    other => {
-                        return Err(vec![format!("expects options as text or `option: value`, not {other}")]);
-                    }
-                }
-            }
-        }
-        other => return Err(vec![format!("expects a list or a map of options, not {other}")]),
     }
-    if wrong.is_empty() { Ok(options) } else { Err(wrong) }
+    (options, wrong)
 }

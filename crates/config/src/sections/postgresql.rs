@@ -1,6 +1,6 @@
 //! `postgresql`: what only the local file may say. The rest meets the dynamic section in [`crate::effective()`].
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -32,7 +32,17 @@ pub struct Postgresql {
     pub use_unix_socket_repl: bool,
     pub authentication: Authentication,
     /// The keys that the dynamic configuration may give too, as written here.
-    pub(crate) shared: Map<String, Value>,
+    pub(crate) shared: Shared,
+}
+
+/// A part of the document that may hold passwords (in options of commands, in recovery settings), and so prints without.
+#[derive(Clone)]
+pub(crate) struct Shared(pub(crate) Map<String, Value>);
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::redacted(&Value::Object(self.0.clone())).fmt(f)
+    }
 }
 
 impl Postgresql {
@@ -137,7 +147,7 @@ impl Postgresql {
             use_unix_socket: section.flag("use_unix_socket").unwrap_or(false),
             use_unix_socket_repl: section.flag("use_unix_socket_repl").unwrap_or(false),
             authentication,
-            shared,
+            shared: Shared(shared),
         })
     }
 }

@@ -1,3 +1,4 @@
 //! Configuration as its users meet it: files and environment in, settings or problems out.
 
+mod effective;
 mod load;

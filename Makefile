@@ -1,0 +1,47 @@
+# The commands of this project. `make help` lists them.
+
+CARGO_TARGET_DIR ?= $(HOME)/.cache/bellwether/target
+export CARGO_TARGET_DIR
+# One build at a time, without what only helps incremental work on one crate.
+NEXTEST = cargo nextest run --workspace --locked
+SEEDS ?= 1..200
+
+.PHONY: help demo test verify lint fix docs sim bench-failover test-matrix prerequisites
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: prerequisites ## three nodes on this machine, with a writer and a live table (ARGS=--drill for the rehearsed failures)
+	cargo build --release --locked -p bellwether
+	$(CARGO_TARGET_DIR)/release/bellwether demo $(ARGS)
+
+test: prerequisites lint ## everything that must hold before a change is merged
+	scripts/timed "build" cargo build --workspace --locked --bins
+	scripts/timed "tests" $(NEXTEST)
+	scripts/timed "simulation" scripts/simulate-some
+
+lint: ## formatting and lints, warnings denied
+	scripts/timed "formatting" cargo fmt --all --check
+	scripts/timed "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+
+verify: test docs ## what CI runs, and the documentation
+
+fix: ## format, and apply what clippy can fix
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+docs: ## the API documentation, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
+	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
+
+bench-failover: prerequisites ## outages of writes by event, ten runs each (not in CI)
+	cargo build --release --locked -p bellwether
+	scripts/bench-failover $(ARGS)
+
+test-matrix: prerequisites ## the tests with real PostgreSQL on every supported version
+	scripts/test-matrix
+
+prerequisites: ## install what is missing (PostgreSQL, cargo-nextest), and say so
+	@scripts/prerequisites

@@ -1,0 +1,247 @@
+//! Who has a vote: taking in wiped and new nodes, removing old ones, moving the leadership.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bellwether_dcs::Deadline;
+use openraft::{
+    ChangeMembers,
+    errors::{ClientWriteError, RaftError},
+};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    clock::{budget, is_over},
+    consensus::{NodeId, Peer, TypeConfig},
+    leadership,
+    net::message::{Answer, Probed, Request, Response},
+    node::Node,
+};
+
+const PROBE_LIMIT: Duration = Duration::from_millis(800);
+/// How often to look whether a newcomer has caught up.
+const CATCH_UP_CHECK: Duration = Duration::from_millis(20);
+
+/// Why the membership was not changed, or perhaps not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MembershipError {
+    #[error("{0}")]
+    Refused(String),
+    #[error("the store did not answer: {0}")]
+    Unavailable(#[source] bellwether_dcs::StoreError),
+    #[error("it may have been done or not; look at the members: {0}")]
+    Unknown(#[source] bellwether_dcs::StoreError),
+}
+
+impl Node {
+    /// Asks whoever listens at `addr` who they are.
+    pub(crate) async fn probe(&self, addr: &str) -> Result<Probed, String> {
+        match self.router.request(addr, Request::Probe, PROBE_LIMIT).await {
+            Ok(Response::Probe(probed)) => Ok(probed),
+            Ok(other) => Err(format!("an odd answer: {other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Takes a node with an empty directory in, in the place of the node that had its address before.
+    pub(crate) async fn take_in(&self, newcomer: NodeId, peer: Peer, by: Deadline) -> Answer {
+        if let Err(answer) = self.confirm(by).await {
+            return answer;
+        }
+        let metrics = self.metrics();
+        if metrics.membership_config.voter_ids().any(|id| id == newcomer) {
+            return Answer::Done;
+        }
+        if !metrics.membership_config.nodes().any(|(_, known)| known.addr == peer.addr) {
+            return Answer::Refused(format!(
+                "{addr} is not a member of the store; to make it one, run `bellwether dcs add {addr}`",
+                addr = peer.addr
+            ));
+        }
+        self.make_voter(newcomer, peer, by).await
+    }
+
+    /// Makes the empty node that waits at `addr` a member.
+    pub(crate) async fn add_member(&self, addr: String, by: Deadline) -> Answer {
+        if let Err(answer) = self.confirm(by).await {
+            return answer;
+        }
+        let probed = match self.probe(&addr).await {
+            Ok(probed) => probed,
+            Err(error) => {
+                return Answer::Refused(format!(
+                    "no node of this cluster answers at {addr} ({error}); start it first, with the present members \
+                     as its partners"
+                ));
+            }
+        };
+        if self.metrics().membership_config.voter_ids().any(|id| id == probed.node) {
+            return Answer::Done;
+        }
+        if probed.addr != addr {
+            return Answer::Refused(format!(
+                "the node at {addr} calls itself {}; add it under that address",
+                probed.addr
+            ));
+        }
+        self.make_voter(probed.node, Peer { addr, witness: probed.witness }, by).await
+    }
+
+    async fn make_voter(&self, newcomer: NodeId, peer: Peer, by: Deadline) -> Answer {
+        let _changing = self.changing.lock().await;
+        let addr = peer.addr.clone();
+        // Whoever holds the address now must be the newcomer, and must have nothing to forget.
+        let known = self.metrics().membership_config.get_node(&newcomer).is_some();
+        match self.probe(&addr).await {
+            Ok(probed) if probed.node != newcomer => {
+                return Answer::Refused(format!("another node answers at {addr} (id {:x})", probed.node));
+            }
+            Ok(probed) if !probed.empty && !known => {
+                return Answer::Refused(format!("the node at {addr} has the data of another store"));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                return Answer::Unavailable(format!("the newcomer at {addr} cannot be reached: {error}"));
+            }
+        }
+        if !known {
+            let added = timeout(budget(by), self.raft.add_learner(newcomer, peer.clone(), false)).await;
+            if let Some(answer) = changed(self, added).err() {
+                return answer;
+            }
+            tracing::info!(peer = %addr, node = format_args!("{newcomer:x}"), "a node joins the store as a learner");
+        }
+        if !self.caught_up(newcomer, by).await {
+            return Answer::Unavailable(format!("{addr} has not caught up with the log yet"));
+        }
+        let membership = self.metrics().membership_config;
+        let replaced: BTreeSet<NodeId> = membership
+            .nodes()
+            .filter(|(id, known)| **id != newcomer && known.addr == addr)
+            .map(|(id, _)| *id)
+            .collect();
+        let (old_voters, old_learners): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            replaced.iter().copied().partition(|id| membership.voter_ids().any(|voter| voter == *id));
+        // One change: at no time do both the old and the new identity of this address have a vote.
+        let change = ChangeMembers::Batch(vec![
+            ChangeMembers::AddVoterIds(BTreeSet::from([newcomer])),
+            ChangeMembers::RemoveVoters(old_voters),
+        ]);
+        let promoted = timeout(budget(by), self.raft.change_membership(change, false)).await;
+        if let Some(answer) = changed(self, promoted).err() {
+            return answer;
+        }
+        if !old_learners.is_empty() {
+            let forget = ChangeMembers::RemoveNodes(old_learners);
+            let forgotten = timeout(budget(by), self.raft.change_membership(forget, false)).await;
+            if let Some(answer) = changed(self, forgotten).err() {
+                return answer;
+            }
+        }
+        tracing::info!(
+            peer = %addr, node = format_args!("{newcomer:x}"), replaced = replaced.len(), "a node has a vote now"
+        );
+        self.keep_links_to_members();
+        Answer::Done
+    }
+
+    /// Takes the vote and the log from a member, named by address or by id in hexadecimal.
+    pub(crate) async fn remove_member(&self, who: &str, by: Deadline) -> Answer {
+        if let Err(answer) = self.confirm(by).await {
+            return answer;
+        }
+        let _changing = self.changing.lock().await;
+        let membership = self.metrics().membership_config;
+        let id = NodeId::from_str_radix(who, 16).ok();
+        let found: BTreeSet<NodeId> = membership
+            .nodes()
+            .filter(|(known, peer)| peer.addr == who || Some(**known) == id)
+            .map(|(known, _)| *known)
+            .collect();
+        if found.is_empty() {
+            return Answer::Refused(format!("{who} is not a member of the store"));
+        }
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        if voters.is_subset(&found) {
+            return Answer::Refused(format!("{who} is the only member with a vote"));
+        }
+        let (found_voters, learners): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            found.into_iter().partition(|id| voters.contains(id));
+        for change in [ChangeMembers::RemoveVoters(found_voters), ChangeMembers::RemoveNodes(learners)] {
+            let nothing = matches!(&change,
+                ChangeMembers::RemoveVoters(ids) | ChangeMembers::RemoveNodes(ids) if ids.is_empty());
+            if nothing {
+                continue;
+            }
+            let removed = timeout(budget(by), self.raft.change_membership(change, false)).await;
+            if let Some(answer) = changed(self, removed).err() {
+                return answer;
+            }
+        }
+        tracing::info!(peer = %who, "a node is no longer a member of the store");
+        self.keep_links_to_members();
+        Answer::Done
+    }
+
+    pub(crate) async fn transfer_leadership(&self, to: Option<&str>, by: Deadline) -> Answer {
+        if let Err(answer) = self.confirm(by).await {
+            return answer;
+        }
+        let successor = match to {
+            None => leadership::successor(self),
+            Some(who) => {
+                let membership = self.metrics().membership_config;
+                let id = NodeId::from_str_radix(who, 16).ok();
+                let found = membership
+                    .nodes()
+                    .find(|(known, peer)| peer.addr == who || Some(**known) == id)
+                    .map(|(known, _)| *known);
+                found.filter(|id| membership.voter_ids().any(|voter| voter == *id))
+            }
+        };
+        match successor {
+            Some(successor) if successor == self.id => Answer::Done,
+            Some(successor) if leadership::hand_over(self, successor, by).await => Answer::Done,
+            Some(_) => Answer::Refused("the other node did not take the leadership".to_owned()),
+            None => Answer::Refused("there is no such healthy member with a vote".to_owned()),
+        }
+    }
+
+    /// Waits until the log of `id` is as long as ours was when we began.
+    async fn caught_up(&self, id: NodeId, by: Deadline) -> bool {
+        let target = self.metrics().last_log_index;
+        while !is_over(by) {
+            let metrics = self.metrics();
+            let matched =
+                metrics.replication.as_ref().and_then(|matched| matched.get(&id)).copied().flatten();
+            if matched.map(|matched| matched.index) >= target {
+                return true;
+            }
+            sleep(CATCH_UP_CHECK).await;
+        }
+        false
+    }
+
+    fn keep_links_to_members(&self) {
+        let membership = self.metrics().membership_config;
+        self.network.keep_only(|id| membership.get_node(&id).is_some());
+    }
+}
+
+type Changed<T> =
+    Result<Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>, tokio::time::error::Elapsed>;
+
+/// What a change of the membership came to.
+fn changed<T>(node: &Node, result: Changed<T>) -> Result<T, Answer> {
+    match result {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Answer::NotLeader {
+            leader: node.leader_addr().filter(|leader| *leader != node.config.self_addr),
+        }),
+        Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
+            Err(Answer::Unavailable(error.to_string()))
+        }
+        Ok(Err(error)) => Err(Answer::Unknown(error.to_string())),
+        Err(_) => Err(Answer::Unknown("not committed in time".to_owned())),
+    }
+}

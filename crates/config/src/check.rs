@@ -4,11 +4,15 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{
-    Listen, Problem,
+    Floors, Listen, Problem,
     config::Config,
+    dynamic,
+    effective::is_controlled,
+    initial_document,
     node::Node,
     redact::contains_secret,
     section::Section,
@@ -32,6 +36,8 @@ pub(crate) fn member(config: &Config, root: &Section<'_>) {
     directories(config, root);
     api_files(root);
     tags(config, root);
+    first_document(config, root);
+    ineffective_parameters(root);
 }
 
 /// The rules for a vote in the embedded store.
@@ -108,6 +114,55 @@ fn published_addresses(config: &Config, raft: &Raft, root: &Section<'_>) {
                 .about("self_addr", reason)
                 .help("set it to an address of this node that the partners reach"),
         );
+    }
+}
+
+/// The document of `bootstrap.dcs` must be one that members can apply, and is better applied as it was written.
+fn first_document(config: &Config, root: &Section<'_>) {
+    let section = root.child("bootstrap");
+    if !section.has("dcs") {
+        return;
+    }
+    let dcs = section.child("dcs");
+    let place = |message: &str| {
+        let key = message.split([':', '=', ' ']).next().unwrap_or("");
+        let top = key.split('.').next().unwrap_or("");
+        if dcs.has(top) { dcs.about(top, message) } else { section.about("dcs", message) }
+    };
+    let document = initial_document(config, false, config.store.is_embedded());
+    match dynamic::parse(&document, Floors::bellwether(EMBEDDED_MIN_TTL)) {
+        Ok(dynamic) => {
+            for message in dynamic.messages {
+                let remedy =
+                    "choose values for which `loop_wait + 2*retry_timeout <= ttl` holds, above their minimum";
+                root.report.warn(place(&message).help(remedy));
+            }
+        }
+        Err(error) => {
+            for reason in error.reasons {
+                root.report
+                    .problem(place(&reason).help("no member could apply the document; correct the value"));
+            }
+        }
+    }
+}
+
+/// The shortest ttl of the embedded store.
+const EMBEDDED_MIN_TTL: Duration = Duration::from_secs(1);
+
+/// Parameters that must be the same on every member have no effect in a local file.
+fn ineffective_parameters(root: &Section<'_>) {
+    let section = root.child("postgresql");
+    if !section.node("parameters").is_some_and(Node::is_map) {
+        return;
+    }
+    let parameters = section.child("parameters");
+    for entry in parameters.entries().iter().filter(|entry| is_controlled(&entry.key)) {
+        let warning =
+            parameters.about(&entry.key, "has no effect in a local file: every member needs the same");
+        root.report.warn(warning.help(
+            "put it into `bootstrap.dcs.postgresql.parameters`, or run `bellwether edit-config` for a running cluster",
+        ));
     }
 }
 

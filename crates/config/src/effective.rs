@@ -2,6 +2,8 @@
 
 mod parameters;
 
+pub(crate) use parameters::is_controlled;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bellwether_types::{Role, settings::Settings};

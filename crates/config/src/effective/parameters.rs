@@ -56,7 +56,8 @@ pub(super) fn is_owned_recovery(name: &str) -> bool {
     name.starts_with("recovery_target") || matches!(name.as_str(), "primary_conninfo" | "primary_slot_name")
 }
 
-fn is_controlled(name: &str) -> bool {
+/// Whether only the dynamic section (or nobody) sets a parameter.
+pub(crate) fn is_controlled(name: &str) -> bool {
     CONTROLLED.iter().any(|(controlled, ..)| controlled.eq_ignore_ascii_case(name))
         || NEVER.iter().any(|never| never.eq_ignore_ascii_case(name))
 }

@@ -1,0 +1,5 @@
+//! Against a real PostgreSQL (15 on Debian). Run as root the tests become user `postgres` first.
+
+mod bootstrap_and_clone;
+mod lifecycle;
+mod server_under_test;

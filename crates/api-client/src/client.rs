@@ -1,139 +1,154 @@
-//! The client.
+//! The calls.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
-use bellwether_types::failsafe::{FailsafeAnswer, FailsafeRequest};
-use reqwest::{Method, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
+use bellwether_types::{Lsn, failsafe::FailsafeRequest};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::{ClientError, ClientSetupError, PeerStatus};
+use crate::{BasicAuth, ClientConfig, ClientError, ConfigError, PeerStatus};
 
-/// How a client identifies itself and whom it trusts.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct ClientConfig {
-    /// User name and password for HTTP Basic authentication.
-    pub basic_auth: Option<(String, SecretString)>,
-    /// A PEM bundle to trust beside nothing else; `None` = the system's.
-    pub cacert: Option<PathBuf>,
-    pub client_cert: Option<PathBuf>,
-    /// `None`: the key is in `client_cert`.
-    pub client_key: Option<PathBuf>,
-    /// Do not check the server's certificate.
-    pub insecure: bool,
-}
+/// The largest answer that is read.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 
-/// A REST client with warm connections. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Calls REST APIs. Cheap to clone; clones share their connections, which stay open between calls, so that a poll in a
+/// leader race costs one round trip. Dropping a call's future gives it up; whether the server carries it out is then unknown.
+#[derive(Clone)]
 pub struct ApiClient {
     http: reqwest::Client,
-    basic_auth: Option<(String, SecretString)>,
+    authentication: Option<BasicAuth>,
 }
 
-/// Any answer: the status code and the text of the body.
+impl fmt::Debug for ApiClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiClient").field("authentication", &self.authentication).finish_non_exhaustive()
+    }
+}
+
+/// Any answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct Answer {
     pub status: u16,
     pub body: String,
 }
 
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON; `None` if it is none.
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_str(&self.body).ok()
+    }
+}
+
+/// A member's answer to the heartbeat of a leader without a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FailsafeReply {
+    /// It will not race. `lsn`: where its WAL ends, if it told.
+    Accepted { lsn: Option<Lsn> },
+    /// Any other answer: the leader must not count on this member.
+    Refused { status: u16, message: String },
+}
+
 impl ApiClient {
-    pub fn new(config: ClientConfig) -> Result<Self, ClientSetupError> {
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(60));
-        if let Some(path) = &config.cacert {
-            let bundle = reqwest::Certificate::from_pem_bundle(&read(path)?);
-            let roots = bundle.map_err(|error| pem(path, &error))?;
-            builder = builder.tls_certs_only(roots);
-        }
-        if let Some(path) = &config.client_cert {
-            let mut identity = read(path)?;
-            if let Some(key) = &config.client_key {
-                identity.push(b'\n');
-                identity.extend(read(key)?);
-            }
-            builder =
-                builder.identity(reqwest::Identity::from_pem(&identity).map_err(|error| pem(path, &error))?);
-        }
-        if config.insecure {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        let http = builder.build().map_err(ClientSetupError::Build)?;
-        Ok(Self { http, basic_auth: config.basic_auth })
+    /// Reads the files of the settings; connects to nobody yet.
+    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+        Ok(Self { http: config.build()?, authentication: config.authentication })
     }
 
-    /// One call. `url` is complete; every status code is an answer. Ends within `limit`.
-    pub async fn call(
-        &self,
-        method: Method,
-        url: &str,
-        body: Option<&Value>,
-        limit: Duration,
-    ) -> Result<Reply, ClientError> {
-        let failed = |error| ClientError::from_reqwest(url, limit, error);
-        let mut request = self.http.request(method, url).timeout(limit);
-        if let Some((user, password)) = &self.basic_auth {
-            request = request.basic_auth(user, Some(password.expose_secret()));
+    /// `GET` of a member's `api_url`, verbatim.
+    pub async fn get_status(&self, api_url: &str, timeout: Duration) -> Result<PeerStatus, ClientError> {
+        let request = self.http.get(parse(api_url)?).timeout(timeout);
+        let answer = read(send(request, api_url, timeout).await?, api_url, timeout).await?;
+        if answer.status != 200 {
+            let Answer { status, body } = answer;
+            return Err(ClientError::Status { url: api_url.to_owned(), status, message: body });
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.map_err(failed)?;
-        let status = response.status().as_u16();
-        let body = response.text().await.map_err(failed)?;
-        Ok(Reply { status, body })
+        let malformed = |reason: String| ClientError::Malformed { url: api_url.to_owned(), reason };
+        let document = serde_json::from_str(&answer.body).map_err(|error| malformed(error.to_string()))?;
+        PeerStatus::parse(&document).ok_or_else(|| malformed("not a JSON object".to_owned()))
     }
 
-    /// What the member behind `api_url` says about itself. The URL is used as it was published.
-    pub async fn get_status(&self, api_url: &str, limit: Duration) -> Result<PeerStatus, ClientError> {
-        let reply = self.call(Method::GET, api_url, None, limit).await?;
-        serde_json::from_str(&reply.body)
-            .ok()
-            .and_then(PeerStatus::parse)
-            .ok_or_else(|| ClientError::NotAStatus { url: api_url.to_owned() })
-    }
-
-    /// Whether a live agent answers at all, with any status, on its `/liveness`.
-    pub async fn is_alive(&self, api_url: &str, limit: Duration) -> bool {
-        self.call(Method::GET, &sibling(api_url, "liveness"), None, limit).await.is_ok()
-    }
-
-    /// Tells a member that its leader lives although the store is silent. Only a clear acceptance counts as one.
+    /// `POST /failsafe` to the member with this `api_url`. Only status 200 with the body `Accepted` counts.
     pub async fn post_failsafe(
         &self,
         api_url: &str,
-        request: &FailsafeRequest,
-        limit: Duration,
-    ) -> Result<FailsafeAnswer, ClientError> {
-        let body = serde_json::to_value(request).expect("a request has only text keys");
-        let reply = self.call(Method::POST, &sibling(api_url, "failsafe"), Some(&body), limit).await?;
-        Ok(match reply.status {
-            200 if reply.body.trim() == "Accepted" => FailsafeAnswer::Accepted { lsn: None },
-            code if code == StatusCode::INTERNAL_SERVER_ERROR.as_u16() => FailsafeAnswer::RunningAsLeader,
-            _ => FailsafeAnswer::Off,
+        heartbeat: &FailsafeRequest,
+        timeout: Duration,
+    ) -> Result<FailsafeReply, ClientError> {
+        let url = endpoint(api_url, "failsafe")?;
+        let request = self.authenticated(Method::POST, &url)?.json(heartbeat).timeout(timeout);
+        let response = send(request, &url, timeout).await?;
+        let lsn = response.headers().get("lsn").and_then(|value| value.to_str().ok()?.parse().ok()).map(Lsn);
+        let Answer { status, body } = read(response, &url, timeout).await?;
+        if status == 200 && body == "Accepted" {
+            Ok(FailsafeReply::Accepted { lsn })
+        } else {
+            Ok(FailsafeReply::Refused { status, message: body })
+        }
+    }
+
+    /// Any call to the member with this `api_url`; `path` (with its query) replaces that of the URL. Every status is an answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        api_url: &str,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Duration,
+    ) -> Result<Answer, ClientError> {
+        let url = endpoint(api_url, path)?;
+        let mut request = self.authenticated(method, &url)?.timeout(timeout);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        read(send(request, &url, timeout).await?, &url, timeout).await
+    }
+
+    fn authenticated(&self, method: Method, url: &str) -> Result<RequestBuilder, ClientError> {
+        let request = self.http.request(method, parse(url)?);
+        Ok(match &self.authentication {
+            Some(BasicAuth { username, password }) => {
+                request.basic_auth(username, Some(password.expose_secret()))
+            }
+            None => request,
         })
     }
 }
 
-/// Another path on the server of `api_url`, which ends in `/patroni`.
-pub fn sibling(api_url: &str, path: &str) -> String {
-    let base = api_url.trim_end_matches('/').rsplit_once("/patroni").map_or(api_url, |(base, _)| base);
-    format!("{}/{path}", base.trim_end_matches('/'))
+/// Another path of the API behind an `api_url`: `http://10.0.0.1:8008/patroni` and `switchover` make
+/// `http://10.0.0.1:8008/switchover`.
+pub fn endpoint(api_url: &str, path: &str) -> Result<String, ClientError> {
+    let mut url = parse(api_url)?;
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    url.set_path(path);
+    url.set_query(query);
+    Ok(url.into())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ClientSetupError> {
-    std::fs::read(path).map_err(|cause| ClientSetupError::Read { path: path.to_owned(), cause })
+fn parse(url: &str) -> Result<Url, ClientError> {
+    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    parsed.filter(Url::has_host).ok_or_else(|| ClientError::BadUrl { url: url.to_owned() })
 }
 
-fn pem(path: &Path, error: &reqwest::Error) -> ClientSetupError {
-    ClientSetupError::Pem { path: path.to_owned(), reason: error.to_string() }
+async fn send(request: RequestBuilder, url: &str, timeout: Duration) -> Result<Response, ClientError> {
+    request.send().await.map_err(|error| ClientError::sort(&error, url, timeout))
+}
+
+async fn read(mut response: Response, url: &str, timeout: Duration) -> Result<Answer, ClientError> {
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| ClientError::sort(&error, url, timeout))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > ANSWER_LIMIT {
+            let reason = format!("it is longer than {ANSWER_LIMIT} bytes");
+            return Err(ClientError::Malformed { url: url.to_owned(), reason });
+        }
+    }
+    Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 #[cfg(test)]
@@ -141,9 +156,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_paths_are_beside_the_published_url() {
-        for url in ["http://h:8008/patroni", "http://h:8008/patroni/", "http://h:8008"] {
-            assert_eq!(sibling(url, "failsafe"), "http://h:8008/failsafe");
+    fn endpoints_replace_the_path() {
+        for (api_url, path, expected) in [
+            ("http://10.0.0.1:8008/patroni", "switchover", Some("http://10.0.0.1:8008/switchover")),
+            (
+                "https://[::1]:8008/patroni?x=1",
+                "/journal?limit=5",
+                Some("https://[::1]:8008/journal?limit=5"),
+            ),
+            ("http://db1:8008", "cluster", Some("http://db1:8008/cluster")),
+            ("db1:8008/patroni", "cluster", None),
+            ("ftp://db1/patroni", "cluster", None),
+            ("", "cluster", None),
+        ] {
+            assert_eq!(endpoint(api_url, path).ok().as_deref(), expected, "{api_url}");
         }
     }
 }

@@ -1,73 +1,119 @@
-//! What can go wrong with a call, as far as a caller would act differently.
+//! How calls fail.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, io, path::PathBuf, time::Duration};
 
-/// A client could not be made from its settings.
+/// Why a client could not be made from its settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ClientSetupError {
-    #[error("could not read `{}`", path.display())]
+pub enum ConfigError {
+    #[error("could not read `{}` (`ctl.{key}`)", path.display())]
     Read {
+        key: &'static str,
         path: PathBuf,
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
     },
-    #[error("`{}` holds no usable PEM data: {reason}", path.display())]
-    Pem { path: PathBuf, reason: String },
-    #[error("the HTTP client could not be built")]
-    Build(#[source] reqwest::Error),
+    #[error("`{}` has no usable certificate of an authority (`ctl.cacert`)", path.display())]
+    Authorities {
+        path: PathBuf,
+        #[source]
+        cause: Option<reqwest::Error>,
+    },
+    #[error(
+        "`{}` and its key are no usable client certificate (`ctl.certfile`, `ctl.keyfile`; encrypted keys are not supported)",
+        path.display()
+    )]
+    Certificate {
+        path: PathBuf,
+        #[source]
+        cause: reqwest::Error,
+    },
+    #[error("could not set up the HTTP client")]
+    Client(#[source] reqwest::Error),
 }
 
-/// A call had no usable answer.
+/// Why a call did not get its answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The host is there and nobody listens on the port: evidence that no agent runs.
+    #[error("`{url}` is not the URL of a REST API")]
+    BadUrl { url: String },
+    /// The host answered that nobody listens: the machine lives, the agent does not. Where a name has several addresses,
+    /// this is the answer of the last one tried.
     #[error("{url}: connection refused")]
     Refused { url: String },
-    /// Silence: the host may be gone, frozen, or cut off.
-    #[error("{url}: no answer within {limit:?}")]
-    TimedOut { url: String, limit: Duration },
-    #[error("{url}: no connection")]
-    Connect {
-        url: String,
-        #[source]
-        cause: reqwest::Error,
-    },
-    #[error("{url}: the answer could not be read")]
-    Broken {
-        url: String,
-        #[source]
-        cause: reqwest::Error,
-    },
-    #[error("{url}: the answer is no member's status")]
-    NotAStatus { url: String },
+    /// Nothing is known about the other side, and a call that changes something may have been carried out.
+    #[error("{url}: no answer within {} ms", after.as_millis())]
+    TimedOut { url: String, after: Duration },
+    /// No connection for another reason: no route, no such name.
+    #[error("{url}: not reachable: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("{url}: TLS failed: {reason}")]
+    Tls { url: String, reason: String },
+    /// The connection ended in the middle. A call that changes something may have been carried out.
+    #[error("{url}: the connection broke off: {reason}")]
+    BrokenOff { url: String, reason: String },
+    /// An answer, but not the expected one.
+    #[error("{url}: HTTP status {status}")]
+    Status { url: String, status: u16, message: String },
+    #[error("{url}: the answer makes no sense: {reason}")]
+    Malformed { url: String, reason: String },
 }
 
 impl ClientError {
-    pub(crate) fn from_reqwest(url: &str, limit: Duration, error: reqwest::Error) -> Self {
+    /// Sorts an error of the HTTP library.
+    pub(crate) fn sort(error: &reqwest::Error, url: &str, timeout: Duration) -> Self {
         let url = url.to_owned();
-        if is_refused(&error) {
-            Self::Refused { url }
-        } else if error.is_timeout() {
-            Self::TimedOut { url, limit }
-        } else if error.is_connect() {
-            Self::Connect { url, cause: error }
-        } else {
-            Self::Broken { url, cause: error }
+        let reason = innermost(error);
+        if error.is_timeout() {
+            return Self::TimedOut { url, after: timeout };
+        }
+        if error.is_builder() {
+            return Self::BadUrl { url };
+        }
+        if has_cause(error, |cause| io_kind(cause) == Some(io::ErrorKind::ConnectionRefused)) {
+            return Self::Refused { url };
+        }
+        if has_cause(error, is_tls) {
+            return Self::Tls { url, reason };
+        }
+        match error.is_connect() {
+            true => Self::Unreachable { url, reason },
+            false => Self::BrokenOff { url, reason },
         }
     }
 }
 
-fn is_refused(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io.kind() == std::io::ErrorKind::ConnectionRefused
-        {
+type Cause<'a> = &'a (dyn Error + 'static);
+
+fn has_cause(error: &(dyn Error + 'static), holds: impl Fn(Cause<'_>) -> bool) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if holds(cause) {
             return true;
         }
-        cause = error.source();
+        next = cause.source();
     }
     false
+}
+
+fn io_kind(cause: Cause<'_>) -> Option<io::ErrorKind> {
+    cause.downcast_ref::<io::Error>().map(io::Error::kind)
+}
+
+/// A TLS failure travels inside I/O errors, which hide what they hold from `source`.
+fn is_tls(cause: Cause<'_>) -> bool {
+    let mut cause = cause;
+    while let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        cause = inner;
+    }
+    cause.is::<rustls::Error>()
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

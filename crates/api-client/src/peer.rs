@@ -1,65 +1,119 @@
-//! What a peer says about itself, read tolerantly: it may be a Patroni of any age.
+//! What a member says about itself in answer to `GET /patroni`.
 
-use bellwether_types::{Lsn, Role, Tags, TimelineId};
-use serde_json::Value;
+use bellwether_types::{Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId};
+use serde_json::{Map, Value};
 
-/// The fields of `GET /patroni` that members tell each other.
-#[derive(Clone, Debug, PartialEq)]
+/// A member's own report. Tolerant: what is absent or not understood is `None` or off, in words of old releases, too.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerStatus {
+    pub name: Option<MemberName>,
+    /// Patroni's version number.
+    pub version: Option<String>,
+    pub state: Option<PostgresState>,
     pub role: Option<Role>,
-    pub state: Option<String>,
-    /// `xlog.location`: only a running primary publishes it.
-    pub location: Option<Lsn>,
-    pub received: Option<Lsn>,
-    pub replayed: Option<Lsn>,
+    pub server_version: Option<u32>,
     pub timeline: Option<TimelineId>,
+    /// `None` if its PostgreSQL is down or did not answer.
+    pub wal: Option<PeerWal>,
+    pub replication_state: Option<ReplicationState>,
     pub tags: Tags,
     pub watchdog_failed: bool,
-    /// The whole document.
-    pub raw: Value,
+    pub pause: bool,
+    pub pending_restart: bool,
+    pub sync_standby: bool,
+    pub quorum_standby: bool,
+    /// It sees no leader, or has no view of the store.
+    pub cluster_unlocked: bool,
+    pub failsafe_mode_is_active: bool,
+    pub system_id: Option<SystemId>,
+}
+
+/// Where a member's WAL is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerWal {
+    /// It is no standby.
+    Primary {
+        location: Lsn,
+    },
+    Standby {
+        received: Lsn,
+        replayed: Lsn,
+    },
 }
 
 impl PeerStatus {
-    /// `None` if the document is no JSON object.
-    pub fn parse(document: Value) -> Option<Self> {
+    /// Reads the status document; `None` if it is no JSON object.
+    pub fn parse(document: &Value) -> Option<Self> {
         let fields = document.as_object()?;
-        // Old members said `wal`.
-        let xlog = fields.get("xlog").or_else(|| fields.get("wal"));
-        let position = |name: &str| xlog.and_then(|xlog| xlog.get(name)).and_then(integer).map(Lsn);
-        let tags = fields.get("tags").and_then(|tags| serde_json::from_value(tags.clone()).ok());
-        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        let set = |key: &str| fields.get(key).is_some_and(|value| value == &Value::Bool(true));
+        let text = |key: &str| fields.get(key).and_then(Value::as_str);
+        let about = fields.get("patroni").and_then(Value::as_object);
+        let about = |key: &str| about?.get(key)?.as_str();
+        let replication =
+            |text: &str| ReplicationState::ALL.iter().copied().find(|state| state.as_str() == text);
         Some(Self {
+            name: about("name").and_then(|name| MemberName::new(name).ok()),
+            version: about("version").map(str::to_owned),
+            state: text("state").and_then(|state| state.parse().ok()),
             role: text("role").and_then(|role| role.parse().ok()),
-            state: text("state").map(str::to_owned),
-            location: position("location"),
-            received: position("received_location"),
-            replayed: position("replayed_location"),
-            timeline: fields
-                .get("timeline")
-                .and_then(integer)
-                .and_then(|tl| u32::try_from(tl).ok())
-                .map(TimelineId),
-            tags: tags.unwrap_or_default(),
-            watchdog_failed: fields.get("watchdog_failed").is_some_and(|failed| *failed == Value::Bool(true)),
-            raw: document,
+            server_version: number(fields, "server_version"),
+            timeline: number(fields, "timeline").filter(|number| *number > 0).map(TimelineId),
+            wal: fields.get("xlog").or_else(|| fields.get("wal")).and_then(wal),
+            replication_state: text("replication_state").and_then(replication),
+            tags: fields
+                .get("tags")
+                .and_then(Value::as_object)
+                .map(|tags| Tags(tags.clone().into_iter().collect()))
+                .unwrap_or_default(),
+            watchdog_failed: set("watchdog_failed"),
+            pause: set("pause"),
+            pending_restart: set("pending_restart"),
+            sync_standby: set("sync_standby"),
+            quorum_standby: set("quorum_standby"),
+            cluster_unlocked: set("cluster_unlocked"),
+            failsafe_mode_is_active: set("failsafe_mode_is_active"),
+            system_id: text("database_system_identifier").and_then(|id| id.parse().ok()),
         })
     }
 
-    /// The end of its WAL; `None` if its PostgreSQL is down.
+    /// The furthest position that it has: the location of a primary, else the larger of received and replayed.
     pub fn position(&self) -> Option<Lsn> {
-        self.location.or(self.received.max(self.replayed))
+        self.wal.map(|wal| match wal {
+            PeerWal::Primary { location } => location,
+            PeerWal::Standby { received, replayed } => received.max(replayed),
+        })
     }
 
-    /// It says that its PostgreSQL runs and accepts writes.
+    /// It says that its PostgreSQL runs and is no standby. Says nothing about who holds the leader lock.
     pub fn is_running_primary(&self) -> bool {
-        self.location.is_some()
-            || (self.role == Some(Role::Primary) && self.state.as_deref() == Some("running"))
+        let is_primary = match self.wal {
+            Some(PeerWal::Primary { .. }) => true,
+            Some(PeerWal::Standby { .. }) => false,
+            None => self.role == Some(Role::Primary),
+        };
+        self.state == Some(PostgresState::Running) && is_primary
     }
 }
 
-/// Old members wrote some numbers as text.
-fn integer(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+fn wal(value: &Value) -> Option<PeerWal> {
+    let fields = value.as_object()?;
+    let lsn = |key: &str| number(fields, key).map(Lsn);
+    if let Some(location) = lsn("location") {
+        return Some(PeerWal::Primary { location });
+    }
+    let (received, replayed) = (lsn("received_location"), lsn("replayed_location"));
+    let known = received.or(replayed)?;
+    Some(PeerWal::Standby { received: received.unwrap_or(known), replayed: replayed.unwrap_or(Lsn::ZERO) })
+}
+
+/// A number, or its decimal text.
+fn number<N: TryFrom<u64>>(fields: &Map<String, Value>, key: &str) -> Option<N> {
+    let number = match fields.get(key)? {
+        Value::Number(number) => number.as_u64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    N::try_from(number).ok()
 }
 
 #[cfg(test)]
@@ -68,26 +122,69 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn peers_of_every_age_are_understood() {
-        let old =
-            PeerStatus::parse(json!({"role": "master", "wal": {"location": "100"}, "timeline": 2})).unwrap();
-        assert_eq!(
-            (old.role, old.position(), old.timeline),
-            (Some(Role::Primary), Some(Lsn(100)), Some(TimelineId(2)))
-        );
-        assert!(old.is_running_primary());
-
-        let standby = json!({"role": "replica", "state": "running", "xlog": {"received_location": 7, "replayed_location": 9}});
-        let standby = PeerStatus::parse(standby).unwrap();
-        assert_eq!(standby.position(), Some(Lsn(9)));
-        assert!(!standby.is_running_primary());
+    fn read(document: Value) -> PeerStatus {
+        PeerStatus::parse(&document).unwrap()
     }
 
     #[test]
-    fn a_member_without_postgresql_has_no_position() {
-        let down = PeerStatus::parse(json!({"role": "demoted", "state": "stopped"})).unwrap();
-        assert_eq!(down.position(), None);
-        assert_eq!(PeerStatus::parse(json!([1])), None);
+    fn a_replicas_report_is_understood() {
+        let peer = read(json!({
+            "state": "running", "role": "replica", "server_version": 150018, "timeline": 3,
+            "xlog": {"received_location": 500, "replayed_location": 400, "replayed_timestamp": null, "paused": false},
+            "replication_state": "streaming", "quorum_standby": true, "pause": true,
+            "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true,
+            "database_system_identifier": "7421833905512378144",
+            "patroni": {"version": "4.1.4", "scope": "demo", "name": "b"}, "of_the_future": [1],
+        }));
+        assert_eq!(peer.name.as_ref().map(MemberName::as_str), Some("b"));
+        assert_eq!((peer.state, peer.role), (Some(PostgresState::Running), Some(Role::Replica)));
+        assert_eq!((peer.timeline, peer.server_version), (Some(TimelineId(3)), Some(150_018)));
+        assert_eq!(peer.position(), Some(Lsn(500)));
+        assert!(peer.tags.nofailover() && peer.watchdog_failed && peer.quorum_standby && peer.pause);
+        assert!(!peer.is_running_primary() && !peer.sync_standby && !peer.cluster_unlocked);
+        assert_eq!(peer.replication_state, Some(ReplicationState::Streaming));
+    }
+
+    #[test]
+    fn words_of_old_releases_are_understood() {
+        let peer = read(json!({"state": "running", "role": "master", "wal": {"location": 700}}));
+        assert_eq!((peer.role, peer.position()), (Some(Role::Primary), Some(Lsn(700))));
+        assert!(peer.is_running_primary());
+    }
+
+    #[test]
+    fn a_primary_is_one_that_runs_and_is_no_standby() {
+        for (case, document, expected) in [
+            ("runs", json!({"state": "running", "role": "primary", "xlog": {"location": 1}}), true),
+            (
+                "a leader that is still a standby",
+                json!({"state": "running", "role": "primary", "xlog": {"received_location": 1}}),
+                false,
+            ),
+            (
+                "promoted before its role says so",
+                json!({"state": "running", "role": "replica", "xlog": {"location": 1}}),
+                true,
+            ),
+            ("runs, position not told", json!({"state": "running", "role": "primary"}), true),
+            ("stopped", json!({"state": "stopped", "role": "primary"}), false),
+            ("says nothing", json!({}), false),
+        ] {
+            assert_eq!(read(document).is_running_primary(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_unknown_not_an_error() {
+        let peer = read(json!({
+            "state": "levitating", "role": 7, "timeline": 0, "xlog": {"received_location": null, "replayed_location": "12"},
+            "tags": "none", "pause": "yes", "server_version": -1, "patroni": {"name": "a/b"},
+        }));
+        let expected = PeerStatus {
+            wal: Some(PeerWal::Standby { received: Lsn(12), replayed: Lsn(12) }),
+            ..PeerStatus::default()
+        };
+        assert_eq!(peer, expected);
+        assert_eq!(PeerStatus::parse(&json!([])), None);
     }
 }

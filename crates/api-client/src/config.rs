@@ -1,0 +1,121 @@
+//! How a client identifies itself and whom it trusts.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use reqwest::{Certificate, ClientBuilder, Identity, redirect::Policy};
+use secrecy::SecretString;
+
+use crate::ConfigError;
+
+/// Servers close idle connections after 30 s; a client that keeps them longer would now and then write into a closed one.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Settings of [`crate::ApiClient`]; the `ctl` section for operators' commands.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    /// Sent with every call but the reading of a peer's status, which is open.
+    pub authentication: Option<BasicAuth>,
+    /// Authorities to trust instead of the system's.
+    pub cacert: Option<PathBuf>,
+    /// Shown to servers that ask for it.
+    pub certificate: Option<CertificateFiles>,
+    pub verify: Verify,
+}
+
+/// HTTP Basic credentials.
+#[derive(Clone, Debug)]
+pub struct BasicAuth {
+    pub username: String,
+    pub password: SecretString,
+}
+
+/// PEM files of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub certfile: PathBuf,
+    /// `None`: the key is in `certfile`.
+    pub keyfile: Option<PathBuf>,
+}
+
+/// What is checked about a server's certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// The chain and the host name.
+    #[default]
+    Full,
+    /// The chain up to `cacert`, but not the name; without a `cacert` the same as `Full`.
+    ChainOnly,
+    /// Nothing (`ctl.insecure`).
+    Nothing,
+}
+
+impl ClientConfig {
+    /// How members call each other, whatever `ctl.insecure` says: with a client certificate the server's chain is verified,
+    /// but not its name; without one nothing is.
+    pub fn for_peers(mut self) -> Self {
+        self.verify = if self.certificate.is_some() { Verify::ChainOnly } else { Verify::Nothing };
+        self
+    }
+
+    pub(crate) fn build(&self) -> Result<reqwest::Client, ConfigError> {
+        let authorities = match (&self.cacert, self.verify) {
+            (None, _) | (_, Verify::Nothing) => None,
+            (Some(path), _) => Some(read_authorities(path)?),
+        };
+        let identity = self.certificate.as_ref().map(read_identity).transpose()?;
+        let builder = || {
+            let builder = base();
+            match &identity {
+                Some(identity) => builder.identity(identity.clone()),
+                None => builder,
+            }
+        };
+        let built = match (authorities, self.verify) {
+            (_, Verify::Nothing) => builder().tls_danger_accept_invalid_certs(true).build(),
+            (Some(authorities), Verify::ChainOnly) => {
+                builder().tls_certs_only(authorities).tls_danger_accept_invalid_hostnames(true).build()
+            }
+            (Some(authorities), Verify::Full) => builder().tls_certs_only(authorities).build(),
+            // A machine without any authorities can still speak plain HTTP; HTTPS then trusts nobody.
+            (None, _) => builder().build().or_else(|error| {
+                tracing::debug!(%error, "no authorities of the system: HTTPS needs `ctl.cacert`");
+                builder().tls_certs_only([]).build()
+            }),
+        };
+        built.map_err(ConfigError::Client)
+    }
+}
+
+fn base() -> ClientBuilder {
+    // Members are reached directly: a proxy from the environment would answer in their place.
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .referer(false)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(2)
+}
+
+fn read_authorities(path: &PathBuf) -> Result<Vec<Certificate>, ConfigError> {
+    let pem = read("cacert", path)?;
+    let bad = |cause| ConfigError::Authorities { path: path.clone(), cause: Some(cause) };
+    let authorities = Certificate::from_pem_bundle(&pem).map_err(bad)?;
+    if authorities.is_empty() {
+        return Err(ConfigError::Authorities { path: path.clone(), cause: None });
+    }
+    Ok(authorities)
+}
+
+fn read_identity(files: &CertificateFiles) -> Result<Identity, ConfigError> {
+    let mut pem = read("certfile", &files.certfile)?;
+    if let Some(keyfile) = &files.keyfile {
+        pem.push(b'\n');
+        pem.extend(read("keyfile", keyfile)?);
+    }
+    Identity::from_pem(&pem).map_err(|cause| ConfigError::Certificate { path: files.certfile.clone(), cause })
+}
+
+fn read(key: &'static str, path: &PathBuf) -> Result<Vec<u8>, ConfigError> {
+    fs::read(path).map_err(|cause| ConfigError::Read { key, path: path.clone(), cause })
+}

@@ -1,0 +1,243 @@
+//! The writes that a cluster lives by, each with the precondition that makes it safe.
+//!
+//! Every function is one transaction and one attempt: an `Unknown` outcome is the caller's to resolve, by reading. The `also`
+//! checks join the transaction; pass [`leader_is`] for whatever only the lock owner may write, where the store can
+//! ([`Capabilities::multi_key_transactions`](crate::Capabilities)). As with every store call, a dropped future may still land.
+
+use bellwether_types::{
+    LeaseId, MemberName, Revision, SystemId,
+    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+};
+use serde_json::Value;
+
+use crate::{
+    codec::{self, MemberDocument, keys},
+    store::{Check, CommitOutcome, Condition, Deadline, Key, Renewal, Snapshot, Store, Write},
+};
+
+/// What the writer last knew of a key: the precondition of a compare-and-set, and the text whose unknown fields are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// Not looked at, or it does not matter: the write is unconditional.
+    Any,
+    /// It did not exist: create it, never overwrite.
+    Absent,
+    /// It was last modified then. `raw` is what it held; empty if unknown, which drops fields that only others know.
+    At { revision: Revision, raw: &'a [u8] },
+}
+
+impl<'a> Seen<'a> {
+    /// The key as the snapshot has it.
+    pub fn in_snapshot(snapshot: &'a Snapshot, key: &str) -> Self {
+        match snapshot.entries.get(&Key::from(key)) {
+            Some(entry) => Self::At { revision: entry.modified, raw: &entry.value },
+            None => Self::Absent,
+        }
+    }
+
+    /// As [`Seen::in_snapshot`], for a decision that was made on `expected`: if the snapshot is newer, the write will be refused.
+    pub fn expecting(expected: Option<Revision>, snapshot: &'a Snapshot, key: &str) -> Self {
+        let Some(revision) = expected else { return Self::Absent };
+        let raw = snapshot.entries.get(&Key::from(key)).map_or(&[][..], |entry| &entry.value);
+        Self::At { revision, raw }
+    }
+
+    fn raw(self) -> Option<&'a [u8]> {
+        match self {
+            Self::At { raw, .. } => Some(raw),
+            _ => None,
+        }
+    }
+
+    fn check(self, key: &str) -> Option<Check> {
+        let condition = match self {
+            Self::Any => return None,
+            Self::Absent => Condition::Absent,
+            Self::At { revision, .. } => Condition::AtRevision(revision),
+        };
+        Some(Check { key: Key::from(key), condition })
+    }
+}
+
+/// Holds while `name` is the leader.
+pub fn leader_is(name: &MemberName) -> Check {
+    Check::has_value(keys::LEADER, name.as_str())
+}
+
+async fn put(
+    store: &dyn Store,
+    key: &str,
+    value: String,
+    seen: Seen<'_>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    let checks: Vec<Check> = seen.check(key).into_iter().chain(also.iter().cloned()).collect();
+    store.commit(&checks, &[Write::put(key, value)], by).await
+}
+
+/// Takes the free leader lock. Refused if anybody holds it, or if one of `also` fails: give the revision of `/sync` that the
+/// decision to lead was made on.
+pub async fn acquire_leader(
+    store: &dyn Store,
+    me: &MemberName,
+    lease: LeaseId,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    let checks: Vec<Check> = [Check::absent(keys::LEADER)].into_iter().chain(also.iter().cloned()).collect();
+    store.commit(&checks, &[Write::put_leased(keys::LEADER, me.as_str(), lease)], by).await
+}
+
+/// Renews the leader lock. Count the guaranteed time from before this call. Anything but `Valid` and `Unavailable` means that the
+/// lock is lost.
+pub async fn renew_leader(store: &dyn Store, lease: LeaseId, by: Deadline) -> Renewal {
+    store.keep_alive(lease, Some(&Key::from(keys::LEADER)), by).await
+}
+
+/// Gives the leader lock up, if it still is mine; `with` is written in the same transaction (the last `status`).
+pub async fn release_leader(
+    store: &dyn Store,
+    me: &MemberName,
+    with: &[Write],
+    by: Deadline,
+) -> CommitOutcome {
+    let mut writes = with.to_vec();
+    writes.push(Write::delete(keys::LEADER));
+    store.commit(&[leader_is(me)], &writes, by).await
+}
+
+/// Claims the right to bootstrap the cluster: exactly one member's claim is applied. Released by [`abandon_initialize`].
+pub async fn claim_initialize(store: &dyn Store, by: Deadline) -> CommitOutcome {
+    let text = codec::encode_initialize(None);
+    put(store, keys::INITIALIZE, text, Seen::Absent, &[], by).await
+}
+
+/// Fills in the system identifier, over a claim or after the store was wiped.
+pub async fn write_initialize(
+    store: &dyn Store,
+    system_id: SystemId,
+    seen: Seen<'_>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::INITIALIZE, codec::encode_initialize(Some(system_id)), seen, also, by).await
+}
+
+/// Takes back a claim whose bootstrap failed. Refused once a system identifier is filled in.
+pub async fn abandon_initialize(store: &dyn Store, by: Deadline) -> CommitOutcome {
+    let claimed = Check::has_value(keys::INITIALIZE, codec::encode_initialize(None));
+    store.commit(&[claimed], &[Write::delete(keys::INITIALIZE)], by).await
+}
+
+/// Publishes what this member says about itself, attached to its lease. Nobody else writes this key.
+pub async fn write_member(
+    store: &dyn Store,
+    me: &MemberName,
+    document: &MemberDocument,
+    previous: Option<&[u8]>,
+    lease: LeaseId,
+    by: Deadline,
+) -> CommitOutcome {
+    store.commit(&[], &[Write::put_leased(keys::member(me), document.encode(previous), lease)], by).await
+}
+
+/// Whether [`write_member`] would change anything: the value, or the lease it hangs on.
+pub fn member_differs(
+    snapshot: &Snapshot,
+    me: &MemberName,
+    document: &MemberDocument,
+    lease: LeaseId,
+) -> bool {
+    match snapshot.entries.get(&keys::member(me)) {
+        Some(entry) if entry.lease == Some(lease) => {
+            codec::differs(Some(&entry.value), &document.encode(Some(&entry.value)))
+        }
+        _ => true,
+    }
+}
+
+/// Removes a member's key.
+pub async fn delete_member(store: &dyn Store, name: &MemberName, by: Deadline) -> CommitOutcome {
+    store.commit(&[], &[Write::delete(keys::member(name))], by).await
+}
+
+/// Writes `/sync`. [`Seen::Absent`] creates it, and is refused if somebody was faster.
+pub async fn write_sync(
+    store: &dyn Store,
+    state: &SyncState,
+    seen: Seen<'_>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::SYNC, codec::encode_sync(state, seen.raw()), seen, also, by).await
+}
+
+/// Deletes `/sync` (synchronous mode is off), if it is still as it was read.
+pub async fn delete_sync(store: &dyn Store, seen: Revision, also: &[Check], by: Deadline) -> CommitOutcome {
+    let checks: Vec<Check> = [Check::at(keys::SYNC, seen)].into_iter().chain(also.iter().cloned()).collect();
+    store.commit(&checks, &[Write::delete(keys::SYNC)], by).await
+}
+
+/// Writes the dynamic configuration whole.
+pub async fn write_config(
+    store: &dyn Store,
+    document: &Value,
+    seen: Seen<'_>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::CONFIG, codec::encode_config(document), seen, also, by).await
+}
+
+/// Asks for a switchover or failover.
+pub async fn write_failover(
+    store: &dyn Store,
+    request: &FailoverRequest,
+    seen: Seen<'_>,
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::FAILOVER, codec::encode_failover(request), seen, &[], by).await
+}
+
+/// Clears a request; the key stays, as `{}`. The old leader passes the revision of the request that it served, so that a newer one
+/// survives; the new leader may clear whatever is there.
+pub async fn clear_failover(
+    store: &dyn Store,
+    seen: Seen<'_>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::FAILOVER, codec::NO_REQUEST.to_owned(), seen, also, by).await
+}
+
+/// Writes `/status`. `previous` is the stored value, whose unknown fields are kept.
+pub async fn write_status(
+    store: &dyn Store,
+    status: &Status,
+    previous: Option<&[u8]>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::STATUS, codec::encode_status(status, previous), Seen::Any, also, by).await
+}
+
+/// Writes `/history`.
+pub async fn write_history(
+    store: &dyn Store,
+    history: &History,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::HISTORY, codec::encode_history(history), Seen::Any, also, by).await
+}
+
+/// Writes `/failsafe`.
+pub async fn write_failsafe(
+    store: &dyn Store,
+    map: &FailsafeMap,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    put(store, keys::FAILSAFE, codec::encode_failsafe(map), Seen::Any, also, by).await
+}

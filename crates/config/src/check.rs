@@ -76,6 +76,7 @@ fn ports(config: &Config, raft: &Raft, root: &Section<'_>) {
                 let reason = format!("uses the same port as `{earlier}.{earlier_key}`");
                 let problem = root.child(section).about(key, reason);
                 root.report.problem(problem.help("give each server a port of its own"));
+                break;
             }
         }
     }

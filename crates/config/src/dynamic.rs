@@ -41,11 +41,13 @@ impl Floors {
     }
 
     /// Ours, with the shortest ttl that the store can honour (embedded 1 s, etcd 2 s, ...).
-    pub fn bellwether(min_ttl: Duration) -> Self {
+    ///
+    /// `loop_wait` and `retry_timeout` are at least a second, or a third of a ttl that is shorter than three.
+    pub const fn bellwether(min_ttl: Duration) -> Self {
         Self {
             ttl: min_ttl,
-            loop_wait: Duration::from_secs(1).min(min_ttl / 3),
-            retry_timeout: Duration::from_secs(1).min(min_ttl / 3),
+            loop_wait: Duration::from_secs(1),
+            retry_timeout: Duration::from_secs(1),
             resolution: Duration::from_millis(1),
         }
     }

@@ -439,3 +439,71 @@ const RAFT: &[Key] = &[
     key("connection_retry_time", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
     key("leader_fallback_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{node::Node, section::Report, yaml};
+
+    /// Every path of the table below `keys`, and whether somebody must read it.
+    fn paths(keys: &[Key], above: &str, all: &mut Vec<(String, bool)>) {
+        for key in keys {
+            let path = if above.is_empty() { key.name.to_owned() } else { format!("{above}.{}", key.name) };
+            let read = key.applies != Never && !key.doc.starts_with("Accepted for Patroni's sake");
+            all.push((path.clone(), read));
+            if let Section(inner) | Open(inner) = key.form {
+                paths(inner, &path, all);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_and_what_is_read_agree() {
+        let text = "\
+scope: s
+name: n
+restapi: {listen: '127.0.0.1:1', authentication: {username: u, password: p}}
+ctl: {authentication: {username: u, password: p}}
+log: {loggers: {}}
+bootstrap: {dcs: {}, initdb: []}
+raft: {self_addr: '127.0.0.1:2', data_dir: /d}
+postgresql:
+  listen: 127.0.0.1:3
+  data_dir: /d
+  parameters: {}
+  authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
+";
+        let (root, _): (Node, _) = yaml::parse(text, &"t.yml".into()).unwrap();
+        let report = Report::default();
+        crate::load::read_member(&crate::section::Section::root(&root, &report))
+            .expect("the text is complete");
+        let asked = report.asked.borrow().clone();
+
+        let mut table = Vec::new();
+        paths(ROOT, "", &mut table);
+        let known: BTreeSet<&str> = table.iter().map(|(path, _)| path.as_str()).collect();
+        let unlisted: Vec<&String> = asked.iter().filter(|path| !known.contains(path.as_str())).collect();
+        assert_eq!(unlisted, Vec::<&String>::new(), "read, but not in the table");
+
+        // Tags, the dynamic document and keys shared with it are taken as a whole, and so are stores not built in.
+        let whole = [
+            "tags.",
+            "bootstrap.dcs.",
+            "postgresql.",
+            "etcd3",
+            "exhibitor",
+            "kubernetes",
+            "zookeeper",
+            "tags",
+        ];
+        let unread: Vec<&str> = table
+            .iter()
+            .filter(|(path, read)| *read && !asked.contains(path))
+            .map(|(path, _)| path.as_str())
+            .filter(|path| !whole.iter().any(|prefix| path.starts_with(prefix)))
+            .collect();
+        assert_eq!(unread, Vec::<&str>::new(), "in the table, but not read");
+    }
+}

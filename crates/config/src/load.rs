@@ -126,8 +126,8 @@ fn read<T>(
         check::files_with_secrets(&source.root, &source.files),
     ]
     .concat();
-    dedup(&mut problems);
-    dedup(&mut warnings);
+    in_order(&mut problems);
+    in_order(&mut warnings);
     match config {
         Some(config) if problems.is_empty() => {
             Ok(Loaded { config, warnings, document: source.root.to_value() })
@@ -136,8 +136,8 @@ fn read<T>(
     }
 }
 
-/// A section may be read twice (for a fallback); its problems are told once.
-fn dedup(problems: &mut Vec<Problem>) {
+/// By file and line. A section may be read twice (for a fallback); its problems are told once.
+fn in_order(problems: &mut Vec<Problem>) {
     let mut seen: Vec<Problem> = Vec::new();
     problems.retain(|problem| {
         let new = !seen.contains(problem);
@@ -146,6 +146,17 @@ fn dedup(problems: &mut Vec<Problem>) {
         }
         new
     });
+    problems.sort_by(|left, right| {
+        (&left.origin.source, left.origin.line).cmp(&(&right.origin.source, right.origin.line))
+    });
+}
+
+#[cfg(test)]
+pub(crate) fn read_member(root: &Section<'_>) -> Option<Config> {
+    let config = member(root, &BTreeMap::new())?;
+    check::unsupported(root);
+    check::member(&config, root);
+    Some(config)
 }
 
 fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> {

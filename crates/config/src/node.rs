@@ -66,8 +66,12 @@ impl Node {
 
     /// The value below `key`; a null is as good as absent.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
-        let entry = self.entries().iter().find(|entry| entry.key == key)?;
-        Some(&entry.node).filter(|node| !node.is_null())
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// As [`Self::get`], with the place of the key.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key && !entry.node.is_null())
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {

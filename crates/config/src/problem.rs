@@ -120,7 +120,7 @@ impl LoadError {
         }
     }
 
-    /// Every problem in the order of the key; empty where there is only one sentence to say.
+    /// Every problem by file and line; empty where there is only one sentence to say.
     pub fn problems(&self) -> &[Problem] {
         match self {
             Self::Syntax(problems) | Self::Invalid(problems) => problems,

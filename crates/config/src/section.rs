@@ -17,6 +17,9 @@ use crate::{
 pub(crate) struct Report {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
+    /// Paths that were asked for, so that a test can hold the table of keys to what is read.
+    #[cfg(test)]
+    pub(crate) asked: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl Report {
@@ -52,8 +55,8 @@ impl<'a> Section<'a> {
     /// The section below `key`. Anything but a map is a problem, and reads as an empty one.
     pub(crate) fn child(&self, key: &str) -> Section<'a> {
         let (path, report) = (self.path_of(key), self.report);
-        let node = self.node.and_then(|node| node.get(key));
-        let origin = node.map_or_else(|| self.origin.clone(), |node| node.origin.clone());
+        let node = self.node(key);
+        let origin = self.origin_of(key);
         if node.is_some_and(|node| !node.is_map()) {
             report.problem(
                 self.about(key, "expects a map")
@@ -69,6 +72,8 @@ impl<'a> Section<'a> {
     }
 
     pub(crate) fn node(&self, key: &str) -> Option<&'a Node> {
+        #[cfg(test)]
+        self.report.asked.borrow_mut().insert(self.path_of(key));
         self.node.and_then(|node| node.get(key))
     }
 
@@ -82,17 +87,17 @@ impl<'a> Section<'a> {
 
     /// A problem with `key`, with its place and value (a secret's value stays out).
     pub(crate) fn about(&self, key: &str, reason: impl Into<String>) -> Problem {
-        let problem = Problem::new(self.path_of(key), reason);
-        match self.node(key) {
-            None => problem.at(&self.origin),
-            Some(node) => {
-                let problem = problem.at(&node.origin);
-                match &node.kind {
-                    Kind::Scalar(scalar) if !is_secret(key) => problem.found(scalar.written.as_str()),
-                    _ => problem,
-                }
-            }
+        let problem = Problem::new(self.path_of(key), reason).at(&self.origin_of(key));
+        match self.node(key).map(|node| &node.kind) {
+            Some(Kind::Scalar(scalar)) if !is_secret(key) => problem.found(scalar.written.as_str()),
+            _ => problem,
         }
+    }
+
+    /// Where `key` stands, or else the section that misses it.
+    fn origin_of(&self, key: &str) -> Origin {
+        let entry = self.node.and_then(|node| node.entry(key));
+        entry.map_or(&self.origin, |entry| &entry.origin).clone()
     }
 
     pub(crate) fn missing(&self, key: &str, remedy: &str) {

@@ -25,12 +25,14 @@ pub(super) fn adjust(written: Timings, floors: Floors, messages: &mut Vec<String
         }
         value.max(floor)
     };
-    let loop_wait = raise("loop_wait", written.loop_wait, floors.loop_wait);
-    let retry_timeout = raise("retry_timeout", written.retry_timeout, floors.retry_timeout);
+    // A lease shorter than the floors allow for leaves a third of it to each part.
+    let third = round_down(written.ttl.max(floors.ttl) / 3, floors.resolution);
+    let (shortest, shortest_retry) = (floors.loop_wait.min(third), floors.retry_timeout.min(third));
+    let loop_wait = raise("loop_wait", written.loop_wait, shortest);
+    let retry_timeout = raise("retry_timeout", written.retry_timeout, shortest_retry);
     let ttl = raise("ttl", written.ttl, floors.ttl);
     let rule = "Violated the rule \"loop_wait + 2*retry_timeout <= ttl\", where";
-    if floors.loop_wait + 2 * retry_timeout > ttl {
-        let shortest = floors.loop_wait;
+    if shortest + 2 * retry_timeout > ttl {
         let shortened = round_down((ttl - shortest) / 2, floors.resolution);
         messages.push(format!(
             "{rule} ttl={}. Adjusting loop_wait from {} to {} and retry_timeout from {} to {}",
@@ -117,6 +119,8 @@ mod tests {
     fn our_floors_allow_short_leases_and_keep_the_rule() {
         let one = Floors::bellwether(Duration::from_secs(1));
         assert_eq!(adjusted(5, 1, 2, one), ([5000, 1000, 2000], vec![]));
+        assert_eq!(adjusted(20, 10, 10, one).0, [20_000, 1000, 9500]);
+        assert_eq!(adjusted(1, 1, 1, one).0, [1000, 333, 333]);
         for ttl in 0..60 {
             for loop_wait in 0..12 {
                 for retry in 0..12 {

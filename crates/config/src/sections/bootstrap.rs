@@ -4,17 +4,32 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
-use crate::{node::Node, section::Section};
+use crate::{
+    node::Node,
+    redact::{REDACTED, is_secret},
+    section::Section,
+};
 
 /// One option of an external program: `--name` or `--name=value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CommandOption {
     /// Without dashes.
     pub name: String,
     pub value: Option<String>,
 }
 
+impl fmt::Debug for CommandOption {
+    /// As [`fmt::Display`], but a password stays out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(_) if is_secret(&self.name) => write!(f, "--{}={REDACTED}", self.name),
+            _ => fmt::Display::fmt(self, f),
+        }
+    }
+}
+
 impl fmt::Display for CommandOption {
+    /// As it is passed to the program, passwords included.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             Some(value) => write!(f, "--{}={value}", self.name),

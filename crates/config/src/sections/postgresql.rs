@@ -128,9 +128,12 @@ impl Postgresql {
         let proxy_address = section.parsed("proxy_address", ADDRESS_HELP, address);
         let authentication = Authentication::read(&section.child("authentication"));
         let shared = read_shared(section);
-        let (listen, data_dir) = (listen?, section.file("data_dir")?);
+        let usable = listen.is_some() && section.has("data_dir");
+        // Stand in for what is missing, so that the rest is read, and its problems told, all the same.
+        let listen = listen.unwrap_or(Listen { hosts: Vec::new(), port: 0 });
+        let data_dir = section.file("data_dir").unwrap_or_default();
         let pgpass = || PathBuf::from(home.unwrap_or("/var/lib/postgresql")).join("pgpass");
-        Some(Self {
+        let read = Self {
             connect_address: connect_address.unwrap_or_else(|| listen.local_address()),
             listen,
             proxy_address,
@@ -148,7 +151,8 @@ impl Postgresql {
             use_unix_socket_repl: section.flag("use_unix_socket_repl").unwrap_or(false),
             authentication,
             shared: Shared(shared),
-        })
+        };
+        usable.then_some(read)
     }
 }
 
@@ -165,7 +169,14 @@ fn read_shared(section: &Section<'_>) -> Map<String, Value> {
             Ok(()) => {
                 shared.insert(key.to_owned(), value);
             }
-            Err(reason) => section.report.problem(section.about(key, reason)),
+            Err(reason) => {
+                let remedy = if key.starts_with("pg_") && !key.starts_with("pg_ctl") {
+                    "write one item per line of the file: `- local all all peer`"
+                } else {
+                    "see the reference page of the section `postgresql`"
+                };
+                section.report.problem(section.about(key, reason).help(remedy));
+            }
         }
     }
     shared

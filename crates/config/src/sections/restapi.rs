@@ -95,7 +95,12 @@ impl RestApi {
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {
         section.required_text("listen", "add `restapi.listen`, for example `0.0.0.0:8008`");
         let listen = section.parsed("listen", ADDRESS_HELP, |text| Listen::parse(text, None));
-        let connect_address = section.parsed("connect_address", ADDRESS_HELP, str::parse);
+        let usable = listen.is_some();
+        // Stands in for a missing one, so that the rest is read, and its problems told, all the same.
+        let listen = listen.unwrap_or(Listen { hosts: Vec::new(), port: 0 });
+        let connect_address = section
+            .parsed("connect_address", ADDRESS_HELP, str::parse)
+            .unwrap_or_else(|| HostPort::new(listen.hosts.first().map_or("", String::as_str), listen.port));
         let (certfile, keyfile) = (section.file("certfile"), section.file("keyfile"));
         if keyfile.is_some() && certfile.is_none() {
             let warning =
@@ -104,12 +109,8 @@ impl RestApi {
         }
         let headers = |key| section.text_map(key).unwrap_or_default();
         let read = Self {
-            listen: listen.clone().unwrap_or(Listen { hosts: Vec::new(), port: 8008 }),
-            connect_address: connect_address.or_else(|| {
-                listen
-                    .as_ref()
-                    .map(|listen| HostPort::new(listen.hosts.first().map_or("", String::as_str), listen.port))
-            })?,
+            listen,
+            connect_address,
             authentication: BasicAuth::read(section),
             certfile,
             keyfile,
@@ -143,7 +144,7 @@ impl RestApi {
                 )
                 .unwrap_or_default(),
         };
-        listen.map(|_| read)
+        usable.then_some(read)
     }
 }
 

@@ -2,3 +2,5 @@
 
 mod effective;
 mod load;
+mod problems;
+mod realistic;

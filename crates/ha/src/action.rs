@@ -11,7 +11,10 @@ use bellwether_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::view::{JobKind, Upstream};
+use crate::{
+    memory::ScheduledRestart,
+    view::{JobKind, Upstream},
+};
 
 /// What an action was decided on. Checked again at the last moment before the effect; an expired one refuses the action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +86,7 @@ pub enum Action {
         members: BTreeMap<MemberName, String>,
         timeout: std::time::Duration,
     },
-    /// Tell these members that the leader lives although the store is silent.
+    /// Tell these members that the leader lives although the store is silent. Nobody to tell: accepted at once.
     AskFailsafe {
         members: BTreeMap<MemberName, String>,
     },
@@ -231,13 +234,14 @@ pub enum StartRole {
 }
 
 /// What the member key shall say beyond what was observed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemberUpdate {
     /// Overlay `nosync: true, sync_priority: 0`.
     pub release_sync: bool,
     /// Publish `checkpoint_after_promote: false`.
     pub checkpoint_pending: bool,
     pub pause: bool,
+    pub scheduled_restart: Option<ScheduledRestart>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

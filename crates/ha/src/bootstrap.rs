@@ -1,16 +1,18 @@
 //! The first member founds the cluster, the others clone it.
 
-use bellwether_types::cluster::{Cluster, ConfigDocument, Initialize, Member};
+use bellwether_types::{
+    Role,
+    cluster::{Cluster, ConfigDocument, Initialize, Member},
+};
 
 use crate::{
     Action, Reason,
     action::{CallbackEvent, Exit, StopMode},
     draft::Draft,
     facts::spread,
-    memory::{Attempt, BootstrapStage},
+    memory::{Attempt, BootstrapStage, Checkpoint},
     view::{DataDirectory, JobKind, JobOutcome, Process},
 };
-use bellwether_types::Role;
 
 /// The data directory is empty: found a cluster or join one.
 pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
@@ -30,6 +32,7 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
         _ => {}
     }
     if view.me.clones_without_leader && !draft.backing_off(&JobKind::Clone) {
+        draft.memory.start_wanted = true;
         draft.then(Action::Clone { from: None });
         return Reason::CloneWithoutLeader;
     }
@@ -45,6 +48,7 @@ fn clone(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let Some(source) = clone_source(draft, cluster) else { return Reason::WaitingForLeader };
     let Some(from) = view.upstream_at(source) else { return Reason::WaitingForLeader };
     let name = source.name.clone();
+    draft.memory.start_wanted = true;
     draft.then(Action::Clone { from: Some(from) });
     if cluster.leader_name() == Some(&name) {
         Reason::CloneFromLeader { name }
@@ -168,7 +172,8 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::BootstrapPublishing;
     }
     draft.memory.bootstrapping = None;
-    draft.memory.checkpoint_after_promote = crate::memory::Checkpoint::Done;
+    draft.memory.racing = false;
+    draft.memory.checkpoint_after_promote = Checkpoint::Done;
     draft.set_role(Role::Primary);
     if !draft.memory.callback_fired {
         draft.memory.callback_fired = true;

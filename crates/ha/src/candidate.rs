@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bellwether_types::{Lsn, MemberName, cluster::Cluster, settings::SyncMode};
+use bellwether_types::{
+    Lsn, MemberName,
+    cluster::{Cluster, FailoverRequest},
+    settings::SyncMode,
+};
 
 use crate::{
     Action, Reason, View,
@@ -64,6 +68,17 @@ pub(crate) enum Lag {
 /// Whom this leader could hand over to, and where to ask them: the requested candidate, or everybody who may lead.
 pub(crate) fn successors(view: &View, cluster: &Cluster) -> BTreeMap<MemberName, String> {
     let request = cluster.failover_request().map(|(request, _)| request);
+    // A request whose time has not come names nobody yet.
+    let request = request.filter(|_| crate::switchover::due_request(view, cluster).is_some());
+    successors_for(view, cluster, request)
+}
+
+/// The same for a given request.
+pub(crate) fn successors_for(
+    view: &View,
+    cluster: &Cluster,
+    request: Option<&FailoverRequest>,
+) -> BTreeMap<MemberName, String> {
     let wanted = request.and_then(|request| request.candidate.as_ref());
     // A failover to a named member may go to an asynchronous one: the operator accepts the loss.
     let any_member = request.is_some_and(|request| request.leader.is_none() && request.candidate.is_some());

@@ -8,8 +8,8 @@ use bellwether_types::cluster::Cluster;
 use crate::{
     Decision, Reason, View, bootstrap, demote,
     draft::Draft,
-    failsafe, fence, following, leading, member, race, recovery,
-    view::{DataDirectory, JobKind, Process},
+    failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots,
+    view::{JobKind, Process},
 };
 
 /// Chooses what this member does in one tick. Pure: the same view gives the same decision.
@@ -27,23 +27,29 @@ fn tick(draft: &mut Draft) -> Reason {
         return reason;
     }
     if let Some(reason) = demote::hand_over(draft) {
+        requests::refuse_all(draft);
         return reason;
     }
     if draft.view.stopping {
+        requests::refuse_all(draft);
         return demote::shut_down(draft);
+    }
+    if let Some(reason) = requests::answer(draft) {
+        return reason;
     }
     let view = draft.view;
     let Some(cluster) = view.store.usable(view.now, view.patience()) else {
         return failsafe::without_store(draft);
     };
-    failsafe::keep_asking(draft);
+    pause::notice(draft);
+    failsafe::upkeep(draft);
     if let Some(reason) = in_progress(draft, cluster) {
         return reason;
     }
     if let Some(reason) = bootstrap::complete(draft, cluster) {
         return reason;
     }
-    if let Some(reason) = recovery::end_of_start(draft, cluster) {
+    if let Some(reason) = recovery::end_of_start(draft) {
         return reason;
     }
     if let Some(reason) = recovery::data_directory(draft, cluster) {
@@ -55,7 +61,15 @@ fn tick(draft: &mut Draft) -> Reason {
     if view.postgres.process == Process::NotRunning {
         return recovery::not_running(draft, cluster);
     }
-    healthy(draft, cluster)
+    if let Some(reason) = recovery::starting(draft, cluster) {
+        return reason;
+    }
+    let reason = healthy(draft, cluster);
+    if draft.ends_something() {
+        return reason;
+    }
+    slots::process(draft, cluster);
+    restart::scheduled(draft).unwrap_or(reason)
 }
 
 /// PostgreSQL runs, the store answers: lead, follow or race.
@@ -75,13 +89,18 @@ fn healthy(draft: &mut Draft, cluster: &Cluster) -> Reason {
 fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     let job = view.job.as_ref()?;
-    let action = job.kind.as_str().to_owned();
     match job.kind {
-        // These do not keep the server from being looked after.
+        // Errands on a running server, which is looked after meanwhile.
         JobKind::Checkpoint => return None,
         JobKind::CheckDivergence if view.postgres.process.exists() => return None,
+        JobKind::Start | JobKind::CrashRecovery => {
+            if let Some(reason) = recovery::start_limit(draft, cluster) {
+                return Some(reason);
+            }
+        }
         _ => {}
     }
+    let action = job.kind.as_str().to_owned();
     if let Some(held) = view.held() {
         leading::keep_books(draft, cluster, held);
         return Some(Reason::UpdatedLockDuring { action });
@@ -97,12 +116,15 @@ fn remember(draft: &mut Draft) {
             draft.memory.unlocked_since.get_or_insert(view.now);
         } else {
             draft.memory.unlocked_since = None;
+            draft.memory.race_backoff_since = None;
             if draft.memory.last_healthy.as_ref().is_none_or(|last| last.revision != cluster.revision) {
                 draft.memory.last_healthy = Some(cluster.clone());
             }
         }
     }
-    if view.postgres.data == DataDirectory::Present && view.held().is_some() {
+    if let Some(at) = draft.memory.released_at
+        && view.now.since(at) >= demote::HOLD_OFF
+    {
         draft.memory.released_at = None;
     }
 }

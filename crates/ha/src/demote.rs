@@ -6,11 +6,12 @@ use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster};
 
 use crate::{
     Action, Reason,
-    action::{DemoteMode, Exit, StopMode},
+    action::{CallbackEvent, DemoteMode, Exit, StopMode},
     candidate,
     draft::Draft,
     fence,
     memory::{Attempt, Demoting},
+    restart,
     view::{Guardian, JobKind, JobOutcome, JobPhase, Process},
 };
 
@@ -46,7 +47,7 @@ fn gives_lock_away(draft: &Draft) -> bool {
         return false;
     }
     match &draft.memory.demoting {
-        Some(Demoting { mode, .. }) => matches!(mode, DemoteMode::Graceful),
+        Some(Demoting { mode, .. }) => *mode == DemoteMode::Graceful,
         None => draft.view.stopping,
     }
 }
@@ -90,25 +91,12 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
     let view = draft.view;
     let demoting = draft.memory.demoting.clone()?;
     if view.is_primary() {
-        let ended_since = view
-            .last_job
-            .as_ref()
-            .is_some_and(|last| last.kind == JobKind::Demote && last.ended_at >= demoting.since);
-        if !ended_since && view.now.since(demoting.since) < view.settings.loop_wait {
-            // The stop has not shown yet.
-            draft.wake_by(demoting.since + view.settings.loop_wait);
-            return Some(Reason::Demoting { mode: demoting.mode.as_str().to_owned() });
-        }
-        if view.held().is_some() && !matches!(demoting.mode, DemoteMode::Immediate) {
-            // Renewed after all, and nothing was stopped: go on leading.
-            draft.memory.demoting = None;
-            return None;
-        }
-        return Some(fence::stop(draft, DemoteMode::ImmediateNoLock, Reason::RenewalRejected));
+        return still_primary(draft, demoting.mode);
     }
-    draft.set_role(Role::Demoted);
-    fence::take_down(draft);
     draft.memory.demoting = None;
+    draft.memory.start_wanted = true;
+    draft.memory.crashed_as_primary_at = None;
+    draft.set_role(Role::Demoted);
     if matches!(demoting.mode, DemoteMode::Graceful | DemoteMode::Immediate) && view.held().is_some() {
         let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
         release(draft, optime.filter(|_| demoting.mode == DemoteMode::Graceful));
@@ -117,57 +105,87 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
     None
 }
 
+/// The stop failed, or something else started the server again.
+fn still_primary(draft: &mut Draft, mode: DemoteMode) -> Option<Reason> {
+    let view = draft.view;
+    let is_forced = !matches!(mode, DemoteMode::Graceful | DemoteMode::DemoteCluster);
+    if view.held().is_some() && (!is_forced || matches!(mode, DemoteMode::Offline { .. })) {
+        // The lock is ours, so this is no danger: go on leading, key and fences as they are.
+        draft.memory.demoting = None;
+        return None;
+    }
+    if view.settings.pause {
+        draft.memory.demoting = None;
+        return None;
+    }
+    // A stop that was meant to release the lock must still do so.
+    let mode = if mode == DemoteMode::Immediate { mode } else { DemoteMode::ImmediateNoLock };
+    Some(fence::stop(draft, mode, Reason::Demoting { mode: mode.as_str().to_owned() }))
+}
+
 /// The agent was told to stop.
 pub(crate) fn shut_down(draft: &mut Draft) -> Reason {
     let view = draft.view;
+    if let Some(kind) = view.job_kind() {
+        let kind = kind.clone();
+        draft.attempt(Attempt::CancelJob, Action::CancelJob { kind });
+        return Reason::ShuttingDown;
+    }
     if view.settings.pause {
-        if view.job.is_some() {
-            return cancel(draft);
-        }
         if matches!(view.fencing.guardian, Guardian::Armed { .. }) {
             draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
+        }
+        if fence::is_watchdog_active(view.fencing.watchdog) {
+            draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
         }
         draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
         return Reason::ShutdownPaused;
     }
-    if view.job.is_some() {
-        return cancel(draft);
-    }
-    if view.postgres.process != Process::NotRunning {
-        return match &view.last_job {
-            Some(last) if last.kind == JobKind::Stop && matches!(last.outcome, JobOutcome::Failed { .. }) => {
-                draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
-                Reason::ShutdownStopFailed
-            }
-            _ => {
-                draft.then(Action::Stop { mode: StopMode::Fast });
-                Reason::ShuttingDown
-            }
-        };
+    if view.postgres.process != Process::NotRunning && !draft.memory.refused_to_attach {
+        return stop_server(draft);
     }
     if view.held().is_some() && is_leader_key_ours(draft) {
         let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
         release(draft, optime);
-        draft.then(Action::DisarmGuardian);
-    } else {
-        fence::take_down(draft);
     }
-    if view.postgres.state != PostgresState::Stopped {
+    take_down_for_good(draft);
+    if view.postgres.state != PostgresState::Stopped && view.postgres.process == Process::NotRunning {
         draft.then(Action::SetState { state: PostgresState::Stopped });
     }
     draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
     Reason::ShutdownDone
 }
 
+fn stop_server(draft: &mut Draft) -> Reason {
+    let view = draft.view;
+    match draft.outcome(&JobKind::Stop) {
+        // It may still be writing: the key stays, and so do the fences.
+        Some(JobOutcome::Failed { .. }) => {
+            draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
+            Reason::ShutdownStopFailed
+        }
+        _ if !restart::released_sync_duty(draft) => Reason::ReleasingSyncDuty,
+        _ => {
+            draft.then(Action::Stop { mode: StopMode::Fast });
+            draft.then(Action::RunCallback { event: CallbackEvent::OnStop, role: view.postgres.role });
+            Reason::ShuttingDown
+        }
+    }
+}
+
+/// PostgreSQL is gone for good: whatever the lease says, there is nothing to guard.
+fn take_down_for_good(draft: &mut Draft) {
+    let view = draft.view;
+    if matches!(view.fencing.guardian, Guardian::Armed { .. }) && view.postgres.process == Process::NotRunning
+    {
+        draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
+    }
+    if fence::is_watchdog_active(view.fencing.watchdog) && view.postgres.process == Process::NotRunning {
+        draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
+    }
+}
+
 fn is_leader_key_ours(draft: &Draft) -> bool {
     let cluster: Option<&Cluster> = draft.view.store.cluster.as_deref();
     cluster.is_none_or(|cluster| cluster.leader_name().is_none_or(|leader| draft.view.is_me(leader)))
-}
-
-fn cancel(draft: &mut Draft) -> Reason {
-    if let Some(kind) = draft.view.job_kind() {
-        let kind = kind.clone();
-        draft.attempt(Attempt::CancelJob, Action::CancelJob { kind });
-    }
-    Reason::ShuttingDown
 }

@@ -14,6 +14,8 @@ use crate::{
 const PACE: Duration = Duration::from_millis(100);
 /// The same if nobody can tell whether it had an effect.
 const BLIND_PACE: Duration = Duration::from_secs(1);
+/// Never ask to be woken sooner than this: what takes effect at once wakes the loop by itself.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
 
 /// Collects the actions, remarks and new memory of one tick. Branches return the deciding [`Reason`].
 #[derive(Debug)]
@@ -31,7 +33,7 @@ impl<'v> Draft<'v> {
         Self {
             view,
             memory: view.memory.clone(),
-            actions: Vec::new(),
+            actions: Vec::with_capacity(4),
             notes: Vec::new(),
             wake_at: view.now + view.settings.loop_wait,
             wants_peers: false,
@@ -44,12 +46,15 @@ impl<'v> Draft<'v> {
 
     /// Adds an action at the end of the list.
     pub fn then(&mut self, action: Action) {
-        debug_assert!(
-            !is_job(&action) || matches!(action, Action::Demote { .. }) || !self.is_busy(),
-            "two jobs at once: {action:?} during {:?}, {:?}",
-            self.view.job,
-            self.actions
-        );
+        if let Some(kind) = job_kind(&action) {
+            debug_assert!(
+                kind == JobKind::Demote || !self.is_busy(),
+                "two jobs at once: {action:?} during {:?}, {:?}",
+                self.view.job,
+                self.actions
+            );
+            self.memory.jobs.insert(kind, self.view.now);
+        }
         self.actions.push(action);
     }
 
@@ -69,58 +74,76 @@ impl<'v> Draft<'v> {
 
     /// A long action runs, or was just decided on.
     pub fn is_busy(&self) -> bool {
-        self.view.job.is_some() || self.actions.iter().any(is_job)
+        self.view.job.is_some() || self.actions.iter().any(|action| job_kind(action).is_some())
+    }
+
+    pub(crate) fn ends_process(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Exit { .. }))
+    }
+
+    /// PostgreSQL is told to stop, or the process to end, in this very tick.
+    pub(crate) fn ends_something(&self) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::Demote { .. } | Action::Stop { .. } | Action::Exit { .. }))
     }
 
     /// Does `action`, which takes effect at once, unless it was tried a moment ago and may yet show. True if it was added.
     ///
-    /// A view of the store that is older than the attempt proves nothing, so such an attempt is repeated only after a longer time.
+    /// A view of the store that is older than the attempt proves nothing, so such an attempt is repeated only after a longer
+    /// time.
     pub fn attempt(&mut self, what: Attempt, action: Action) -> bool {
-        let view = self.view;
-        if let Some(&tried_at) = self.memory.attempts.get(&what) {
-            let pace = if view.store.confirmed_at > tried_at { PACE } else { BLIND_PACE };
-            if view.now.since(tried_at) < pace {
-                self.wake_by(tried_at + pace);
-                return false;
-            }
-        }
-        self.memory.attempts.insert(what, view.now);
-        self.then(action);
-        true
+        let tried_at = self.memory.attempts.get(&what).copied().unwrap_or_default();
+        let pace = if self.view.store.confirmed_at > tried_at { PACE } else { BLIND_PACE };
+        self.every(pace, what, action)
     }
 
     /// Like [`Draft::attempt`] with a period of the caller's choice, for what is repeated anyhow.
     pub fn every(&mut self, period: Duration, what: Attempt, action: Action) -> bool {
-        let view = self.view;
         if let Some(&tried_at) = self.memory.attempts.get(&what)
-            && view.now.since(tried_at) < period
+            && self.view.now.since(tried_at) < period
         {
             self.wake_by(tried_at + period);
             return false;
         }
-        self.memory.attempts.insert(what, view.now);
+        self.memory.attempts.insert(what, self.view.now);
         self.then(action);
         true
     }
 
-    /// When a job of this kind may be tried again after a failure; `None` if at once.
+    /// A job of this kind failed a short time ago: not again yet.
     pub fn backing_off(&mut self, kind: &JobKind) -> bool {
-        let Some(last) = &self.view.last_job else { return false };
-        if last.kind != *kind || !matches!(last.outcome, JobOutcome::Failed { .. }) {
+        let Some(last) = self.view.last_job.as_ref().filter(|last| last.kind == *kind) else { return false };
+        let pause = match last.outcome {
+            JobOutcome::Failed { .. } => self.view.settings.loop_wait.max(BLIND_PACE),
+            _ => return false,
+        };
+        if self.view.now.since(last.ended_at) >= pause {
             return false;
         }
-        let again_at = last.ended_at + self.view.settings.loop_wait.max(BLIND_PACE);
-        if self.view.now < again_at {
-            self.wake_by(again_at);
-            return true;
-        }
-        false
+        self.wake_by(last.ended_at + pause);
+        true
+    }
+
+    /// How the job of this kind ended that was last decided on; `None` if it has not ended, or never began.
+    pub fn outcome(&self, kind: &JobKind) -> Option<&'v JobOutcome> {
+        let view = self.view;
+        let last = view.last_job.as_ref().filter(|last| last.kind == *kind)?;
+        let decided_at = self.memory.jobs.get(kind)?;
+        (last.ended_at >= *decided_at && view.job.is_none()).then_some(&last.outcome)
     }
 
     pub fn set_role(&mut self, role: Role) {
         if self.view.postgres.role != role {
             self.attempt(Attempt::SetRole, Action::SetRole { role });
         }
+    }
+
+    /// Stops an errand of little weight that would keep more important things waiting. True if there was one.
+    pub(crate) fn push_aside(&mut self, kinds: &[JobKind]) -> bool {
+        let Some(kind) = self.view.job_kind().filter(|kind| kinds.contains(kind)) else { return false };
+        self.attempt(Attempt::CancelJob, Action::CancelJob { kind: kind.clone() });
+        true
     }
 
     /// Peers are being asked: keep remembering since when.
@@ -135,26 +158,27 @@ impl<'v> Draft<'v> {
         let mut reasons = Vec::with_capacity(1 + self.notes.len());
         reasons.push(deciding);
         reasons.append(&mut self.notes);
-        Decision { actions: self.actions, reasons, memory: self.memory, wake_at: self.wake_at }
+        let wake_at = self.wake_at.max(self.view.now + SHORTEST_SLEEP);
+        Decision { actions: self.actions, reasons, memory: self.memory, wake_at }
     }
 }
 
-/// Whether the executor runs this action as a job beside the loop.
-pub(crate) fn is_job(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Bootstrap
-            | Action::PostBootstrap
-            | Action::Clone { .. }
-            | Action::Start { .. }
-            | Action::Restart { .. }
-            | Action::Promote { .. }
-            | Action::Demote { .. }
-            | Action::Stop { .. }
-            | Action::CheckDivergence { .. }
-            | Action::CrashRecovery
-            | Action::Rewind { .. }
-            | Action::Reinitialize { .. }
-            | Action::Checkpoint
-    )
+/// The job that the executor starts for this action; `None` for actions that take effect at once.
+pub(crate) fn job_kind(action: &Action) -> Option<JobKind> {
+    Some(match action {
+        Action::Bootstrap => JobKind::Bootstrap,
+        Action::PostBootstrap => JobKind::PostBootstrap,
+        Action::Clone { .. } => JobKind::Clone,
+        Action::Start { .. } => JobKind::Start,
+        Action::Restart { .. } => JobKind::Restart,
+        Action::Promote { .. } => JobKind::Promote,
+        Action::Demote { .. } => JobKind::Demote,
+        Action::Stop { .. } => JobKind::Stop,
+        Action::CheckDivergence { .. } => JobKind::CheckDivergence,
+        Action::CrashRecovery => JobKind::CrashRecovery,
+        Action::Rewind { .. } => JobKind::Rewind,
+        Action::Reinitialize { .. } => JobKind::Reinitialize,
+        Action::Checkpoint => JobKind::Checkpoint,
+        _ => return None,
+    })
 }

@@ -1,34 +1,69 @@
 //! The store is silent: who may go on, and how the leader proves that everybody else knows it lives.
 
-use bellwether_types::{MemberName, cluster::Cluster};
+use bellwether_types::{MemberName, Role, cluster::Cluster};
 
 use crate::{
     Action, Reason,
-    action::DemoteMode,
+    action::{DemoteMode, StartRole},
     draft::Draft,
     fence, lease,
     memory::Attempt,
-    view::{FailsafeAcceptance, LeaseView},
+    slots,
+    view::{DataDirectory, FailsafeAcceptance, JobKind, LeaseView, Process},
 };
 
 /// No usable view of the store. A leader goes on as long as its lease does; everybody else keeps still.
 pub(crate) fn without_store(draft: &mut Draft) -> Reason {
     let view = draft.view;
-    if view.settings.pause || !view.is_primary() {
+    if view.settings.pause || view.job.is_some() || draft.memory.bootstrapping.is_some() {
+        return Reason::StoreUnreachable;
+    }
+    if view.postgres.process == Process::NotRunning {
+        return start_orphan(draft);
+    }
+    if !view.is_primary() {
+        if view.settings.failsafe_mode
+            && let Some(cluster) = view.store.cluster.as_deref()
+        {
+            slots::process(draft, cluster);
+        }
         return Reason::StoreUnreachable;
     }
     if view.held().is_some() {
-        keep_asking(draft);
         return if is_confirmed(draft) { Reason::ContinueByFailsafe } else { Reason::StoreUnreachable };
-    }
-    if draft.memory.bootstrapping.is_some() || view.job.is_some() || draft.memory.demoting.is_some() {
-        return Reason::StoreUnreachable;
     }
     if view.store.unavailable_since.is_none() && view.store.cluster.is_none() {
         // A running primary was just adopted and the first read is still under way; its guardian knows the deadline.
         return Reason::StoreUnreachable;
     }
     fence::stop(draft, DemoteMode::Offline { stop_by: view.now }, Reason::LeaseRunningOut)
+}
+
+/// A primary that was stopped because the store is silent runs on as a standby of nobody, for readers. Everything else that
+/// is down waits for the store.
+fn start_orphan(draft: &mut Draft) -> Reason {
+    let view = draft.view;
+    let is_wanted = draft.memory.start_wanted && view.held().is_none();
+    if !is_wanted || view.postgres.data != DataDirectory::Present || draft.backing_off(&JobKind::Start) {
+        return Reason::StoreUnreachable;
+    }
+    fence::take_down(draft);
+    draft.set_role(Role::Replica);
+    draft.memory.recovering = true;
+    draft.memory.start_wanted = false;
+    draft.then(Action::Start { role: StartRole::Standby { upstream: None } });
+    Reason::StartingSecondary
+}
+
+/// The store works again: what was accepted or promised meanwhile is void at the leader.
+pub(crate) fn upkeep(draft: &mut Draft) {
+    let view = draft.view;
+    let LeaseView::Held { unavailable_since: None, .. } = view.lease else { return };
+    let is_idle = view.failsafe.round.as_ref().is_none_or(|round| !round.running);
+    let has_something = view.failsafe.accepted.is_some() || view.failsafe.round.is_some();
+    if view.held().is_some() && is_idle && has_something {
+        draft.attempt(Attempt::ClearFailsafe, Action::ClearFailsafe);
+    }
 }
 
 /// The last round was accepted by everybody and is recent enough to count.
@@ -58,11 +93,10 @@ pub(crate) fn keep_asking(draft: &mut Draft) {
     }
     let members =
         map.iter().filter(|(name, _)| !view.is_me(name)).map(|(n, url)| (n.clone(), url.clone())).collect();
-    draft.every(
-        lease::renewal_period(view.settings.ttl),
-        Attempt::AskFailsafe,
-        Action::AskFailsafe { members },
-    );
+    let period = lease::renewal_period(view.settings.ttl);
+    if draft.every(period, Attempt::AskFailsafe, Action::AskFailsafe { members }) {
+        draft.note(Reason::AskingFailsafe);
+    }
 }
 
 /// A leader without a store told us a moment ago that it lives: nobody races.

@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use crate::{
-    Action, Reason,
+    Action, Reason, View,
     action::DemoteMode,
     draft::Draft,
     facts::Held,
     failsafe,
-    memory::{Attempt, Demoting},
-    view::{Guardian, JobKind, LeaseView, Watchdog},
+    memory::{Attempt, Checkpoint, Demoting, RewindState},
+    view::{Guardian, JobKind, JobOutcome, LeaseView, Watchdog},
 };
 
+/// A stop that failed is tried again after this time.
+const STOP_AGAIN: Duration = Duration::from_millis(500);
 /// A primary whose guardian died must have a new one within this time.
 const GUARDIAN_GRACE: Duration = Duration::from_secs(1);
 
@@ -29,17 +31,12 @@ pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
         return None;
     }
     match view.lease {
+        LeaseView::Held { .. } if view.settings.pause => None,
         LeaseView::Held { .. } if view.is_usurped() => {
-            if view.settings.pause {
-                return None;
-            }
             let leader = view.store.cluster.as_ref()?.leader_name()?.clone();
             Some(stop(draft, DemoteMode::ImmediateNoLock, Reason::LostLeaderLock { held_by: leader }))
         }
         LeaseView::Held { until, demote_at, .. } => {
-            if view.settings.pause {
-                return None;
-            }
             if view.now >= demote_at {
                 return Some(stop(draft, DemoteMode::Offline { stop_by: until }, Reason::LeaseRunningOut));
             }
@@ -47,15 +44,24 @@ pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
             failsafe::keep_asking(draft);
             guardian_lives(draft)
         }
-        LeaseView::Rejected { .. } if !view.settings.pause => Some(match draft.view.job_kind() {
-            Some(kind) if *kind != JobKind::Checkpoint => {
-                let action = kind.as_str().to_owned();
-                stop(draft, DemoteMode::ImmediateNoLock, Reason::LostLockDuring { action })
-            }
-            _ => stop(draft, DemoteMode::ImmediateNoLock, Reason::RenewalRejected),
-        }),
-        _ => None,
+        _ if view.settings.pause => None,
+        LeaseView::Rejected { .. } => {
+            let reason = lost_during(view).unwrap_or(Reason::RenewalRejected);
+            Some(stop(draft, DemoteMode::ImmediateNoLock, reason))
+        }
+        // A primary that was found running may still get the lock; one that is in the making may not go on without it.
+        LeaseView::NotHeld => {
+            lost_during(view).map(|reason| stop(draft, DemoteMode::ImmediateNoLock, reason))
+        }
     }
+}
+
+/// The job that is making, or making again, a primary here.
+fn lost_during(view: &View) -> Option<Reason> {
+    let kind = view
+        .job_kind()
+        .filter(|kind| matches!(kind, JobKind::Promote | JobKind::Start | JobKind::Restart))?;
+    Some(Reason::LostLockDuring { action: kind.as_str().to_owned() })
 }
 
 /// A promotion that has not begun must not begin without the lock.
@@ -86,9 +92,19 @@ fn guardian_lives(draft: &mut Draft) -> Option<Reason> {
 
 /// Stops a primary: the one place that emits [`Action::Demote`].
 pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reason {
-    draft.memory.demoting = Some(Demoting { mode, since: draft.now() });
-    draft.memory.rewind = crate::memory::RewindState::Check { since: draft.now() };
-    draft.memory.checkpoint_after_promote = crate::memory::Checkpoint::None;
+    let now = draft.now();
+    if matches!(draft.outcome(&JobKind::Demote), Some(JobOutcome::Failed { .. }))
+        && let Some(last) = &draft.view.last_job
+        && now.since(last.ended_at) < STOP_AGAIN
+    {
+        draft.wake_by(last.ended_at + STOP_AGAIN);
+        return reason;
+    }
+    draft.memory.demoting = Some(Demoting { mode, since: now });
+    draft.memory.rewind = RewindState::Check { since: now };
+    draft.memory.checkpoint_after_promote = Checkpoint::None;
+    draft.memory.recovering = false;
+    draft.memory.racing = false;
     draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
     draft.then(Action::Demote { mode });
     reason
@@ -119,8 +135,13 @@ pub(crate) enum Fences {
 }
 
 /// Looks at guardian and watchdog, and sets up what is missing.
+///
+/// In pause nothing is armed: a lapse of the lease must not stop what an operator works on.
 pub(crate) fn set_up(draft: &mut Draft, held: Held) -> Fences {
     let view = draft.view;
+    if view.settings.pause {
+        return Fences::Ready;
+    }
     match view.fencing.guardian {
         Guardian::Off => {}
         Guardian::Armed { until } if view.now < until => {}

@@ -6,19 +6,24 @@ use crate::{
     Action, Reason,
     action::DemoteMode,
     draft::Draft,
-    fence,
+    failsafe, fence,
     leading::announce,
-    memory::{Attempt, RewindState},
+    memory::{Attempt, Checkpoint, RewindState},
     rewind,
-    view::{Process, Upstream},
+    view::{LeaseView, Process, Upstream},
 };
 
 /// Another member holds the lock.
 pub(crate) fn follow(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) -> Reason {
     let view = draft.view;
+    let raced = std::mem::take(&mut draft.memory.racing);
+    draft.memory.raced_with_request = None;
     if view.is_primary() {
         if view.settings.pause {
-            return Reason::PausedPrimaryWithoutLock;
+            return match view.lease {
+                LeaseView::Rejected { .. } => Reason::PausedRenewalFailed,
+                _ => Reason::PausedPrimaryWithoutLock,
+            };
         }
         return fence::stop(
             draft,
@@ -28,35 +33,43 @@ pub(crate) fn follow(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) 
     }
     fence::take_down(draft);
     note_leader(draft, cluster, leader);
-    if let Some(reason) = rewind::settle(draft, cluster) {
+    if !view.settings.pause
+        && let Some(reason) = rewind::settle(draft, cluster)
+    {
         return reason;
     }
     be_replica(draft);
     let upstream = choose(draft, cluster);
-    if let Some(upstream) = &upstream
-        && view.postgres.upstream.as_ref() != Some(upstream)
-        && draft.attempt(Attempt::Follow, Action::Follow { upstream: Some(upstream.clone()) })
-    {
-        return Reason::FollowingNewUpstream { upstream: upstream.member.clone() };
-    }
-    if upstream.is_none() && view.postgres.upstream.is_some() && view.me.tags.nostream() {
-        draft.attempt(Attempt::Follow, Action::Follow { upstream: None });
+    let changed = match &upstream {
+        Some(upstream) => view.postgres.upstream.as_ref() != Some(upstream),
+        None => view.postgres.upstream.is_some() && view.me.tags.nostream(),
+    };
+    if changed && draft.attempt(Attempt::Follow, Action::Follow { upstream: upstream.clone() }) {
+        distrust(draft);
+        if let Some(upstream) = upstream {
+            return Reason::FollowingNewUpstream { upstream: upstream.member };
+        }
     }
     resume_replay(draft);
+    if raced {
+        return Reason::LostRace;
+    }
     Reason::SecondaryFollowing { me: view.me.name.clone(), leader: leader.clone() }
 }
 
 /// Nobody holds the lock, and this member does not take it: it stays where it is.
-pub(crate) fn without_leader(draft: &mut Draft, _cluster: &Cluster) {
+pub(crate) fn without_leader(draft: &mut Draft) {
     fence::take_down(draft);
     be_replica(draft);
 }
 
 fn be_replica(draft: &mut Draft) {
-    if matches!(draft.view.postgres.process, Process::Running { .. }) && draft.view.server().is_some() {
-        draft.set_role(Role::Replica);
-        announce(draft, Role::Replica);
+    if draft.view.server().is_none() || !matches!(draft.view.postgres.process, Process::Running { .. }) {
+        return;
     }
+    draft.memory.checkpoint_after_promote = Checkpoint::None;
+    draft.set_role(Role::Replica);
+    announce(draft, Role::Replica);
 }
 
 /// A new leader, or a new timeline of the same one, may have parted from our history.
@@ -67,18 +80,24 @@ fn note_leader(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) {
     let changed = match &draft.memory.followed {
         None => true,
         Some((name, _)) if name != leader => true,
-        Some((_, known)) => timeline.is_some() && timeline > *known && mine < timeline,
+        Some((_, known)) => timeline > *known && mine < timeline,
     };
-    if !changed {
-        return;
+    if changed {
+        draft.memory.followed = Some((leader.clone(), timeline));
+        distrust(draft);
     }
-    draft.memory.followed = Some((leader.clone(), timeline));
-    if view.may_repair_divergence() && !matches!(draft.memory.rewind, RewindState::Need) {
+}
+
+/// Compare histories before trusting that this member's WAL is a part of the leader's.
+pub(crate) fn distrust(draft: &mut Draft) {
+    let view = draft.view;
+    if view.may_repair_divergence() && draft.memory.rewind != RewindState::Need {
         draft.memory.rewind = RewindState::Check { since: view.now };
     }
 }
 
-/// The upstream of a standby: the member named by `replicatefrom`, else the leader; nobody for `nostream`.
+/// The upstream of a standby: the member named by `replicatefrom`, else the leader, be it known from failsafe only; nobody for
+/// `nostream`.
 pub(crate) fn choose(draft: &Draft, cluster: &Cluster) -> Option<Upstream> {
     let view = draft.view;
     if view.me.tags.nostream() {
@@ -86,7 +105,14 @@ pub(crate) fn choose(draft: &Draft, cluster: &Cluster) -> Option<Upstream> {
     }
     let named = view.me.tags.replicatefrom().filter(|name| !view.is_me(name));
     let named = named.and_then(|name| cluster.member(&name)).and_then(|member| view.upstream_at(member));
-    named.or_else(|| view.leader_upstream(cluster))
+    named.or_else(|| view.leader_upstream(cluster)).or_else(|| {
+        let living = failsafe::living_leader(draft).filter(|_| cluster.is_unlocked())?;
+        Some(Upstream {
+            member: living.leader.clone(),
+            conn_url: living.conn_url.clone(),
+            slot: view.settings.use_slots.then(|| view.me.name.slot_name()),
+        })
+    })
 }
 
 /// PostgreSQL 14 and later pause replay instead of ending when a parameter of the primary outgrew ours.
@@ -96,6 +122,6 @@ fn resume_replay(draft: &mut Draft) {
         && !view.settings.pause
         && view.server().is_some_and(|server| server.replay_paused)
     {
-        draft.attempt(Attempt::ResumeReplay, Action::ResumeReplay);
+        draft.every(view.settings.loop_wait, Attempt::ResumeReplay, Action::ResumeReplay);
     }
 }

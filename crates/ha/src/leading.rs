@@ -1,8 +1,10 @@
 //! This member holds the lock and PostgreSQL runs.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use bellwether_types::{
     Role,
-    cluster::{Cluster, FailsafeMap, History, HistoryEntry, Initialize, Status},
+    cluster::{Cluster, FailsafeMap, Initialize, Status},
 };
 
 use crate::{
@@ -12,24 +14,46 @@ use crate::{
     draft::Draft,
     facts::Held,
     fence::{self, Fences},
-    memory::{Attempt, Checkpoint},
-    sync,
-    view::{JobKind, JobOutcome, Process},
+    history,
+    memory::{Attempt, Checkpoint, RewindState},
+    slots, switchover, sync,
+    view::{JobKind, JobOutcome},
 };
+
+/// How soon a promotion is looked at again whose end does not show by itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Holds the lock: become primary, or go on as one.
 pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
+    let reason = decide_role(draft, cluster, held);
+    if !draft.ends_something() && draft.memory.released_at != Some(draft.now()) {
+        // After what matters: a write that fails must not keep a promotion from happening.
+        keep_books(draft, cluster, held);
+    }
+    reason
+}
+
+fn decide_role(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
-    keep_books(draft, cluster, held);
-    if matches!(view.postgres.process, Process::Stopping { .. }) {
-        return Reason::InProgress { action: "stop".to_owned() };
+    switchover::clear_after_winning(draft, cluster);
+    if view.settings.pause
+        && !view.is_primary()
+        && let Some(reason) = in_pause(draft, cluster)
+    {
+        return reason;
+    }
+    if view.settings.standby_cluster.is_some() {
+        return standby_cluster(draft);
+    }
+    if view.is_primary()
+        && let Some(reason) = switchover::at_leader(draft, cluster)
+    {
+        return reason;
     }
     match fence::set_up(draft, held) {
         Fences::Ready => {}
-        Fences::Waiting(reason) if view.is_primary() => {
-            // Adopted as it runs; the lease is held, so it may go on while the fences come up.
-            draft.note(reason);
-        }
+        // Adopted as it runs; the lease is held, so it may go on while the fences come up.
+        Fences::Waiting(reason) if view.is_primary() => draft.note(reason),
         Fences::Waiting(reason) => return reason,
         Fences::Unusable if view.is_primary() => {
             return fence::stop(draft, DemoteMode::Immediate, Reason::WatchdogDemote);
@@ -42,19 +66,45 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if view.is_primary() { be_primary(draft, cluster) } else { promote(draft, cluster, held) }
 }
 
+/// In pause only the requested candidate is promoted; any other standby gives the lock back.
+fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    let request = switchover::due_request(view, cluster);
+    if request.is_some_and(|request| request.candidate.as_ref() == Some(&view.me.name)) {
+        return None;
+    }
+    if view.postgres.role == Role::Promoted {
+        return Some(Reason::WaitingToBecomePrimary);
+    }
+    if cluster.leader_name() != Some(&view.me.name) {
+        // The view is older than the lock; what was requested may not be in it yet.
+        return Some(Reason::Paused);
+    }
+    demote::release(draft, None);
+    Some(Reason::PausedReleasedNotPrimary)
+}
+
+/// No primary may run in a standby cluster.
+fn standby_cluster(draft: &mut Draft) -> Reason {
+    if draft.view.is_primary() && !draft.view.settings.pause {
+        return fence::stop(draft, DemoteMode::DemoteCluster, Reason::PrimaryInStandbyCluster);
+    }
+    Reason::StandbyClusterUnsupported
+}
+
 fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
     draft.set_role(Role::Primary);
     announce(draft, Role::Primary);
     draft.memory.pre_promote_failed_at = None;
     draft.memory.followed = None;
-    if view.server().is_none() {
-        return Reason::PostgresSilent;
-    }
+    draft.memory.start_wanted = false;
+    let acquired = std::mem::take(&mut draft.memory.racing);
+    let Some(server) = view.server() else { return Reason::PostgresSilent };
     sync::process(view, cluster, draft);
-    checkpoint_after_promotion(draft);
-    write_history(draft, cluster);
-    Reason::LeaderWithTheLock { me: view.me.name.clone() }
+    checkpoint_after_promotion(draft, server.timeline);
+    history::process(draft, cluster);
+    if acquired { Reason::AcquiredAsLeader } else { Reason::LeaderWithTheLock { me: view.me.name.clone() } }
 }
 
 fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
@@ -62,43 +112,52 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if view.server().is_none() {
         return Reason::LeaderNotDoneStarting;
     }
-    if let Some(last) = &view.last_job
-        && last.kind == JobKind::Promote
-        && matches!(last.outcome, JobOutcome::Failed { .. })
-        && draft.memory.pre_promote_failed_at.is_none_or(|at| at < last.ended_at)
-        && draft.memory.checkpoint_after_promote == Checkpoint::Wanted
+    if view.postgres.role == Role::Promoted
+        && let Some(&asked_at) = draft.memory.jobs.get(&JobKind::Promote)
+        && view.now.since(asked_at) < view.settings.loop_wait
     {
-        draft.memory.pre_promote_failed_at = Some(last.ended_at);
+        draft.wake_in(LOOK_AGAIN);
+        return Reason::PromotionUnderWay;
+    }
+    if has_pre_promote_failed(draft) {
+        draft.memory.pre_promote_failed_at = Some(view.now);
         draft.memory.checkpoint_after_promote = Checkpoint::None;
         demote::release(draft, None);
         return Reason::PrePromoteFailed;
     }
-    if draft.is_busy() {
-        let action = view.job_kind().map_or("job", JobKind::as_str).to_owned();
-        return Reason::InProgress { action };
+    if draft.push_aside(&[JobKind::CheckDivergence, JobKind::Checkpoint]) {
+        return Reason::PromotionUnderWay;
     }
     if let Err(reason) = sync::prepare_promotion(view, cluster, draft) {
         return reason;
     }
     draft.memory.checkpoint_after_promote = Checkpoint::Wanted;
-    draft.memory.rewind = crate::memory::RewindState::Initial;
+    draft.memory.rewind = RewindState::Initial;
     draft.memory.crashed_as_primary_at = None;
-    if view.failsafe.accepted.is_some() {
-        draft.then(Action::ClearFailsafe);
-    }
+    slots::keep_all(draft, cluster);
+    let acquired = std::mem::take(&mut draft.memory.racing);
     draft.then(Action::Promote { fence: held.fence() });
-    Reason::PromotedHavingLock
+    if view.failsafe.accepted.is_some() {
+        draft.attempt(Attempt::ClearFailsafe, Action::ClearFailsafe);
+    }
+    if acquired { Reason::PromotedByAcquiringLock } else { Reason::PromotedHavingLock }
 }
 
-/// The keys that only the leader writes.
-pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _held: Held) {
+/// The last promotion failed before the server was touched: only `pre_promote` does that.
+fn has_pre_promote_failed(draft: &Draft) -> bool {
+    let failed = matches!(draft.outcome(&JobKind::Promote), Some(JobOutcome::Failed { .. }));
+    failed && draft.view.me.has_pre_promote && draft.view.postgres.role != Role::Promoted
+}
+
+/// The keys that only the leader writes. Each when it is missing or differs, and no more often than needed.
+pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _: Held) {
     let view = draft.view;
     if cluster.leader_name() != Some(&view.me.name) {
         // The view is older than the lock.
         return;
     }
     let is_valid = cluster.initialize.as_ref().is_some_and(|key| matches!(key.value, Initialize::Done(_)));
-    if !is_valid && view.postgres.system_id.is_some() {
+    if !is_valid && view.is_primary() && view.postgres.system_id.is_some() {
         let expect = cluster.initialize.as_ref().map(|key| key.revision);
         draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
         draft.note(Reason::WritingInitialize);
@@ -107,14 +166,6 @@ pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _held: Held) {
         let expect = cluster.config.as_ref().map(|key| key.revision);
         draft.attempt(Attempt::WriteConfig, Action::WriteConfig { expect });
     }
-    if let Some((request, revision)) = cluster.failover_request()
-        && request.leader.as_ref() != Some(&view.me.name)
-        && request.candidate.as_ref().is_none_or(|candidate| view.is_me(candidate))
-    {
-        // It led to us.
-        draft.attempt(Attempt::WriteFailover, Action::WriteFailover { expect: revision, request: None });
-        draft.note(Reason::CleaningFailoverKeyAfterLock);
-    }
     write_status(draft, cluster);
     write_failsafe(draft, cluster);
 }
@@ -122,18 +173,27 @@ pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _held: Held) {
 fn write_status(draft: &mut Draft, cluster: &Cluster) {
     let view = draft.view;
     let Some(server) = view.server() else { return };
-    let mut slots: std::collections::BTreeMap<_, _> = server
+    let known = cluster.status.as_ref().map(|key| &key.value);
+    let is_due = draft
+        .memory
+        .attempts
+        .get(&Attempt::WriteStatus)
+        .is_none_or(|&at| view.now.since(at) >= view.settings.loop_wait);
+    if !is_due {
+        return;
+    }
+    let mut slots: BTreeMap<_, _> = server
         .slots
         .iter()
         .filter(|slot| !slot.temporary)
         .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
         .collect();
     slots.insert(view.me.name.slot_name(), server.position);
-    let status = Status { optime: server.position, slots: Some(slots), retain_slots: None };
-    if cluster.status.as_ref().is_some_and(|known| known.value == status) {
-        return;
+    let retain_slots = slots::retained(draft, server);
+    let status = Status { optime: server.position, slots: Some(slots), retain_slots };
+    if known != Some(&status) {
+        draft.every(view.settings.loop_wait, Attempt::WriteStatus, Action::WriteStatus { status });
     }
-    draft.every(view.settings.loop_wait, Attempt::WriteStatus, Action::WriteStatus { status });
 }
 
 fn write_failsafe(draft: &mut Draft, cluster: &Cluster) {
@@ -141,82 +201,44 @@ fn write_failsafe(draft: &mut Draft, cluster: &Cluster) {
     if !view.settings.failsafe_mode {
         return;
     }
-    let mut map: std::collections::BTreeMap<_, _> = cluster
-        .members
-        .values()
-        .filter_map(|member| Some((member.name.clone(), member.api_url.clone()?)))
-        .collect();
-    map.insert(view.me.name.clone(), view.me.api_url.clone());
-    let map = FailsafeMap(map);
-    if cluster.failsafe.as_ref().is_none_or(|known| known.value != map) {
+    let wanted = || {
+        let others = cluster.members.values().filter(|member| !view.is_me(&member.name));
+        let others = others.filter_map(|member| Some((&member.name, member.api_url.as_ref()?)));
+        others.chain([(&view.me.name, &view.me.api_url)])
+    };
+    let is_same = cluster.failsafe.as_ref().is_some_and(|known| {
+        known.value.0.len() == wanted().count()
+            && wanted().all(|(name, url)| known.value.0.get(name) == Some(url))
+    });
+    if !is_same {
+        let map = FailsafeMap(wanted().map(|(name, url)| (name.clone(), url.clone())).collect());
         draft.attempt(Attempt::WriteFailsafe, Action::WriteFailsafe { map });
     }
 }
 
 /// Others may rewind from this member only once its control file shows the new timeline.
-fn checkpoint_after_promotion(draft: &mut Draft) {
+fn checkpoint_after_promotion(draft: &mut Draft, timeline: Option<bellwether_types::TimelineId>) {
     let view = draft.view;
-    match draft.memory.checkpoint_after_promote {
-        Checkpoint::Wanted => {
-            if draft.is_busy() || draft.backing_off(&JobKind::Checkpoint) {
-                return;
-            }
-            draft.memory.checkpoint_after_promote = Checkpoint::Running;
-            draft.then(Action::Checkpoint);
-        }
-        Checkpoint::Running if view.job.is_none() => {
-            let done = view.last_job.as_ref().is_some_and(|last| {
-                last.kind == JobKind::Checkpoint && last.outcome == JobOutcome::Succeeded
-            });
-            draft.memory.checkpoint_after_promote = if done { Checkpoint::Done } else { Checkpoint::Wanted };
-        }
-        _ => {}
+    if draft.memory.checkpoint_after_promote == Checkpoint::None {
+        let on_disk = view.postgres.control.as_ref().map(|control| control.timeline);
+        let is_behind = on_disk.is_some() && timeline.is_some() && on_disk < timeline;
+        draft.memory.checkpoint_after_promote = if is_behind { Checkpoint::Wanted } else { Checkpoint::Done };
     }
-}
-
-/// Adds the timelines that ended on this member to `/history`.
-fn write_history(draft: &mut Draft, cluster: &Cluster) {
-    let view = draft.view;
-    let known = cluster.history.as_ref().map(|key| &key.value);
-    let Some(timeline) = view.server().and_then(|server| server.timeline) else { return };
-    if timeline.0 == 1 {
-        if known.is_some_and(|known| !known.0.is_empty()) {
-            draft.attempt(Attempt::WriteHistory, Action::WriteHistory { history: History::default() });
-        }
-        return;
+    if draft.memory.checkpoint_after_promote == Checkpoint::Running
+        && view.job_kind() != Some(&JobKind::Checkpoint)
+    {
+        draft.memory.checkpoint_after_promote = match draft.outcome(&JobKind::Checkpoint) {
+            Some(JobOutcome::Succeeded) => Checkpoint::Done,
+            _ => Checkpoint::Wanted,
+        };
     }
-    let last = known.and_then(|known| known.0.last());
-    if last.is_some_and(|last| last.timeline.0 + 1 == timeline.0 && last.new_leader.is_some()) {
-        return;
+    if draft.memory.checkpoint_after_promote == Checkpoint::Wanted
+        && !draft.is_busy()
+        && !draft.backing_off(&JobKind::Checkpoint)
+    {
+        draft.memory.checkpoint_after_promote = Checkpoint::Running;
+        draft.then(Action::Checkpoint);
     }
-    let Some(local) = &view.postgres.local_history else { return };
-    let mut entries: Vec<HistoryEntry> = local
-        .switches
-        .iter()
-        .map(|switch| {
-            let old = known.and_then(|known| {
-                known.0.iter().find(|entry| entry.timeline == switch.timeline && entry.end == switch.end)
-            });
-            HistoryEntry {
-                timeline: switch.timeline,
-                end: switch.end,
-                reason: switch.reason.clone(),
-                promoted_at: old.and_then(|old| old.promoted_at.clone()),
-                new_leader: old.and_then(|old| old.new_leader.clone()),
-            }
-        })
-        .collect();
-    if let Some(newest) = entries.last_mut().filter(|newest| newest.timeline.0 + 1 == timeline.0) {
-        newest.promoted_at.get_or_insert_with(|| local.written_at.clone());
-        newest.new_leader.get_or_insert_with(|| view.me.name.clone());
-    } else {
-        return;
-    }
-    let keep = view.settings.max_timelines_history;
-    if keep > 0 && entries.len() > keep {
-        entries.drain(..entries.len() - keep);
-    }
-    draft.attempt(Attempt::WriteHistory, Action::WriteHistory { history: History(entries) });
 }
 
 /// Tells callbacks about a change of role, once.

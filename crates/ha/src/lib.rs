@@ -7,28 +7,37 @@
 //! Start with [`view`] (what is known), then [`decide`](decide::decide) (the order of the branches), then the branch that
 //! interests you: each file is one subject.
 
+pub mod action;
+pub mod decide;
+pub mod decision;
+pub mod draft;
+pub mod lease;
+pub mod memory;
+pub mod reason;
+pub mod sync;
+pub mod view;
+
 mod bootstrap;
 mod candidate;
+mod compare;
 mod demote;
-mod draft;
 mod facts;
 mod failsafe;
 mod fence;
 mod following;
+mod history;
 mod leading;
 mod member;
+mod pause;
 mod race;
 mod recovery;
+mod reinit;
+mod requests;
+mod restart;
 mod rewind;
-pub mod sync;
-
-pub mod action;
-pub mod decide;
-pub mod decision;
-pub mod lease;
-pub mod memory;
-pub mod reason;
-pub mod view;
+mod schedule;
+mod slots;
+mod switchover;
 
 pub use action::{Action, Fence};
 pub use decide::decide;

@@ -8,23 +8,29 @@ use crate::{
 };
 
 /// Writes the member key when something that was decided here changed, and every `loop_wait` what was observed.
+///
+/// Comes last in every tick: a write that fails keeps nothing else from happening.
 pub(crate) fn publish(draft: &mut Draft) {
     let view = draft.view;
-    if view.store.usable(view.now, view.patience()).is_none() {
+    let Some(cluster) = view.store.usable(view.now, view.patience()) else { return };
+    if draft.ends_process() {
         return;
     }
+    forget_sync_release(draft);
     let member = MemberUpdate {
         release_sync: draft.memory.sync_release_since.is_some(),
         checkpoint_pending: matches!(
             draft.memory.checkpoint_after_promote,
             Checkpoint::Wanted | Checkpoint::Running
-        ),
+        ) && view.is_primary(),
         pause: view.settings.pause,
+        scheduled_restart: draft.memory.restart_at.clone(),
     };
-    let known = view.store.cluster.as_ref().and_then(|cluster| cluster.member(&view.me.name));
-    let is_shown = known.is_some_and(|known| {
+    let is_shown = cluster.member(&view.me.name).is_some_and(|known| {
         known.pause == member.pause
             && (known.checkpoint_after_promote == Some(false)) == member.checkpoint_pending
+            && known.scheduled_restart.is_some() == member.scheduled_restart.is_some()
+            && (!member.release_sync || known.tags.nosync())
             && known.state == Some(view.postgres.state)
             && known.role == Some(view.postgres.role)
     });
@@ -33,5 +39,18 @@ pub(crate) fn publish(draft: &mut Draft) {
         draft.every(view.settings.loop_wait, Attempt::PublishMember, action);
     } else {
         draft.attempt(Attempt::PublishMember, action);
+    }
+}
+
+/// The wish to be released ends with the restart or stop that it was for.
+fn forget_sync_release(draft: &mut Draft) {
+    let view = draft.view;
+    let is_waited_for = view.stopping
+        || view.job.is_some()
+        || draft.memory.recovering
+        || draft.memory.restart_at.is_some()
+        || !view.requests.is_empty();
+    if !is_waited_for {
+        draft.memory.sync_release_since = None;
     }
 }

@@ -3,10 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
-use bellwether_types::{Lsn, MemberName, TimelineId, Timestamp, cluster::Cluster};
+use bellwether_types::{Lsn, MemberName, Revision, TimelineId, Timestamp, WallTime, cluster::Cluster};
 use serde::{Deserialize, Serialize};
+
+use crate::view::{JobKind, RestartConditions};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
@@ -40,7 +43,7 @@ pub struct Memory {
     pub sync_release_since: Option<Timestamp>,
     /// Some callback has fired since the agent started.
     pub callback_fired: bool,
-    pub scheduled_restart: Option<crate::view::RestartConditions>,
+    pub scheduled_restart: Option<RestartConditions>,
     /// The role last told to `on_role_change`.
     pub announced_role: Option<bellwether_types::Role>,
     /// The leader that this member last followed and its timeline then.
@@ -51,6 +54,33 @@ pub struct Memory {
     pub guardian_dead_since: Option<Timestamp>,
     /// Single-user crash recovery was tried in this episode of recovery; once is enough.
     pub crash_recovery_tried: bool,
+    /// When each kind of job was last decided on: an older result is not this one's.
+    pub jobs: BTreeMap<JobKind, Timestamp>,
+    /// PostgreSQL was stopped on the way to something else and shall run again, even in pause.
+    pub start_wanted: bool,
+    /// The start time limit of the restart under way, if it differs from `primary_start_timeout`.
+    pub start_timeout: Option<Duration>,
+    /// The lock was asked for and it is not known yet who got it.
+    pub racing: bool,
+    /// The revision of the request that this member raced with; it is cleared by the winner.
+    pub raced_with_request: Option<Revision>,
+    /// When `previous_position` was taken.
+    pub position_seen_at: Timestamp,
+    pub restart_at: Option<ScheduledRestart>,
+    /// This agent does not belong to the running server (identity checks failed): it must not stop it when it ends.
+    pub refused_to_attach: bool,
+}
+
+/// A restart at a given time: one per member, kept by its agent and published in the member key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduledRestart {
+    pub at: WallTime,
+    /// The time as the operator wrote it.
+    pub text: String,
+    pub conditions: RestartConditions,
+    pub timeout: Option<Duration>,
+    /// The postmaster that was to be restarted; another one makes the schedule void.
+    pub postmaster_started_at: Option<String>,
 }
 
 /// Actions that take effect at once, if they do, and must not be repeated for ever if they do not.
@@ -83,7 +113,6 @@ pub enum Attempt {
     AskFailsafe,
     ClearFailsafe,
     Wipe,
-    SetAside,
     CancelJob,
     Exit,
 }

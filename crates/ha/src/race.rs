@@ -3,11 +3,11 @@
 //! All members get here at about the same moment; "healthiest" means "not worse than anyone I can see", and the store's
 //! create-if-absent breaks ties.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_types::{
-    MemberName, TimelineId,
-    cluster::{Cluster, Leader, SyncState},
+    MemberName,
+    cluster::{Cluster, Initialize, Leader, SyncState},
     settings::SyncMode,
 };
 
@@ -15,13 +15,19 @@ use crate::{
     Action, Reason, View,
     action::DemoteMode,
     candidate,
+    compare::{self, Rivals},
+    demote,
     draft::Draft,
     failsafe, fence, following,
     memory::Attempt,
-    view::{LeaseView, PeerReport, Peers, Process, Watchdog},
+    switchover::{self, Part},
+    view::{JobKind, LeaseView, Peers, Process, Watchdog},
 };
 
-/// Why this member does not try, or that it must wait for answers.
+/// How soon a member that was not fit looks again, at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why this member does not try.
 enum Unfit {
     /// Not now; the reason says why.
     Because(Reason),
@@ -29,29 +35,60 @@ enum Unfit {
     Waiting,
 }
 
+impl From<Reason> for Unfit {
+    fn from(reason: Reason) -> Self {
+        Self::Because(reason)
+    }
+}
+
 /// The cluster has no leader and PostgreSQL runs here.
 pub(crate) fn race(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
+    // Nobody is there to compare histories with; do not let a dead connection hold up the race.
+    draft.push_aside(&[JobKind::CheckDivergence]);
+    if let Some(reason) = back_off(draft, cluster) {
+        return reason;
+    }
     match is_healthiest(draft, cluster) {
         Ok(()) => acquire(draft, cluster),
         Err(Unfit::Waiting) => Reason::PollingPeers,
         Err(Unfit::Because(why)) => {
-            let nofailover = view.me.tags.nofailover();
-            if view.is_primary() && !view.settings.pause {
-                draft.note(why);
-                let reason =
-                    if nofailover { Reason::NotAllowedDemoting } else { Reason::NotHealthiestDemoting };
-                return fence::stop(draft, DemoteMode::ImmediateNoLock, reason);
-            }
-            following::without_leader(draft, cluster);
+            draft.wake_in(LOOK_AGAIN);
             draft.note(why);
-            if nofailover { Reason::NotAllowedToPromote } else { Reason::NotHealthiest }
+            give_way(draft, cluster, view.me.tags.nofailover())
         }
     }
 }
 
+/// Somebody else shall lead: a primary stops, a standby stays where it is.
+fn give_way(draft: &mut Draft, cluster: &Cluster, nofailover: bool) -> Reason {
+    let view = draft.view;
+    if view.settings.pause {
+        if view.is_primary() {
+            return match view.lease {
+                LeaseView::Rejected { .. } => Reason::PausedRenewalFailed,
+                _ => Reason::PausedPrimaryWithoutLock,
+            };
+        }
+        following::without_leader(draft);
+        return Reason::NothingToFollow { me: view.me.name.clone() };
+    }
+    if view.is_primary() {
+        let reason = if nofailover { Reason::NotAllowedDemoting } else { Reason::NotHealthiestDemoting };
+        return fence::stop(draft, DemoteMode::ImmediateNoLock, reason);
+    }
+    following::without_leader(draft);
+    if nofailover || switchover::due_request(view, cluster).is_some() {
+        following::distrust(draft);
+    }
+    if nofailover { Reason::NotAllowedToPromote } else { Reason::NotHealthiest }
+}
+
 fn acquire(draft: &mut Draft, cluster: &Cluster) -> Reason {
-    draft.attempt(Attempt::AcquireLease, Action::AcquireLease { sync: cluster.sync_revision() });
+    if draft.attempt(Attempt::AcquireLease, Action::AcquireLease { sync: cluster.sync_revision() }) {
+        draft.memory.racing = true;
+        draft.memory.raced_with_request = cluster.failover_request().map(|(_, revision)| revision);
+    }
     Reason::AcquiringLock
 }
 
@@ -62,40 +99,136 @@ pub(crate) fn resume(draft: &mut Draft, leader: &Leader) -> Reason {
         && view.store.confirmed_at <= at
     {
         // What we see is older than the refusal.
-        return Reason::NotPromotingWithoutRenewal;
+        return if view.is_primary() {
+            Reason::PausedRenewalFailed
+        } else {
+            Reason::NotPromotingWithoutRenewal
+        };
+    }
+    if draft.memory.released_at.is_some() {
+        // Given up a moment ago, and the store has not told us yet.
+        return Reason::ReleasedShortlyAgo;
     }
     draft.attempt(Attempt::ResumeLease, Action::ResumeLease { revision: leader.revision });
     Reason::ResumingLock
 }
 
+/// `primary_race_backoff`: give a slow old primary time to end before it is raced.
+fn back_off(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    let settings = &view.settings;
+    let position = view.server()?.position;
+    let is_requested =
+        switchover::due_request(view, cluster).is_some_and(|request| request.candidate.is_some());
+    let previous = draft.memory.previous_position;
+    if view.now.since(draft.memory.position_seen_at) >= settings.loop_wait || previous.is_none() {
+        draft.memory.previous_position = Some(position);
+        draft.memory.position_seen_at = view.now;
+    }
+    if settings.primary_race_backoff.is_zero()
+        || settings.pause
+        || settings.standby_cluster.is_some()
+        || is_requested
+    {
+        return None;
+    }
+    let previous = previous?;
+    let since = *draft.memory.race_backoff_since.get_or_insert(view.now);
+    let waited = view.now.since(since);
+    let left = settings.primary_race_backoff.saturating_sub(waited);
+    let is_moving = view.server().is_some_and(|server| server.streaming) && position > previous;
+    if waited >= settings.loop_wait && (left.is_zero() || !is_moving) {
+        return None;
+    }
+    draft.wake_by(since + settings.loop_wait.max(Duration::from_millis(1)));
+    draft.wake_in(LOOK_AGAIN);
+    Some(Reason::RaceBackoff { me: view.me.name.clone(), seconds: left.as_secs() })
+}
+
 fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     let view = draft.view;
-    may_try(draft, cluster).map_err(Unfit::Because)?;
+    may_try(draft, cluster)?;
+    let request = switchover::due_request(view, cluster);
+    if view.settings.pause {
+        return in_pause(draft, cluster);
+    }
     if view.is_primary() {
         return may_keep_leading(draft, cluster);
     }
-    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
-    if let Some(sync) = sync
-        && view.settings.sync_mode() == SyncMode::On
-        && !sync.includes(&view.me.name)
-    {
-        return Err(Unfit::Because(Reason::NotSynchronous));
+    if cluster.system_id().is_none() {
+        // The store was wiped: a stale copy must not become the truth.
+        return Err(Reason::NoInitializeKey.into());
     }
-    let pool = pool(draft, cluster, sync);
-    let Some(peers) = candidate::fresh_answers(draft, &pool) else { return Err(Unfit::Waiting) };
-    compare(draft, cluster, &pool, peers).map_err(Unfit::Because)
+    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
+    let is_listed = sync.is_none_or(|sync| sync.includes(&view.me.name));
+    // A failover to a named member accepts the loss; everything else is between synchronous members.
+    let must_be_listed = match request {
+        Some(request) => request.leader.is_some(),
+        None => view.settings.sync_mode() == SyncMode::On,
+    };
+    if must_be_listed && !is_listed {
+        return Err(Reason::NotSynchronous.into());
+    }
+    let everybody = pool(draft, cluster);
+    let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+    let mut rivals = restrict(&everybody, sync);
+    let Some(request) = request else {
+        return Ok(compare::healthiest(
+            draft,
+            cluster,
+            &Rivals { names: &rivals, peers, ignore_lag: false },
+        )?);
+    };
+    match switchover::at_race(draft, cluster, request, peers) {
+        Part::Mine => Ok(veto(&everybody, peers)?),
+        Part::NotMine(why) => Err(why.into()),
+        Part::Compare => {
+            rivals.retain(|name| request.leader.as_ref() != Some(*name));
+            Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
+        }
+    }
+}
+
+/// In pause only the requested candidate takes the lock, or a primary that runs anyhow.
+fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
+    let view = draft.view;
+    let request = switchover::due_request(view, cluster);
+    let is_candidate = request.is_some_and(|request| request.candidate.as_ref() == Some(&view.me.name));
+    if is_candidate && !view.me.tags.nofailover() {
+        let everybody = pool(draft, cluster);
+        let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+        return if view.is_primary() { Ok(()) } else { Ok(veto(&everybody, peers)?) };
+    }
+    if !view.is_primary() {
+        return Err(Reason::Paused.into());
+    }
+    if let Some(candidate) = request.and_then(|request| request.candidate.as_ref())
+        && cluster.member(candidate).is_some()
+    {
+        return Err(Reason::LeavingItToCandidate { candidate: candidate.clone() }.into());
+    }
+    match (&cluster.initialize, view.postgres.system_id) {
+        (None, _) => Ok(()),
+        (Some(key), Some(mine)) if key.value == Initialize::Done(mine) => Ok(()),
+        _ => Err(Reason::SystemIdMismatchReleased.into()),
+    }
 }
 
 /// For a running primary without the lock it is enough that nobody was promoted meanwhile.
 fn may_keep_leading(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
-    check_own_timeline(draft.view, cluster).map_err(Unfit::Because)?;
-    let pool = pool(draft, cluster, None);
-    let Some(peers) = candidate::fresh_answers(draft, &pool) else { return Err(Unfit::Waiting) };
-    let other = pool
+    compare::own_timeline(draft.view, cluster)?;
+    let everybody = pool(draft, cluster);
+    let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+    Ok(veto(&everybody, peers)?)
+}
+
+/// Any reachable member that runs as primary has a veto, whatever its lag.
+fn veto(pool: &BTreeMap<MemberName, String>, peers: &Peers) -> Result<(), Reason> {
+    let primary = pool
         .keys()
         .find(|name| candidate::report(peers, name).is_some_and(|report| report.is_running_primary));
-    match other {
-        Some(name) => Err(Unfit::Because(Reason::PrimaryAlive { name: name.clone() })),
+    match primary {
+        Some(name) => Err(Reason::PrimaryAlive { name: name.clone() }),
         None => Ok(()),
     }
 }
@@ -109,10 +242,8 @@ fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
         draft.wake_by(at + view.settings.ttl);
         return Err(Reason::PrePromoteBackoff);
     }
-    if let Some(at) = draft.memory.released_at
-        && view.now.since(at) < crate::demote::HOLD_OFF
-    {
-        draft.wake_by(at + crate::demote::HOLD_OFF);
+    if let Some(at) = draft.memory.released_at {
+        draft.wake_by(at + demote::HOLD_OFF);
         return Err(Reason::ReleasedShortlyAgo);
     }
     if let Some(leader) = failsafe::living_leader(draft) {
@@ -122,14 +253,17 @@ fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
     if !matches!(view.postgres.process, Process::Running { .. }) {
         return Err(Reason::PostgresStarting);
     }
-    if view.me.tags.nofailover() {
+    if view.me.tags.nofailover() && !view.is_primary() {
         return Err(Reason::NotAllowedToPromote);
     }
     if failsafe::is_stranger(draft, cluster, &view.me.name) {
         return Err(Reason::NotInFailsafe);
     }
-    if matches!(view.fencing.watchdog, Watchdog::Required { usable: false, .. }) {
+    if !view.settings.pause && matches!(view.fencing.watchdog, Watchdog::Required { usable: false, .. }) {
         return Err(Reason::WatchdogNotUsable);
+    }
+    if view.settings.standby_cluster.is_some() {
+        return Err(Reason::StandbyClusterUnsupported);
     }
     if view.server().is_none() {
         return Err(Reason::PostgresSilent);
@@ -137,20 +271,10 @@ fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
     Ok(())
 }
 
-/// A primary that comes back from a long freeze must not discard a promotion that happened meanwhile.
-fn check_own_timeline(view: &View, cluster: &Cluster) -> Result<(), Reason> {
-    let Some(timeline) = cluster.timeline() else { return Ok(()) };
-    match view.server().and_then(|server| server.timeline) {
-        Some(mine) if mine >= timeline => Ok(()),
-        Some(mine) => Err(Reason::TimelineBehind { mine, cluster: timeline }),
-        None => Err(Reason::TimelineUnknown),
-    }
-}
-
 /// Whom to ask: everybody known now, in the last view with a leader, or to failsafe. The old primary's member key vanishes
 /// together with its lock, so the present members are not enough.
-fn pool(draft: &Draft, cluster: &Cluster, sync: Option<&SyncState>) -> BTreeMap<MemberName, String> {
-    let view = draft.view;
+fn pool(draft: &Draft, cluster: &Cluster) -> BTreeMap<MemberName, String> {
+    let view: &View = draft.view;
     let mut pool = BTreeMap::new();
     let last = draft.memory.last_healthy.as_deref();
     for member in last.into_iter().flat_map(|last| last.members.values()) {
@@ -165,83 +289,13 @@ fn pool(draft: &Draft, cluster: &Cluster, sync: Option<&SyncState>) -> BTreeMap<
         pool.extend(member.api_url.clone().map(|url| (member.name.clone(), url)));
     }
     pool.remove(&view.me.name);
-    if let Some(sync) = sync {
-        pool.retain(|name, _| sync.includes(name));
-    }
     pool
 }
 
-/// Compares this member with everybody who answered.
-fn compare(
-    draft: &mut Draft,
-    cluster: &Cluster,
-    pool: &BTreeMap<MemberName, String>,
-    peers: &Peers,
-) -> Result<(), Reason> {
-    let view = draft.view;
-    let Some(server) = view.server() else { return Err(Reason::PostgresSilent) };
-    let position = server.position;
-    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
-    let quorum = sync.filter(|_| view.settings.sync_mode() == SyncMode::Quorum);
-    if cluster.optime() - position > view.settings.maximum_lag_on_failover {
-        return Err(Reason::LagTooHigh { optime: cluster.optime(), position });
-    }
-    if view.settings.check_timeline {
-        check_timeline_of(server.timeline, cluster)?;
-    }
-    let last = draft.memory.last_healthy.clone();
-    let former = match sync {
-        Some(sync) => sync.leader.as_ref(),
-        None => last.as_deref().and_then(Cluster::leader_name),
-    };
-    let mine = view.me.tags.failover_priority();
-    let mut votes: i64 = if quorum.is_some_and(|sync| !sync.includes(&view.me.name)) { -1 } else { 0 };
-    let mut somebody_ahead = false;
-    for name in pool.keys() {
-        let Some(report) = candidate::report(peers, name) else { continue };
-        if report.is_running_primary {
-            return Err(Reason::PrimaryAlive { name: name.clone() });
-        }
-        let PeerReport { nofailover, watchdog_failed, failover_priority: theirs, .. } = *report;
-        if nofailover || watchdog_failed {
-            continue;
-        }
-        let Some(theirs_at) = report.position else { continue };
-        let is_former = former.is_some_and(|former| former.same_standby(name));
-        if theirs_at > position {
-            if sync.is_none() || !is_former {
-                return Err(Reason::PeerAhead { name: name.clone() });
-            }
-            somebody_ahead = true;
-            draft.note(Reason::FormerLeaderAhead);
-            continue;
-        }
-        if theirs_at.0 == 0 {
-            continue;
-        }
-        let is_voter = quorum.is_some_and(|sync| sync.includes(name));
-        if theirs_at == position && theirs > mine && (quorum.is_none() || is_voter) {
-            if !is_former {
-                return Err(Reason::PeerPriority { name: name.clone(), theirs, mine });
-            }
-            draft.note(Reason::FormerLeaderPriority { name: name.clone(), theirs, mine });
-        }
-        if is_voter {
-            votes += 1;
-            draft.note(Reason::QuorumVote { name: name.clone() });
-        }
-    }
-    let Some(sync) = quorum else { return Ok(()) };
-    if votes >= i64::from(sync.quorum) || (!somebody_ahead && sync.is_leader(&view.me.name)) {
-        return Ok(());
-    }
-    Err(Reason::QuorumUnreachable { quorum: sync.quorum })
-}
-
-fn check_timeline_of(mine: Option<TimelineId>, cluster: &Cluster) -> Result<(), Reason> {
-    let Some(mine) = mine else { return Err(Reason::TimelineUnknown) };
-    match cluster.timeline() {
-        Some(timeline) if mine < timeline => Err(Reason::TimelineBehind { mine, cluster: timeline }),
-        _ => Ok(()),
-    }
+/// Those whose positions count: with active synchronous replication the voters and the leader that wrote `/sync`.
+fn restrict<'p>(
+    everybody: &'p BTreeMap<MemberName, String>,
+    sync: Option<&SyncState>,
+) -> Vec<&'p MemberName> {
+    everybody.keys().filter(|name| sync.is_none_or(|sync| sync.includes(name))).collect()
 }

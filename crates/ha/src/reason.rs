@@ -48,6 +48,7 @@ reasons! {
     PostgresSilent = "postgres_silent", "Error communicating with PostgreSQL. Will try again later";
     ResumingLock = "resuming_lock", "the leader key bears my name, but this process does not hold it; resuming it";
     NotPromotingWithoutRenewal = "not_promoting_without_renewal", "not promoting because failed to update leader lock in DCS";
+    PromotionUnderWay = "promotion_under_way", "waiting until PostgreSQL has left recovery";
     LeaderNotDoneStarting = "leader_starting", "waiting for PostgreSQL to start";
 
     // --- following ---
@@ -149,6 +150,7 @@ reasons! {
     StoppingWithoutDataDir = "stopping_without_data_dir", "stopping the PostgreSQL that lost its data directory";
     SystemIdInvalid = "system_id_invalid", "data dir for the cluster is not empty, but system ID is invalid; consider doing reinitialize";
     SystemIdMismatch { me: MemberName, mine: SystemId, theirs: SystemId } = "system_id_mismatch", "system ID mismatch, node {me} belongs to a different cluster: {theirs} != {mine}";
+    NoInitializeKey = "no_initialize_key", "not healthy enough for leader race: the initialize key is missing and PostgreSQL runs as a replica";
     SystemIdMismatchReleased = "system_id_mismatch_released", "released leader key voluntarily due to the system ID mismatch";
     ReplicaWithoutInitialize = "replica_without_initialize", "No initialize key in DCS and PostgreSQL is running as replica, aborting start";
     WritingInitialize = "writing_initialize", "writing the system identifier to the initialize key";
@@ -190,6 +192,8 @@ reasons! {
     // --- standby cluster ---
     StandbyLeaderWithTheLock { me: MemberName } = "standby_leader_with_the_lock", "no action. I am ({me}), the standby leader with the lock";
     PrimaryInStandbyCluster = "primary_in_standby_cluster", "cannot be a real primary in a standby cluster";
+
+    StandbyClusterUnsupported = "standby_cluster_unsupported", "standby_cluster is configured: this version neither promotes nor follows a remote member";
 
     // --- shutdown ---
     ShuttingDown = "shutting_down", "stopping PostgreSQL because the agent was told to stop";

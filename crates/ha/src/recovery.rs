@@ -1,4 +1,4 @@
-//! PostgreSQL does not run, or its data are not what they should be.
+//! PostgreSQL does not run, is starting, or its data are not what they should be.
 
 use bellwether_types::{
     PostgresState, Role,
@@ -6,50 +6,76 @@ use bellwether_types::{
 };
 
 use crate::{
-    Action, Reason,
-    action::{CallbackEvent, Exit, StartRole, StopMode},
+    Action, Reason, View,
+    action::{CallbackEvent, DemoteMode, Exit, StartRole, StopMode},
     bootstrap, demote,
     draft::Draft,
     facts::Held,
     fence::{self, Fences},
     following,
     memory::{Attempt, RewindState},
-    rewind,
-    view::{Control, ControlState, DataDirectory, JobKind, JobOutcome, Process},
+    rewind, switchover,
+    view::{Control, ControlState, DataDirectory, JobKind, Process},
 };
 
 /// A start that was decided on has ended, one way or the other.
-pub(crate) fn end_of_start(draft: &mut Draft, _cluster: &Cluster) -> Option<Reason> {
+pub(crate) fn end_of_start(draft: &mut Draft) -> Option<Reason> {
     let view = draft.view;
     if !draft.memory.recovering || view.job.is_some() {
         return None;
     }
+    let ended = draft.outcome(&JobKind::Start).is_some() || draft.outcome(&JobKind::Restart).is_some();
     if view.postgres.process != Process::NotRunning {
-        draft.memory.recovering = false;
-        draft.memory.crash_recovery_tried = false;
-        draft.memory.crashed_as_primary_at = None;
-        if matches!(draft.memory.rewind, RewindState::NotNeed | RewindState::Success | RewindState::Failed) {
-            draft.memory.rewind = RewindState::Initial;
+        if matches!(view.postgres.process, Process::Running { .. }) {
+            draft.memory.recovering = false;
+            draft.memory.start_wanted = false;
+            draft.memory.start_timeout = None;
+            draft.memory.sync_release_since = None;
+            draft.memory.crash_recovery_tried = false;
+            draft.memory.crashed_as_primary_at = None;
+            if matches!(
+                draft.memory.rewind,
+                RewindState::NotNeed | RewindState::Success | RewindState::Failed
+            ) {
+                draft.memory.rewind = RewindState::Initial;
+            }
+            tell_callbacks(draft);
         }
         return None;
     }
-    let failed = view.last_job.as_ref().is_some_and(|last| {
-        matches!(last.kind, JobKind::Start | JobKind::Restart) && last.outcome != JobOutcome::Succeeded
-    });
-    if !failed {
+    if !ended {
+        // It never began; the rules below decide anew.
         return None;
     }
     draft.memory.recovering = false;
+    draft.memory.start_timeout = None;
+    draft.memory.sync_release_since = None;
     if view.held().is_none() {
         return Some(Reason::StartFailed);
     }
     // Callbacks first: a virtual address must not stay on a member whose PostgreSQL does not start.
     if draft.memory.announced_role != Some(Role::Demoted) {
         draft.memory.announced_role = Some(Role::Demoted);
+        draft.memory.callback_fired = true;
         draft.then(Action::RunCallback { event: CallbackEvent::OnRoleChange, role: Role::Demoted });
     }
+    draft.memory.crashed_as_primary_at = None;
     demote::release(draft, None);
     Some(Reason::ReleasedAfterFailedStart)
+}
+
+/// The server came up in the role it had before; a change of role is told by whoever notices it.
+fn tell_callbacks(draft: &mut Draft) {
+    let role = draft.view.postgres.role;
+    if draft.memory.announced_role != Some(role) {
+        return;
+    }
+    let event = match draft.view.last_job.as_ref().map(|last| &last.kind) {
+        Some(JobKind::Restart) => CallbackEvent::OnRestart,
+        Some(JobKind::Start) => CallbackEvent::OnStart,
+        _ => return,
+    };
+    draft.then(Action::RunCallback { event, role });
 }
 
 /// Is there a data directory at all?
@@ -59,84 +85,98 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
     if matches!(data, DataDirectory::Present | DataDirectory::Invalid(_)) {
         return None;
     }
+    if view.settings.pause && view.postgres.process.exists() {
+        return Some(Reason::PausedEmptyDataDir);
+    }
     draft.set_role(Role::Uninitialized);
     if view.postgres.process.exists() {
         // It can go on serving from open files.
-        if !draft.is_busy() {
+        if !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
             draft.then(Action::Stop { mode: StopMode::Immediate });
         }
         return Some(Reason::StoppingWithoutDataDir);
     }
-    if fence::is_watchdog_active(view.fencing.watchdog) {
-        draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
-    }
     if view.held().is_some() {
-        demote::release(draft, None);
-        draft.set_role(Role::Uninitialized);
+        if draft.attempt(Attempt::ReleaseLease, Action::ReleaseLease { optime: None }) {
+            draft.memory.released_at = Some(view.now);
+        }
         return Some(if bootstrap::is_empty(data) {
             Reason::ReleasedDataDirEmpty
         } else {
             Reason::ReleasedDataDirUnreadable
         });
     }
+    fence::take_down(draft);
     if let DataDirectory::Unreadable(error) = data {
         return Some(Reason::DataDirUnreadable { error: error.clone() });
     }
-    if view.settings.pause {
+    if view.settings.pause && !draft.memory.start_wanted {
         return Some(Reason::PausedEmptyDataDir);
     }
-    fence::take_down(draft);
     Some(bootstrap::begin(draft, cluster))
 }
 
 /// Do these data belong to this cluster?
 pub(crate) fn identity(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
-    let Some(mine) = view.postgres.system_id else { return Some(Reason::SystemIdInvalid) };
+    let Some(mine) = view.postgres.system_id else { return without_identity(draft) };
     match cluster.initialize.as_ref().map(|key| &key.value) {
-        Some(Initialize::Done(theirs)) if *theirs != mine => {
-            let (mine_text, theirs_text) = (mine.to_string(), theirs.to_string());
+        Some(Initialize::Done(theirs)) if *theirs == mine => None,
+        Some(Initialize::Done(theirs)) => {
+            let reason = Reason::SystemIdMismatch { me: view.me.name.clone(), mine, theirs: *theirs };
             if view.settings.pause {
                 if view.held().is_some() {
                     demote::release(draft, None);
                     return Some(Reason::SystemIdMismatchReleased);
                 }
-                draft.note(Reason::SystemIdMismatch { me: view.me.name.clone(), mine, theirs: *theirs });
+                draft.note(reason);
                 return None;
             }
-            draft.attempt(
-                Attempt::Exit,
-                Action::Exit { exit: Exit::ForeignSystemId { mine: mine_text, theirs: theirs_text } },
-            );
-            Some(Reason::SystemIdMismatch { me: view.me.name.clone(), mine, theirs: *theirs })
+            draft.memory.refused_to_attach = true;
+            let exit = Exit::ForeignSystemId { mine: mine.to_string(), theirs: theirs.to_string() };
+            draft.attempt(Attempt::Exit, Action::Exit { exit });
+            Some(reason)
         }
-        Some(Initialize::Done(_)) => None,
-        _ => {
-            if cluster.leader.is_some()
-                || view.held().is_some()
-                || view.settings.pause
-                || draft.memory.callback_fired
-            {
-                return None;
-            }
-            // Without an answer nobody can tell yet what runs here.
-            view.server()?;
-            if !view.is_primary() {
-                draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::ReplicaWithoutCluster });
-                return Some(Reason::ReplicaWithoutInitialize);
-            }
-            let expect = cluster.initialize.as_ref().map(|key| key.revision);
-            draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
-            Some(Reason::WritingInitialize)
-        }
+        _ => first_attach(draft, cluster),
     }
+}
+
+/// Neither a mismatch nor a match: stay up, so that the member can be reinitialized.
+fn without_identity(draft: &mut Draft) -> Option<Reason> {
+    if draft.view.postgres.process.exists() {
+        draft.note(Reason::SystemIdInvalid);
+        return None;
+    }
+    if draft.view.held().is_some() {
+        demote::release(draft, None);
+    }
+    Some(Reason::SystemIdInvalid)
+}
+
+/// A cluster without identity: a running primary may give it one, a standby never.
+fn first_attach(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    if cluster.leader.is_some() || view.held().is_some() || view.settings.pause || draft.memory.callback_fired
+    {
+        return None;
+    }
+    // Without an answer nobody can tell yet what runs here.
+    view.server()?;
+    if !view.is_primary() {
+        draft.memory.refused_to_attach = true;
+        draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::ReplicaWithoutCluster });
+        return Some(Reason::ReplicaWithoutInitialize);
+    }
+    let expect = cluster.initialize.as_ref().map(|key| key.revision);
+    draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
+    Some(Reason::WritingInitialize)
 }
 
 /// PostgreSQL is stopped and should not be.
 pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
     let held = view.held();
-    if view.settings.pause {
+    if view.settings.pause && !draft.memory.start_wanted {
         if view.postgres.state != PostgresState::Stopped {
             draft.attempt(Attempt::SetState, Action::SetState { state: PostgresState::Stopped });
         }
@@ -150,23 +190,35 @@ pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
     if was_running {
         draft.attempt(Attempt::SetState, Action::SetState { state: PostgresState::Crashed });
     }
-    if was_running && matches!(view.postgres.role, Role::Primary | Role::Promoted) {
+    let has_crashed = was_running || view.postgres.state == PostgresState::Crashed;
+    if has_crashed && matches!(view.postgres.role, Role::Primary | Role::Promoted) {
         draft.memory.crashed_as_primary_at.get_or_insert(view.now);
+    }
+    if let Some(job) = view.job_kind() {
+        return Reason::InProgress { action: job.as_str().to_owned() };
     }
     if draft.backing_off(&JobKind::Start) {
         return Reason::WaitingToRetry { action: "start".to_owned() };
     }
     match held {
-        Some(held) => with_lock(draft, held),
+        Some(held) => with_lock(draft, cluster, held),
         None => without_lock(draft, cluster),
     }
 }
 
-fn with_lock(draft: &mut Draft, held: Held) -> Reason {
+fn with_lock(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
-    let as_primary = draft.memory.crashed_as_primary_at.is_some()
+    let has_crashed = draft.memory.crashed_as_primary_at.is_some();
+    if has_crashed && view.settings.primary_start_timeout.is_zero() {
+        match switchover::is_failover_possible(draft, cluster) {
+            None => return Reason::PollingPeers,
+            Some(true) => return fence::stop(draft, DemoteMode::Immediate, Reason::FailingOverAfterCrash),
+            Some(false) => {}
+        }
+    }
+    let is_primary = matches!(view.postgres.role, Role::Primary | Role::Promoted)
         && view.postgres.control.as_ref().is_some_and(was_primary);
-    if as_primary {
+    if has_crashed && is_primary {
         match fence::set_up(draft, held) {
             Fences::Ready => {}
             Fences::Waiting(reason) => return reason,
@@ -179,8 +231,12 @@ fn with_lock(draft: &mut Draft, held: Held) -> Reason {
         draft.then(Action::Start { role: StartRole::Primary { fence: held.fence() } });
         return Reason::StartingPrimary;
     }
+    if let Some(reason) = crash_recovery(draft, cluster) {
+        return reason;
+    }
     draft.memory.rewind = RewindState::Initial;
     draft.memory.recovering = true;
+    draft.set_role(Role::Replica);
     draft.then(Action::Start { role: StartRole::Standby { upstream: None } });
     Reason::StartingReadonly
 }
@@ -204,7 +260,7 @@ fn without_lock(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return reason;
     }
     if matches!(draft.memory.rewind, RewindState::Initial | RewindState::Checkpoint) {
-        draft.memory.rewind = RewindState::Check { since: view.now };
+        following::distrust(draft);
     }
     if let Some(reason) = rewind::settle(draft, cluster) {
         return reason;
@@ -212,11 +268,16 @@ fn without_lock(draft: &mut Draft, cluster: &Cluster) -> Reason {
     draft.set_role(Role::Replica);
     draft.memory.recovering = true;
     let upstream = following::choose(draft, cluster);
+    // Without a leader a standby keeps the upstream that its files name.
+    let upstream = upstream.or_else(|| {
+        let known = view.postgres.upstream.clone();
+        known.filter(|known| cluster.is_unlocked() && !view.is_me(&known.member) && !view.me.tags.nostream())
+    });
     draft.then(Action::Start { role: StartRole::Standby { upstream } });
     Reason::StartingSecondary
 }
 
-/// A crashed primary must be brought to a clean stop before it can be compared and rewound.
+/// A crashed primary must be brought to a clean stop before it can be compared and rewound. Once per episode.
 fn crash_recovery(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     let control = view.postgres.control.as_ref()?;
@@ -226,10 +287,56 @@ fn crash_recovery(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     );
     let allowed = cluster.is_unlocked() || view.can_rewind();
     let is_backup = control.has_backup_label && view.postgres.server_version >= 150_000;
-    if !crashed || !allowed || is_backup || draft.memory.crash_recovery_tried {
+    if !crashed || !allowed || is_backup || control.has_recovery_signal || draft.memory.crash_recovery_tried {
         return None;
     }
     draft.memory.crash_recovery_tried = true;
     draft.then(Action::CrashRecovery);
     Some(Reason::CrashRecoveryRunning)
+}
+
+/// PostgreSQL does not accept connections yet. For a standby that is nothing special.
+pub(crate) fn starting(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    if !matches!(draft.view.postgres.process, Process::Starting { .. }) {
+        return None;
+    }
+    start_limit(draft, cluster)
+}
+
+/// A primary that starts, or recovers, while it holds the lock: until its time is up, or an operator wants somebody else.
+pub(crate) fn start_limit(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    let is_recovering = view.job_kind() == Some(&JobKind::CrashRecovery);
+    if view.settings.pause || view.held().is_none() || !(is_recovering || is_primary_to_be(view)) {
+        return None;
+    }
+    if let Some(reason) = switchover::at_leader(draft, cluster) {
+        return Some(reason);
+    }
+    let since = match (&view.job, view.postgres.process) {
+        (Some(job), _) if matches!(job.kind, JobKind::Start | JobKind::Restart | JobKind::CrashRecovery) => {
+            job.since
+        }
+        (_, Process::Starting { since }) => since,
+        _ => return None,
+    };
+    let limit = draft.memory.start_timeout.unwrap_or(view.settings.primary_start_timeout);
+    let waited = view.now.since(since);
+    if waited < limit {
+        draft.wake_by(since + limit);
+        return (!is_recovering).then(|| Reason::StillStarting { seconds: (limit - waited).as_secs() });
+    }
+    let reason = if is_recovering { Reason::CrashRecoveryTimedOut } else { Reason::StartTimeoutStopped };
+    Some(match switchover::is_failover_possible(draft, cluster) {
+        None => Reason::PollingPeers,
+        Some(true) => fence::stop(draft, DemoteMode::Immediate, reason),
+        Some(false) if is_recovering => return None,
+        Some(false) => Reason::StartTimeoutNoFailover,
+    })
+}
+
+/// PostgreSQL comes up as a primary.
+fn is_primary_to_be(view: &View) -> bool {
+    matches!(view.postgres.role, Role::Primary | Role::Promoted)
+        && view.postgres.server.as_ref().is_none_or(|server| !server.in_recovery)
 }

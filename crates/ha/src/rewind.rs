@@ -6,7 +6,7 @@ use crate::{
     Action, Reason,
     action::StopMode,
     draft::Draft,
-    memory::RewindState,
+    memory::{Attempt, RewindState},
     view::{ControlState, Divergence, JobKind, JobOutcome, Process, Upstream},
 };
 
@@ -124,7 +124,7 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         return Some(Reason::CrashRecoveryRunning);
     }
     let name = source.member.clone();
-    draft.memory.recovering = true;
+    draft.memory.start_wanted = true;
     draft.then(Action::Rewind { source });
     Some(Reason::RewindRunning { source: name })
 }
@@ -145,12 +145,15 @@ fn wipe(draft: &mut Draft, reason: Reason) -> Reason {
     if draft.is_busy() {
         return reason;
     }
+    draft.memory.start_wanted = true;
     if draft.view.postgres.process.exists() {
-        draft.then(Action::Stop { mode: StopMode::Fast });
+        if !draft.backing_off(&JobKind::Stop) {
+            draft.then(Action::Stop { mode: StopMode::Fast });
+        }
         return reason;
     }
     let why = reason.sentence();
-    if draft.attempt(crate::memory::Attempt::Wipe, Action::WipeDataDirectory { why }) {
+    if draft.attempt(Attempt::Wipe, Action::WipeDataDirectory { why }) {
         draft.memory.rewind = RewindState::Initial;
     }
     reason

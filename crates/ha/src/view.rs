@@ -391,7 +391,7 @@ pub enum JobPhase {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobKind {
     Bootstrap,
     PostBootstrap,
@@ -435,9 +435,23 @@ pub struct Request {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum RequestKind {
-    Restart { conditions: RestartConditions, timeout: Option<Duration> },
-    Reinitialize { force: bool, from_leader: bool },
+    Restart {
+        conditions: RestartConditions,
+        timeout: Option<Duration>,
+    },
+    Reinitialize {
+        force: bool,
+        from_leader: bool,
+    },
     Reload,
+    /// Restart at a given time; replaces an earlier schedule.
+    ScheduleRestart {
+        at: WallTime,
+        text: String,
+        conditions: RestartConditions,
+        timeout: Option<Duration>,
+    },
+    CancelScheduledRestart,
 }
 
 /// All that are given must hold.

@@ -1,0 +1,101 @@
+//! Comparing this member with its rivals in the race, on their own fresh words.
+
+use bellwether_types::{
+    MemberName,
+    cluster::{Cluster, SyncState},
+    settings::SyncMode,
+};
+
+use crate::{
+    Reason, View, candidate,
+    draft::Draft,
+    view::{PeerReport, Peers},
+};
+
+/// Whom to compare with.
+pub(crate) struct Rivals<'r> {
+    pub(crate) names: &'r [&'r MemberName],
+    pub(crate) peers: &'r Peers,
+    /// An operator asked for a new leader and accepts lag.
+    pub(crate) ignore_lag: bool,
+}
+
+/// Whether nobody among the rivals is better. Who does not answer blocks nobody; in quorum mode votes must come together.
+pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) -> Result<(), Reason> {
+    let view = draft.view;
+    let Some(server) = view.server() else { return Err(Reason::PostgresSilent) };
+    let position = server.position;
+    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
+    let quorum = sync.filter(|_| view.settings.sync_mode() == SyncMode::Quorum);
+    let optime = cluster.optime();
+    if !rivals.ignore_lag && optime - position > view.settings.maximum_lag_on_failover {
+        return Err(Reason::LagTooHigh { optime, position });
+    }
+    if view.settings.check_timeline {
+        own_timeline(view, cluster)?;
+    }
+    let last = draft.memory.last_healthy.clone();
+    let former = match sync {
+        Some(sync) => sync.leader.as_ref(),
+        None => last.as_deref().and_then(Cluster::leader_name),
+    };
+    let mine = view.me.tags.failover_priority();
+    let mut votes: i64 = if quorum.is_some_and(|sync| !sync.includes(&view.me.name)) { -1 } else { 0 };
+    let mut somebody_ahead = false;
+    for &name in rivals.names {
+        let Some(report) = candidate::report(rivals.peers, name) else {
+            draft.note(Reason::MemberUnreachable { name: name.clone() });
+            continue;
+        };
+        if report.is_running_primary {
+            return Err(Reason::PrimaryAlive { name: name.clone() });
+        }
+        let is_former = former.is_some_and(|former| former.same_standby(name));
+        let PeerReport { failover_priority: theirs, .. } = *report;
+        // Who may not lead does not block either, but in quorum mode its answer is evidence of what was committed.
+        let may_lead = !report.nofailover && !report.watchdog_failed;
+        let Some(theirs_at) = report.position else { continue };
+        if theirs_at > position {
+            if sync.is_some() && is_former {
+                somebody_ahead = true;
+                draft.note(Reason::FormerLeaderAhead);
+            } else if may_lead {
+                return Err(Reason::PeerAhead { name: name.clone() });
+            }
+            continue;
+        }
+        if theirs_at.0 == 0 {
+            continue;
+        }
+        let is_voter = quorum.is_some_and(|sync| sync.includes(name));
+        if may_lead && theirs_at == position && theirs > mine && (quorum.is_none() || is_voter) {
+            if !is_former {
+                return Err(Reason::PeerPriority { name: name.clone(), theirs, mine });
+            }
+            draft.note(Reason::FormerLeaderPriority { name: name.clone(), theirs, mine });
+        }
+        if is_voter {
+            votes += 1;
+            draft.note(Reason::QuorumVote { name: name.clone() });
+        }
+    }
+    quorum.map_or(Ok(()), |sync| has_quorum(view, sync, votes, somebody_ahead))
+}
+
+fn has_quorum(view: &View, sync: &SyncState, votes: i64, somebody_ahead: bool) -> Result<(), Reason> {
+    let is_former = sync.is_leader(&view.me.name);
+    if votes >= i64::from(sync.quorum) || (!somebody_ahead && is_former) {
+        return Ok(());
+    }
+    Err(Reason::QuorumUnreachable { quorum: sync.quorum })
+}
+
+/// A member that comes back from a long freeze must not discard a promotion that happened meanwhile.
+pub(crate) fn own_timeline(view: &View, cluster: &Cluster) -> Result<(), Reason> {
+    let Some(timeline) = cluster.timeline() else { return Ok(()) };
+    match view.server().and_then(|server| server.timeline) {
+        Some(mine) if mine >= timeline => Ok(()),
+        Some(mine) => Err(Reason::TimelineBehind { mine, cluster: timeline }),
+        None => Err(Reason::TimelineUnknown),
+    }
+}

@@ -1,0 +1,209 @@
+//! Switchover and failover at an operator's request: what the leader does with it, and what everybody else does once the
+//! leader has stepped down.
+
+use bellwether_types::{
+    Lsn, MemberName,
+    cluster::{Cluster, FailoverRequest, Schedule},
+    settings::SyncMode,
+};
+
+use crate::{
+    Action, Reason, View,
+    action::DemoteMode,
+    candidate::{self, Lag},
+    draft::Draft,
+    fence,
+    memory::Attempt,
+    schedule::{self, Due},
+    view::Peers,
+};
+
+/// The word for a request in Patroni's messages.
+pub(crate) fn word(request: &FailoverRequest) -> &'static str {
+    if request.leader.is_some() { "switchover" } else { "manual failover" }
+}
+
+/// At the leader, each tick: step down if that is asked for and somebody can take over; else say why not and clear the request.
+pub(crate) fn at_leader(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    let (request, _) = cluster.failover_request()?;
+    let me = &view.me.name;
+    if view.settings.pause && !view.is_primary() {
+        return None;
+    }
+    let action = word(request).to_owned();
+    match &request.scheduled_at {
+        Some(_) if view.settings.pause => return None,
+        Some(Schedule::At { text, time }) => match schedule::due(draft, &action, *time, text) {
+            Due::Waiting => return None,
+            Due::Stale => return clear(draft, cluster),
+            Due::Now => {}
+        },
+        Some(Schedule::Unparsable { text }) => {
+            draft.note(Reason::StaleScheduled { action, at: text.clone() });
+            return clear(draft, cluster);
+        }
+        None => {}
+    }
+    if let Some(named) = request.leader.as_ref().filter(|leader| *leader != me) {
+        draft.note(Reason::RequestLeaderMismatch { action, named: named.clone(), actual: me.clone() });
+        return clear(draft, cluster);
+    }
+    if request.candidate.as_ref() == Some(me) {
+        draft.note(Reason::RequestAlreadyLeader { action });
+        return clear(draft, cluster);
+    }
+    if view.settings.pause && request.candidate.is_none() {
+        draft.note(Reason::RequestNeedsCandidate { action });
+        return clear(draft, cluster);
+    }
+    step_down(draft, cluster, request)
+}
+
+fn step_down(draft: &mut Draft, cluster: &Cluster, request: &FailoverRequest) -> Option<Reason> {
+    let action = word(request).to_owned();
+    match is_failover_possible(draft, cluster) {
+        None => Some(Reason::PollingPeers),
+        Some(true) => {
+            let reason =
+                if request.leader.is_some() { Reason::SwitchoverDemoting } else { Reason::FailoverDemoting };
+            Some(fence::stop(draft, DemoteMode::Graceful, reason))
+        }
+        Some(false) => {
+            draft.note(Reason::RequestNoHealthyMembers { action });
+            clear(draft, cluster)
+        }
+    }
+}
+
+/// Whether anybody could take over from this leader; `None` while the members are being asked.
+pub(crate) fn is_failover_possible(draft: &mut Draft, cluster: &Cluster) -> Option<bool> {
+    let view = draft.view;
+    let request = cluster.failover_request().map(|(request, _)| request);
+    let action = request.map_or("failover", word).to_owned();
+    let candidates = candidate::successors(view, cluster);
+    if candidates.is_empty() {
+        match request.and_then(|request| request.candidate.clone()) {
+            Some(candidate) if cluster.active_sync().is_some() => {
+                draft.note(Reason::RequestNotInSync { action, candidate });
+            }
+            _ => draft.note(Reason::RequestNoCandidates { action }),
+        }
+        return Some(false);
+    }
+    let peers = candidate::fresh_answers(draft, &candidates)?;
+    let mut fit = 0_u32;
+    for name in candidates.keys() {
+        match candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable) {
+            Ok(()) => fit += 1,
+            Err(why) => draft.note(why),
+        }
+    }
+    let named = request.is_some_and(|request| request.candidate.is_some());
+    let quorum = cluster.active_sync().filter(|_| view.settings.sync_mode() == SyncMode::Quorum && !named);
+    // Somebody must win with enough votes, or this member would end in recovery among members that may not lead.
+    Some(fit > 0 && quorum.is_none_or(|sync| fit > sync.quorum))
+}
+
+/// Clears the request that was decided on, and no later one.
+fn clear(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let (_, expect) = cluster.failover_request()?;
+    draft.attempt(Attempt::WriteFailover, Action::WriteFailover { expect, request: None });
+    draft.note(Reason::CleaningFailoverKey);
+    None
+}
+
+/// The winner of the race clears the request it raced with. In pause the request says who may promote, so it stays until then.
+pub(crate) fn clear_after_winning(draft: &mut Draft, cluster: &Cluster) {
+    let view = draft.view;
+    let Some(raced_with) = draft.memory.raced_with_request else { return };
+    let Some((request, revision)) =
+        cluster.failover_request().filter(|(_, revision)| *revision == raced_with)
+    else {
+        draft.memory.raced_with_request = None;
+        return;
+    };
+    let for_me = request.candidate.as_ref() == Some(&view.me.name);
+    let request = if view.settings.pause && for_me && !view.is_primary() {
+        if request.leader.is_none() {
+            return;
+        }
+        Some(FailoverRequest { candidate: request.candidate.clone(), ..FailoverRequest::default() })
+    } else {
+        None
+    };
+    draft.attempt(Attempt::WriteFailover, Action::WriteFailover { expect: revision, request });
+    draft.note(Reason::CleaningFailoverKeyAfterLock);
+}
+
+/// The request that a race must honour: a scheduled one whose time has not come is none.
+pub(crate) fn due_request<'c>(view: &View, cluster: &'c Cluster) -> Option<&'c FailoverRequest> {
+    let (request, _) = cluster.failover_request()?;
+    match &request.scheduled_at {
+        None => Some(request),
+        Some(Schedule::At { time, .. }) if !view.settings.pause && view.wall.millis_until(*time) <= 0 => {
+            Some(request)
+        }
+        Some(_) => None,
+    }
+}
+
+/// What a request means for this member's part in the race.
+pub(crate) enum Part {
+    /// Take the lock.
+    Mine,
+    /// Not for this member.
+    NotMine(Reason),
+    /// Compare with everybody but the one who stepped down; lag does not matter.
+    Compare,
+}
+
+/// Decides the race that a request brought about, on the members' fresh answers.
+pub(crate) fn at_race(
+    draft: &mut Draft,
+    cluster: &Cluster,
+    request: &FailoverRequest,
+    peers: &Peers,
+) -> Part {
+    let view = draft.view;
+    let me = &view.me.name;
+    if let Some(candidate) = &request.candidate {
+        if candidate == me {
+            return Part::Mine;
+        }
+        if view.settings.pause {
+            return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });
+        }
+        if view.settings.sync_mode() == SyncMode::On
+            && cluster.active_sync().is_some_and(|sync| !sync.includes(me))
+        {
+            return Part::NotMine(Reason::NotSynchronous);
+        }
+        if is_candidate_fit(draft, cluster, candidate, peers) {
+            return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });
+        }
+    } else if view.settings.pause {
+        return Part::NotMine(Reason::Paused);
+    }
+    if request.leader.as_ref() == Some(me) {
+        let anybody = FailoverRequest { candidate: None, ..request.clone() };
+        let others = candidate::successors_for(view, cluster, Some(&anybody));
+        let can_lead = others
+            .keys()
+            .filter(|name| request.candidate.as_ref() != Some(*name))
+            .any(|name| candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable).is_ok());
+        return if can_lead { Part::NotMine(Reason::SteppedDown) } else { Part::Mine };
+    }
+    Part::Compare
+}
+
+/// Lag is no matter here: the operator named this one.
+fn is_candidate_fit(draft: &mut Draft, cluster: &Cluster, candidate: &MemberName, peers: &Peers) -> bool {
+    match candidate::fit_to_lead(draft.view, cluster, candidate, peers, Lag::AtLeast(Lsn::ZERO)) {
+        Ok(()) => true,
+        Err(why) => {
+            draft.note(why);
+            false
+        }
+    }
+}

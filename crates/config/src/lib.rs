@@ -4,6 +4,11 @@
 //! problem in one run. [`dynamic::parse`] does the same for the `/config` document in the store, and [`effective()`] merges
 //! both into what PostgreSQL is to be run with. [`patch()`] changes such documents as `PATCH /config` does.
 //!
+//! What was written is a tree of nodes that remember their lines (`node`, `yaml`); what it means is [`Config`]. Between them
+//! stands no serde: it stops at the first wrong type, and does not read YAML 1.1 and Patroni's lenient values as Patroni
+//! does. A section is read by hand instead (`section`, [`sections`]), every problem goes into one report, and the table in
+//! `keys` knows all names, for slips of the keyboard and for [`json_schema()`].
+//!
 //! It reads files; it connects to nothing, and it does not decide what a running server must do about a change.
 //! Start reading with [`load()`].
 

@@ -8,6 +8,11 @@
 //! already rules out, and handed to the agent through [`Control`], which checks again where it acts, and journals each
 //! call with identity, origin and result.
 //!
+//! Differences from Patroni, all deliberate: HTTP/1.1 with keep-alive; 503 where Patroni closes the connection because the
+//! store cannot be read; `/mpp` needs authentication; a broken body of `/reinitialize` starts nothing; a body without a
+//! length is refused (411) even where a body is optional; 413 above 1 MiB and 408 for a body that does not arrive; health
+//! checks fail once the agent has published nothing for `ttl`; `GET /journal?limit=` and `bellwether_*` metrics are ours.
+//!
 //! Start with [`control`] (what is asked of the agent), then `dispatch` (who answers what), `facts` and `health` (when a
 //! check is 200). [`Api::bind`] opens the port, [`BoundApi::serve`] answers, [`ApiHandle`] changes the settings meanwhile.
 

@@ -73,6 +73,15 @@ pub(crate) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
+/// An encrypted key looks like no key at all to the parser.
+fn key_error(path: &PathBuf, cause: pem::Error) -> TlsError {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.contains("ENCRYPTED") {
+        return TlsError::EncryptedKey { path: path.clone() };
+    }
+    TlsError::Read { key: "keyfile", path: path.clone(), cause }
+}
+
 fn client_verifier(files: &TlsFiles) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if files.verify_client == VerifyClient::None {
         return Ok(None);

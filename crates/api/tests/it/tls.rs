@@ -152,6 +152,8 @@ async fn unusable_files_are_named() {
     let good = pki.files(VerifyClient::Required);
     fs::write(pki.path("empty.pem"), "").unwrap();
     pki.issue("other");
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    fs::write(pki.path("locked.key"), locked).unwrap();
     let (missing, empty) = (pki.path("missing.pem"), pki.path("empty.pem"));
     for (case, files, expected) in [
         ("certfile is missing", TlsFiles { certfile: missing, ..good.clone() }, "missing.pem"),
@@ -160,6 +162,11 @@ async fn unusable_files_are_named() {
             "key of another certificate",
             TlsFiles { keyfile: Some(pki.path("other.key")), ..good.clone() },
             "do not fit",
+        ),
+        (
+            "key behind a password",
+            TlsFiles { keyfile: Some(pki.path("locked.key")), ..good.clone() },
+            "is encrypted",
         ),
         ("no authority", TlsFiles { cafile: None, ..good.clone() }, "needs `restapi.cafile`"),
         ("key not in certfile", TlsFiles { keyfile: None, ..good }, "restapi.keyfile"),

@@ -79,6 +79,15 @@ pub struct RaisedParameter {
     pub control: u32,
 }
 
+/// A parameter whose new value waits for a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRestart {
+    pub name: String,
+    pub old_value: String,
+    /// `?` if it could not be determined.
+    pub new_value: String,
+}
+
 /// The complete content of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effective {
@@ -256,7 +265,7 @@ pub(crate) fn is_generated(text: &str) -> bool {
     text.lines().next() == FIRST_LINES.lines().next()
 }
 
-fn setting(name: &str, value: &str) -> String {
+pub(crate) fn setting(name: &str, value: &str) -> String {
     format!("{name} = {}\n", quoted(value))
 }
 

@@ -14,6 +14,7 @@ use crate::{
         without_recovery_settings,
     },
     conninfo::{passfile_lines, remove_if_there, write_passfile},
+    rewind::KeptFiles,
     settings::PgSettings,
 };
 
@@ -256,6 +257,23 @@ pub(crate) fn restore(settings: &PgSettings) -> Result<(), ConfigFileError> {
         }
     }
     Ok(())
+}
+
+/// The present configuration files, to be brought back after pg_rewind has copied the source's over them.
+pub(crate) fn keep(settings: &PgSettings) -> Result<KeptFiles, ConfigFileError> {
+    let mut kept = KeptFiles::new();
+    for file in backed_up_files(settings) {
+        match fs::read_to_string(&file) {
+            Ok(text) => kept.push((file, text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(&file)(error)),
+        }
+    }
+    Ok(kept)
+}
+
+pub(crate) fn bring_back(settings: &PgSettings, kept: &KeptFiles) -> Result<(), ConfigFileError> {
+    kept.iter().try_for_each(|(file, text)| replace(settings, file, text).map(drop))
 }
 
 /// What could promote a fresh clone by accident.

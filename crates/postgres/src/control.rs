@@ -279,7 +279,8 @@ fn end_of_first_record(stdout: &str, stderr: &str, first: Lsn) -> Option<Lsn> {
     let (_, complaint) = stderr.lines().find_map(|line| line.split_once("error in WAL record at "))?;
     let (_, reason) = complaint.split_once(": ")?;
     // Both `expected at least 24` and `at 0/30000A0` may follow: only a position counts.
-    let positions = reason.split(" at ").skip(1).filter_map(|rest| rest.split([':', ',', ' ']).next()?.parse().ok());
+    let positions =
+        reason.split(" at ").skip(1).filter_map(|rest| rest.split([':', ',', ' ']).next()?.parse().ok());
     let end: Lsn = positions.last()?;
     (end > first).then_some(end)
 }

@@ -10,14 +10,17 @@ pub mod bootstrap;
 pub mod callbacks;
 pub mod clone;
 pub mod config;
+mod config_check;
 pub mod config_files;
 mod connect;
 mod conninfo;
 pub mod control;
 pub mod datadir;
+mod file_values;
 pub mod monitor;
 pub mod observation;
 pub mod parameters;
+mod pending;
 pub mod pidfile;
 pub mod postmaster;
 mod process;
@@ -28,7 +31,3 @@ pub mod server;
 pub mod settings;
 pub mod stop;
 mod wire;
-
-fn not_built() -> std::io::Error {
-    std::io::Error::other("not built yet")
-}

@@ -133,7 +133,8 @@ impl Postmaster {
     /// How many client backends (walsenders not counted) there are. Blocking.
     pub fn client_backends(&self) -> io::Result<usize> {
         let table = ProcessTable::read()?;
-        Ok(self.members(&table).iter().filter(|process| process.is_client_backend()).count())
+        let members = self.members(&table);
+        Ok(members.iter().filter(|process| process.runs_postgres() && process.may_serve_a_client()).count())
     }
 
     /// Kills the postmaster and everything that belongs to it, and returns when nothing is left.

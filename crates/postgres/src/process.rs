@@ -73,31 +73,33 @@ impl Process {
         name.is_some_and(|name| name.starts_with("postgres") || name.starts_with("postmaster"))
     }
 
-    /// Serves a client: not an auxiliary process, and not a walsender. `postgres: [cluster: ]user database host activity`.
-    pub(crate) fn is_client_backend(&self) -> bool {
-        const AUXILIARY: [&str; 18] = [
-            "checkpointer",
+    /// May serve a client: a process of PostgreSQL that is not known to be an auxiliary one or a walsender. One that has not
+    /// set its title yet counts, because "no backend is left" is a promise. Titles: `postgres: [cluster: ]what ...`.
+    pub(crate) fn may_serve_a_client(&self) -> bool {
+        const AUXILIARY: [&str; 19] = [
+            "archiver",
+            "autovacuum launcher",
+            "autovacuum worker",
             "background writer",
-            "walwriter",
+            "checkpointer",
+            "io worker",
+            "logger",
+            "logical replication",
+            "slotsync worker",
+            "startup",
+            "stats collector",
+            "wal receiver",
+            "wal sender",
+            "wal writer",
             "walreceiver",
             "walsender",
             "walsummarizer",
-            "wal sender",
-            "wal receiver",
-            "wal writer",
-            "startup",
-            "archiver",
-            "logger",
-            "stats collector",
-            "autovacuum launcher",
-            "autovacuum worker",
-            "logical replication",
-            "io worker",
-            "slotsync worker",
+            "wal summarizer",
+            "walwriter",
         ];
-        let Some(title) = self.title.strip_prefix("postgres: ") else { return false };
-        // `cluster_name` may stand in front, and may be anything; so look for the word at the start of each part.
-        !title.split(": ").any(|part| AUXILIARY.iter().any(|word| part.starts_with(word)))
+        let title = self.title.strip_prefix("postgres: ").unwrap_or_default();
+        // `cluster_name` may stand in front, and may be anything.
+        !title.split(": ").take(2).any(|part| AUXILIARY.iter().any(|word| part.starts_with(word)))
     }
 }
 
@@ -108,8 +110,13 @@ pub(crate) fn started_at(process: &Process) -> Option<i64> {
     Some(boot + i64::try_from(process.start_ticks / TICKS_PER_SECOND).ok()?)
 }
 
-/// SIGKILL to exactly this process: the pidfd is opened first, then the identity is checked.
+/// SIGKILL to exactly this process.
 pub(crate) fn kill(process: &Process) -> io::Result<()> {
+    signal(process, Signal::KILL)
+}
+
+/// Signals exactly this process: the pidfd is opened first, then the identity is checked. One that is gone is no error.
+pub(crate) fn signal(process: &Process, signal: Signal) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -120,7 +127,7 @@ pub(crate) fn kill(process: &Process) -> io::Result<()> {
         Some(now) if now.start_ticks == process.start_ticks => {}
         _ => return Ok(()),
     }
-    match pidfd_send_signal(&pidfd, Signal::KILL) {
+    match pidfd_send_signal(&pidfd, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -184,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn client_backends_are_told_from_auxiliary_processes() {
+    fn what_may_serve_a_client_is_told_from_auxiliary_processes() {
         for (title, expected) in [
             ("postgres: app shop 10.0.0.1(40000) idle in transaction", true),
             ("postgres: demo: app shop [local] COMMIT waiting for 0/3000060", true),
@@ -193,10 +200,10 @@ mod tests {
             ("postgres: demo: background writer", false),
             ("postgres: demo: logical replication launcher", false),
             ("postgres: startup recovering 000000010000000000000003", false),
-            ("sh -c cp a b", false),
-            ("/usr/lib/postgresql/15/bin/postgres -D /data", false),
+            ("postgres: demo: app shop [local] SELECT 'x: startup'", true),
+            ("/usr/lib/postgresql/15/bin/postgres -D /data", true),
         ] {
-            assert_eq!(titled(title).is_client_backend(), expected, "{title}");
+            assert_eq!(titled(title).may_serve_a_client(), expected, "{title}");
         }
     }
 

@@ -1,9 +1,39 @@
-//! pg_rewind: the facts to decide on, crash recovery before it, and the run.
+//! pg_rewind: the facts to decide on, what comes before it, and the run. Whether to rewind is decided elsewhere.
 
-use bellwether_types::{Lsn, TimelineHistory, TimelineId, WalPosition};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bellwether_types::{Lsn, TimelineId, WalPosition};
+use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::{replication::Target, settings::PgSettings};
+use crate::{
+    config_files::{self, ConfigFileError},
+    connect,
+    conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
+    control::{self, ClusterState, ControlError},
+    file_values, parameters,
+    program::{self, Finished, ProgramError, blocking},
+    replication::Target,
+    settings::{PgSettings, ProgramOption},
+};
+
+/// Options of pg_rewind that are ours to choose.
+const FORBIDDEN: [&str; 10] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+    "help",
+];
 
 /// Where the local WAL ends, as input of the question whether it fits the leader's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,66 +41,343 @@ pub struct LocalWalEnd {
     pub position: WalPosition,
     /// `false`: this server wrote WAL itself (it was a primary).
     pub was_standby: bool,
-    /// Of a cleanly stopped primary: where its shutdown checkpoint record ends, if it could be found.
+    /// Of a cleanly stopped primary: where its shutdown checkpoint record ends, if it could be found exactly. Unknown means
+    /// that a rewind is needed.
     pub shutdown_checkpoint_end: Option<Lsn>,
-}
-
-/// What the history of another server says about our WAL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Divergence {
-    /// It can follow.
-    None,
-    /// It must be rewound (or cloned anew). `fork`: where the histories part, if known.
-    Diverged { fork: Option<(TimelineId, Lsn)> },
 }
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewindError {
-    #[error("the source {address} is not reachable")]
+    /// Nothing is known to be wrong with this server: try again later.
+    #[error("the source {address} is not reachable or not a primary")]
     SourceUnreachable { address: String },
-    /// The source is fine and the rewind failed all the same: the data directory may be damaged.
+    /// The source is fine and the rewind failed all the same (or the control file is damaged): only a new clone helps.
     #[error("pg_rewind ended with {status}: {last_line}")]
     Failed { status: String, last_line: String },
+    #[error("the server was not shut down cleanly (control file: {found:?}): crash recovery must come first")]
+    NotShutDown { found: ClusterState },
+    #[error("there is a backup label: a restore was not finished, and crash recovery would damage it")]
+    BackupLabel,
+    #[error("crash recovery ended with {status}: {last_line}")]
+    CrashRecovery { status: String, last_line: String },
+    #[error("archive_command failed for {segment} with {status}: {last_line}")]
+    Archive { segment: String, status: String, last_line: String },
+    #[error("option `{option}` is not allowed for pg_rewind: remove it from `postgresql.rewind`")]
+    ForbiddenOption { option: String },
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Program(ProgramError),
+    #[error(transparent)]
+    Config(#[from] ConfigFileError),
     #[error("{what}")]
     Io {
-        what: String,
+        what: &'static str,
         #[source]
-        cause: std::io::Error,
+        cause: io::Error,
     },
     #[error("cancelled")]
     Cancelled,
 }
 
-/// Compares the end of the local WAL with the history of the leader. Pure.
-pub fn compare(_local: &LocalWalEnd, _leader: &TimelineHistory) -> Divergence {
-    Divergence::Diverged { fork: None }
+impl From<ProgramError> for RewindError {
+    fn from(error: ProgramError) -> Self {
+        match error {
+            ProgramError::Cancelled { .. } => Self::Cancelled,
+            error => Self::Program(error),
+        }
+    }
+}
+
+impl RewindError {
+    /// Whether trying again without human help can succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::SourceUnreachable { .. } | Self::Cancelled | Self::Io { .. } | Self::Archive { .. }
+        )
+    }
+
+    fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { what, cause }
+    }
 }
 
 /// Where the local WAL ends according to the control file of the stopped server; `None` = no verdict possible.
-pub async fn local_end_of_stopped(_settings: &PgSettings) -> Result<Option<LocalWalEnd>, RewindError> {
-    Err(not_built())
+pub async fn local_end_of_stopped(settings: &PgSettings) -> Result<Option<LocalWalEnd>, RewindError> {
+    let control = control::read(settings).await?;
+    let as_primary = match control.state {
+        ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery => {
+            // Zero: it crashed as a primary and was only about to become a standby.
+            control.min_recovery_end == Lsn::ZERO || control.min_recovery_timeline == TimelineId(0)
+        }
+        ClusterState::ShutDown => true,
+        _ => return Ok(None),
+    };
+    if !as_primary {
+        let position = WalPosition { timeline: control.min_recovery_timeline, lsn: control.min_recovery_end };
+        return Ok(Some(LocalWalEnd { position, was_standby: true, shutdown_checkpoint_end: None }));
+    }
+    let shutdown_checkpoint_end = control::shutdown_checkpoint_end(settings, &control).await?;
+    let position = WalPosition { timeline: control.timeline, lsn: control.checkpoint };
+    Ok(Some(LocalWalEnd { position, was_standby: false, shutdown_checkpoint_end }))
 }
 
-/// Runs crash recovery in single-user mode, archiving off, so that pg_rewind finds a cleanly stopped server.
-pub async fn crash_recover(_settings: &PgSettings, _cancel: &CancellationToken) -> Result<(), RewindError> {
-    Err(not_built())
+/// Archives the WAL segments of the stopped server that still wait for it, oldest first, and returns how many. A rewind
+/// deletes segments that may exist nowhere else.
+pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindError> {
+    let value = async |name| file_values::value(settings, &[], name).await.map(Option::unwrap_or_default);
+    let command = value("archive_command").await?;
+    if !["on", "always"].contains(&value("archive_mode").await?.as_str()) || command.is_empty() {
+        return Ok(0);
+    }
+    let wal = settings.data_dir.join("pg_wal");
+    let ready = {
+        let status = wal.join("archive_status");
+        blocking(move || ready_segments(&status))
+            .await
+            .map_err(RewindError::io("could not list archive_status"))?
+    };
+    for segment in &ready {
+        let line = expand(&command, &format!("pg_wal/{segment}"), segment);
+        let mut shell = settings.command("sh");
+        shell.arg("-c").arg(line).current_dir(&settings.data_dir).kill_on_drop(true);
+        let finished = program::run(shell, None, &CancellationToken::new()).await?;
+        if !finished.status.success() {
+            let (status, last_line) = (finished.status.to_string(), finished.last_line());
+            return Err(RewindError::Archive { segment: segment.clone(), status, last_line });
+        }
+        let marker = |suffix: &str| wal.join("archive_status").join(format!("{segment}.{suffix}"));
+        let (ready, done) = (marker("ready"), marker("done"));
+        blocking(move || fs::rename(ready, done))
+            .await
+            .map_err(RewindError::io("could not mark a segment as archived"))?;
+    }
+    Ok(ready.len())
 }
 
-/// Archives WAL segments that are still waiting; returns how many.
-pub async fn archive_ready_wal(_settings: &PgSettings) -> Result<usize, RewindError> {
-    Err(not_built())
+/// Names of segments with a `.ready` marker, in order.
+fn ready_segments(status: &Path) -> io::Result<Vec<String>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(status)? {
+        let name = entry?.file_name();
+        if let Some(segment) = name.to_str().and_then(|name| name.strip_suffix(".ready")) {
+            segments.push(segment.to_owned());
+        }
+    }
+    segments.sort();
+    Ok(segments)
 }
 
-/// Runs pg_rewind on the stopped server. Cancel by the token, not by dropping the future.
+/// `%p`, `%f` and `%%` of archive_command.
+fn expand(command: &str, path: &str, file: &str) -> String {
+    let (mut text, mut characters) = (String::new(), command.chars().peekable());
+    while let Some(c) = characters.next() {
+        let replacement = match (c, characters.peek()) {
+            ('%', Some('p')) => path,
+            ('%', Some('f')) => file,
+            ('%', Some('%')) => "%",
+            _ => {
+                text.push(c);
+                continue;
+            }
+        };
+        text.push_str(replacement);
+        characters.next();
+    }
+    text
+}
+
+/// Runs crash recovery in single-user mode, so that pg_rewind finds a cleanly stopped server. Archiving is off and stdin
+/// closed meanwhile; signal files are removed. Archive what is ready before. Cancel by the token, not by dropping the future.
+pub async fn crash_recover(settings: &PgSettings, cancel: &CancellationToken) -> Result<(), RewindError> {
+    let dir = settings.data_dir.clone();
+    let prepared = blocking(move || prepare_single_user(&dir)).await;
+    let options = match prepared.map_err(RewindError::io("could not prepare crash recovery"))? {
+        Prepared::BackupLabel => return Err(RewindError::BackupLabel),
+        Prepared::Options(options) => options,
+    };
+    tracing::info!("doing crash recovery in a single user mode");
+    let mut command = settings.tool("postgres");
+    command.arg("--single").arg("-D").arg(&settings.data_dir);
+    if options.is_empty() {
+        command.arg(format!("--config-file={}", settings.config_file().display()));
+        let controlled = parameters::controlled(settings, &mut Vec::new());
+        command.args(
+            parameters::command_line(&controlled).iter().map(|(name, value)| format!("--{name}={value}")),
+        );
+    }
+    command.args(options).args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
+    let finished = program::run(command, None, cancel).await?;
+    let control = control::read(settings).await?;
+    if finished.status.success() && control.state.is_clean() {
+        return Ok(());
+    }
+    Err(RewindError::CrashRecovery { status: finished.status.to_string(), last_line: finished.last_line() })
+}
+
+enum Prepared {
+    BackupLabel,
+    /// With which the postmaster ran, without the data directory and archiving.
+    Options(Vec<String>),
+}
+
+fn prepare_single_user(data_dir: &Path) -> io::Result<Prepared> {
+    if data_dir.join("backup_label").exists() {
+        return Ok(Prepared::BackupLabel);
+    }
+    for name in ["standby.signal", "recovery.signal"] {
+        remove_if_there(&data_dir.join(name))?;
+    }
+    // Without markers every segment counts as not archived, so none is recycled.
+    for entry in fs::read_dir(data_dir.join("pg_wal/archive_status")).into_iter().flatten() {
+        remove_if_there(&entry?.path())?;
+    }
+    let text = fs::read_to_string(data_dir.join("postmaster.opts")).unwrap_or_default();
+    Ok(Prepared::Options(postmaster_options(&text)))
+}
+
+/// The `--name=value` options in `postmaster.opts`: `/path/postgres "-D" "/data" "--port=5432"`.
+fn postmaster_options(text: &str) -> Vec<String> {
+    let words = shlex::split(text.trim()).unwrap_or_default();
+    let is_ours =
+        |word: &String| word.starts_with("--") && word.contains('=') && !word.starts_with("--archive_");
+    words.into_iter().skip(1).filter(is_ours).collect()
+}
+
+/// Runs pg_rewind on the stopped server, with a role that may read the source's files. The local configuration files are kept.
+/// Cancel by the token, not by dropping the future.
 pub async fn run(
-    _settings: &PgSettings,
-    _source: &Target,
-    _cancel: &CancellationToken,
+    settings: &PgSettings,
+    source: &Target,
+    cancel: &CancellationToken,
 ) -> Result<(), RewindError> {
-    Err(not_built())
+    if let Some(option) =
+        settings.rewind_options.iter().find(|option| FORBIDDEN.contains(&option.name.as_str()))
+    {
+        return Err(RewindError::ForbiddenOption { option: option.name.clone() });
+    }
+    let control = control::read(settings).await?;
+    if !control.state.is_clean() {
+        return Err(RewindError::NotShutDown { found: control.state });
+    }
+    if !is_primary(settings, source).await {
+        return Err(RewindError::SourceUnreachable { address: source.address.to_string() });
+    }
+    let (pgpass, address, credentials) =
+        (settings.pgpass.clone(), source.address.clone(), source.credentials.clone());
+    let passfile = blocking(move || TemporaryPassfile::create(&pgpass, &address, &credentials))
+        .await
+        .map_err(RewindError::io("could not write a password file"))?;
+    let kept = {
+        let settings = settings.clone();
+        blocking(move || config_files::keep(&settings)).await?
+    };
+    let finished = program::run(rewind_command(settings, source, &passfile).await?, None, cancel).await;
+    // The source's configuration came along with the rest.
+    let for_restore = settings.clone();
+    blocking(move || config_files::bring_back(&for_restore, &kept)).await?;
+    let finished = finished?;
+    if finished.status.success() {
+        tracing::info!(source = %source.address, "pg_rewind finished");
+        return Ok(());
+    }
+    Err(judge_failure(settings, source, &finished).await)
 }
 
-fn not_built() -> RewindError {
-    RewindError::Io { what: "not built yet".to_owned(), cause: crate::not_built() }
+async fn rewind_command(
+    settings: &PgSettings,
+    source: &Target,
+    passfile: &TemporaryPassfile,
+) -> Result<Command, RewindError> {
+    let dsn = Conninfo::new(&source.address, &source.credentials, u32::MAX)
+        .with("dbname", &settings.database)
+        .with("application_name", settings.member.as_str())
+        .with("passfile", &passfile.path().to_string_lossy())
+        .with("options", "-c statement_timeout=0")
+        .with("target_session_attrs", "read-write");
+    let mut command = settings.tool("pg_rewind");
+    command.arg("-D").arg(&settings.data_dir);
+    command.args(["--no-ensure-shutdown".to_owned(), format!("--source-server={dsn}")]);
+    let major = {
+        let dir = settings.data_dir.clone();
+        blocking(move || crate::datadir::inspect(&dir)).await.major().unwrap_or_default()
+    };
+    let config_inside = settings.config_file().starts_with(&settings.data_dir);
+    let has_restore_command = file_values::value(settings, &[], "restore_command")
+        .await?
+        .is_some_and(|command| !command.is_empty());
+    if has_restore_command && (major >= 15 || config_inside) {
+        command.arg("--restore-target-wal");
+    }
+    if major >= 15 && !config_inside {
+        command.arg(format!("--config-file={}", settings.config_file().display()));
+    }
+    command.args(settings.rewind_options.iter().map(ProgramOption::to_argument));
+    Ok(command)
+}
+
+/// Whose fault was it? A source that went away may come back; a healthy one means that this directory is beyond repair.
+async fn judge_failure(settings: &PgSettings, source: &Target, finished: &Finished) -> RewindError {
+    let failed = RewindError::Failed { status: finished.status.to_string(), last_line: finished.last_line() };
+    let damaged = control::read(settings).await.is_err();
+    if damaged || is_primary(settings, source).await {
+        return failed;
+    }
+    RewindError::SourceUnreachable { address: source.address.to_string() }
+}
+
+async fn is_primary(settings: &PgSettings, source: &Target) -> bool {
+    const LIMIT: Duration = Duration::from_secs(5);
+    let ask = async {
+        let options = "-c statement_timeout=2000";
+        let session =
+            connect::session(&source.address, &source.credentials, &settings.database, "Patroni", options)
+                .await?;
+        let row = session.client.query_one("SELECT NOT pg_is_in_recovery()", &[]).await?;
+        row.try_get::<_, bool>(0)
+    };
+    matches!(tokio::time::timeout(LIMIT, ask).await, Ok(Ok(true)))
+}
+
+/// Files with their content, kept over a rewind.
+pub(crate) type KeptFiles = Vec<(PathBuf, String)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_command_is_expanded_like_the_server_does() {
+        for (command, expected) in [
+            ("cp %p /a/%f", "cp pg_wal/1 /a/1"),
+            ("date +%%Y; x %p%", "date +%Y; x pg_wal/1%"),
+            ("x %q %%p", "x %q %p"),
+        ] {
+            assert_eq!(expand(command, "pg_wal/1", "1"), expected);
+        }
+    }
+
+    #[test]
+    fn single_user_mode_takes_the_postmasters_options_but_not_its_archiving() {
+        let text = "/usr/lib/postgresql/15/bin/postgres \"-D\" \"/my data\" \"--config-file=/my data/postgresql.conf\" \
+                    \"--port=5432\" \"--archive_mode=on\"\n";
+        assert_eq!(postmaster_options(text), ["--config-file=/my data/postgresql.conf", "--port=5432"]);
+        assert!(postmaster_options("").is_empty());
+    }
+
+    #[test]
+    fn only_ready_segments_are_archived_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "000000010000000000000003.ready",
+            "000000010000000000000002.ready",
+            "000000010000000000000001.done",
+        ] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let ready = ready_segments(dir.path()).unwrap();
+        assert_eq!(ready, ["000000010000000000000002", "000000010000000000000003"]);
+    }
 }

@@ -14,10 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, ConfigPlan, Recovery},
+    config_check,
     config_files::{self, Applied, ConfigFileError},
     connect,
     control::{self, ClusterState, ControlData, ControlError, ControlPeek, ShutdownCheckpoint},
     datadir::{self, DataDirState, WipeError, Wiped},
+    monitor::MonitorError,
     pidfile::PidFile,
     postmaster::{Postmaster, PostmasterId},
     program::{ProgramError, blocking, run},
@@ -69,6 +71,8 @@ pub enum ServerError {
     Program(#[from] ProgramError),
     #[error(transparent)]
     Wipe(#[from] WipeError),
+    #[error(transparent)]
+    Query(MonitorError),
     #[error("{what}")]
     Io {
         what: &'static str,
@@ -84,6 +88,7 @@ impl ServerError {
             Self::AlreadyRunning(_) | Self::NoDatabase { .. } | Self::NotAStandby { .. } => false,
             Self::Control(error) => error.is_retryable(),
             Self::Program(error) => matches!(error, ProgramError::Timeout { .. }),
+            Self::Query(error) => error.is_retryable(),
             Self::EndedAtStart { .. }
             | Self::Unkillable(_)
             | Self::Config(_)
@@ -247,7 +252,8 @@ impl Server {
             Recovery::Standby { .. } => Some(self.control_data().await?),
             _ => None,
         };
-        let effective = config::effective(&self.settings, plan, control.as_ref(), major);
+        let mut effective = config::effective(&self.settings, plan, control.as_ref(), major);
+        config_check::drop_rejected(&self.settings, &mut effective).await?;
         let (settings, plan) = (Arc::clone(&self.settings), plan.clone());
         let applied = blocking(move || config_files::write(&settings, &plan, &effective)).await?;
         for warning in &applied.warnings {

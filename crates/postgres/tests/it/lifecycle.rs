@@ -174,7 +174,6 @@ fn killing_the_tree_gets_a_frozen_backend_and_orphans_too() {
         assert!(postmaster.any_process_left().unwrap(), "a frozen backend outlives its postmaster");
         postmaster.kill_tree(PATIENCE).await.unwrap();
         assert!(!postmaster.any_process_left().unwrap());
-        assert!(rustix::process::test_kill_process(backend).is_err());
     });
 }
 

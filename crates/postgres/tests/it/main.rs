@@ -2,4 +2,6 @@
 
 mod bootstrap_and_clone;
 mod lifecycle;
+mod rewind;
+mod running;
 mod server_under_test;

@@ -28,6 +28,12 @@ pub enum TlsError {
         "`restapi.verify_client` needs `restapi.cafile`: without it no client certificate can be checked"
     )]
     NoAuthority,
+    #[error(
+        "the key in `{}` is encrypted, which is not supported: store it in plain form, readable by its owner only \
+         (`openssl pkey -in ... -out ...`)",
+        path.display()
+    )]
+    EncryptedKey { path: PathBuf },
     #[error("`{}` has a certificate that is no authority (`restapi.cafile`)", path.display())]
     BadAuthority {
         path: PathBuf,

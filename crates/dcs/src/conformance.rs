@@ -166,6 +166,9 @@ cases! {
     "an interrupted client's lease does not outlive its guarantee by much" => interruptions::lease_of_the_cut_off,
 }
 
+/// No case may take longer, whatever the store does.
+const CASE_LIMIT: Duration = Duration::from_secs(60);
+
 /// The verdicts of a run, in the order of [`CASES`].
 #[derive(Debug)]
 pub struct Report {
@@ -202,7 +205,9 @@ pub async fn run_cases(harness: Arc<dyn Harness>, cases: &[Case]) -> Report {
         running.spawn(async move {
             let _place = places.acquire_owned().await.expect("the semaphore is never closed");
             let verdict = match harness.open().await {
-                Ok(bench) => case.run(bench).await,
+                Ok(bench) => tokio::time::timeout(CASE_LIMIT, case.run(bench))
+                    .await
+                    .unwrap_or_else(|_| Err(Failure(format!("the case did not end within {CASE_LIMIT:?}")))),
                 Err(failure) => Err(failure),
             };
             (index, verdict)

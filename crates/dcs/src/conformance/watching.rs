@@ -27,8 +27,13 @@ impl Told {
             match next_event(watch).await? {
                 WatchEvent::Lost => told.lost = true,
                 WatchEvent::Alive { revision } => {
-                    let missed = told.revisions.last().is_some_and(|told| revision < *told);
-                    ensure!(!missed, "a proof of life at {revision:?} came after {position:?}");
+                    // Whoever proves its life at `last` claims to have told everything up to there.
+                    ensure!(
+                        revision < last,
+                        "alive at {revision:?}, but the last told was {position:?} of {last:?}"
+                    );
+                    let back = told.revisions.last().is_some_and(|told| revision < *told);
+                    ensure!(!back, "a proof of life at {revision:?} came after {position:?}");
                 }
                 WatchEvent::Changed { revision, changes } => {
                     ensure!(revision > position, "{revision:?} was told after {position:?}");

@@ -25,9 +25,9 @@ impl Server {
     pub async fn pending_restart(&self) -> Result<Vec<PendingRestart>, ServerError> {
         let controlled = parameters::command_line(&parameters::controlled(self.settings(), &mut Vec::new()));
         let mut pending: Vec<PendingRestart> = Vec::new();
-        for (name, old_value) in self.marked_by_the_server().await? {
-            let new_value = file_values::value(self.settings(), &controlled, &name).await?;
-            let new_value = new_value.unwrap_or_else(|| "?".to_owned());
+        for (name, old_value, unit) in self.marked_by_the_server().await? {
+            let raw = file_values::value(self.settings(), &controlled, &name).await?;
+            let new_value = raw.map_or_else(|| "?".to_owned(), |raw| with_unit(&raw, &unit));
             pending.push(PendingRestart { name, old_value, new_value });
         }
         pending.extend(self.differing_controlled(&controlled).await?);
@@ -36,13 +36,14 @@ impl Server {
         Ok(pending)
     }
 
-    /// What the server itself reports after reading the files.
-    async fn marked_by_the_server(&self) -> Result<Vec<(String, String)>, ServerError> {
+    /// What the server itself reports after reading the files: name, present value, unit.
+    async fn marked_by_the_server(&self) -> Result<Vec<(String, String, String)>, ServerError> {
         let statement = format!(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE pending_restart AND name NOT IN ({IGNORED})"
+            "SELECT name, current_setting(name), coalesce(unit, '') FROM pg_settings \
+             WHERE pending_restart AND name NOT IN ({IGNORED})"
         );
         let rows = self.ask(&statement).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 
     /// Controlled parameters stand on the command line, which hides a changed file from the server.
@@ -82,9 +83,43 @@ fn same_value(live: &str, wanted: &str) -> bool {
     live == wanted || (live.parse::<i64>().is_err() && booleans.is_some_and(|(live, wanted)| live == wanted))
 }
 
+/// The way SHOW would put a bare number of `unit` (`8kB`, `ms`, ...): in the largest unit that leaves no rest.
+fn with_unit(raw: &str, unit: &str) -> String {
+    const MEMORY: [(&str, u64); 5] =
+        [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10), ("B", 1)];
+    const TIME: [(&str, u64); 5] =
+        [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+    let digits = unit.find(|c: char| !c.is_ascii_digit()).unwrap_or(unit.len());
+    let (count, base) = (unit[..digits].parse().unwrap_or(1), &unit[digits..]);
+    let scale = [MEMORY, TIME].into_iter().find(|scale| scale.iter().any(|(name, _)| *name == base));
+    let number = raw.parse::<u64>().ok().filter(|number| *number > 0);
+    let (Some(scale), Some(number)) = (scale, number) else { return raw.to_owned() };
+    let size = scale.iter().find(|(name, _)| *name == base).map_or(1, |(_, size)| *size);
+    let Some(total) = number.checked_mul(size).and_then(|total| total.checked_mul(count)) else {
+        return raw.to_owned();
+    };
+    let fitting = scale.iter().find(|(_, size)| total % size == 0);
+    fitting.map_or_else(|| raw.to_owned(), |(name, size)| format!("{}{name}", total / size))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bare_numbers_get_the_unit_that_fits() {
+        for (raw, unit, shown) in [
+            ("4096", "8kB", "32MB"),
+            ("1", "8kB", "8kB"),
+            ("300", "s", "5min"),
+            ("1500", "ms", "1500ms"),
+            ("100", "", "100"),
+            ("-1", "kB", "-1"),
+            ("on", "", "on"),
+        ] {
+            assert_eq!(with_unit(raw, unit), shown, "{raw} {unit}");
+        }
+    }
 
     #[test]
     fn values_are_compared_by_meaning() {

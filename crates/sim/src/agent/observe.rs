@@ -1,0 +1,212 @@
+//! Builds the view: what this member knows now, with the age of everything.
+
+use bellwether_ha::{
+    View,
+    view::{
+        Control, DataDirectory, FailsafeView, Fencing, Guardian, LocalHistory, Me, PostgresView, Process,
+        Server, Slot, Standby, StoreView, Watchdog,
+    },
+};
+use bellwether_types::{PostgresState, Role, Tags, Timestamp};
+
+use crate::{
+    event::HostId,
+    pg::{Files, Run},
+    world::World,
+};
+
+const SERVER_VERSION: u32 = 150_018;
+
+impl World {
+    pub(crate) fn observe(&mut self, host: HostId) -> View {
+        let now = self.hosts[host].clock(self.now);
+        self.refresh_postgres(host, now);
+        let h = &self.hosts[host];
+        let mind = &h.agent.mind;
+        View {
+            now,
+            wall: h.wall(self.now),
+            me: Me {
+                name: self.names.of(host).clone(),
+                tags: Tags::default(),
+                api_url: self.names.api_url(host),
+                conn_url: self.names.conn_url(host),
+                may_bootstrap: true,
+                clones_without_leader: false,
+                has_pre_promote: false,
+            },
+            settings: mind.settings.clone(),
+            store: StoreView {
+                cluster: mind.cluster.clone(),
+                confirmed_at: mind.confirmed_at,
+                unavailable_since: mind.unavailable_since,
+                multi_key_transactions: true,
+            },
+            lease: mind.lease_view.clone(),
+            postgres: self.postgres_view(host),
+            peers: mind.rounds.peers.clone(),
+            failsafe: FailsafeView { accepted: h.acceptance.clone(), round: mind.rounds.failsafe.clone() },
+            fencing: Fencing { guardian: self.guardian_view(host), watchdog: Watchdog::Off },
+            job: mind.job.as_ref().map(|job| job.shown.clone()),
+            last_job: mind.last_job.clone(),
+            requests: mind.requests.clone(),
+            stopping: mind.stopping,
+            memory: mind.memory.clone(),
+        }
+    }
+
+    fn guardian_view(&self, host: HostId) -> Guardian {
+        let guardian = &self.hosts[host].guardian;
+        if !self.scenario.guardian {
+            return Guardian::Off;
+        }
+        if !guardian.alive {
+            return Guardian::Dead;
+        }
+        if !self.bug.arms_guardian() {
+            return Guardian::Armed { until: Timestamp::MAX };
+        }
+        match guardian.deadline {
+            Some(until) => Guardian::Armed { until },
+            None => Guardian::Ready,
+        }
+    }
+
+    /// The monitoring query, and keeping state and role truthful.
+    fn refresh_postgres(&mut self, host: HostId, now: Timestamp) {
+        let h = &self.hosts[host];
+        let Some(server) = h.pg.server() else {
+            self.hosts[host].agent.mind.last_server = None;
+            return;
+        };
+        if h.pg.frozen {
+            return;
+        }
+        let in_recovery = server.in_recovery;
+        let stopping = server.stop.is_some();
+        let answer = (!stopping).then(|| self.monitor(host, now));
+        let mind = &mut self.hosts[host].agent.mind;
+        if let Some(answer) = answer {
+            mind.last_server = Some(answer);
+            mind.state = PostgresState::Running;
+            match (mind.role, in_recovery) {
+                (Role::Promoted, false) => mind.role = Role::Primary,
+                (Role::Replica | Role::Demoted | Role::Uninitialized, false) => mind.role = Role::Primary,
+                _ => {}
+            }
+        }
+    }
+
+    /// One answer to the monitoring query.
+    fn monitor(&self, host: HostId, now: Timestamp) -> Server {
+        let pg = &self.hosts[host].pg;
+        let server = pg.server().expect("the caller looked");
+        let flushed = self.wal.lsn(pg.data.flushed);
+        let inserted = self.wal.lsn(server.inserted);
+        let senders = self.senders_of(host);
+        let standby = |(i, id): (usize, &u32)| {
+            let connection = &self.connections[*id as usize];
+            let acked = connection.acked.map(|at| self.wal.lsn(at));
+            Standby {
+                application_name: self.names.of(connection.down).as_str().to_owned(),
+                connection: id.to_string(),
+                state: if connection.streaming { "streaming" } else { "catchup" }.to_owned(),
+                sync_state: server.rule.state(i, &senders).to_owned(),
+                write: acked,
+                flush: acked,
+                replay: acked,
+            }
+        };
+        let slot = |name: &String| Slot {
+            name: name.clone(),
+            physical: true,
+            temporary: false,
+            active: false,
+            restart_lsn: Some(flushed),
+            has_xmin: false,
+            wal_status_lost: false,
+        };
+        let position = if server.in_recovery { inserted } else { flushed };
+        Server {
+            answered_at: now,
+            in_recovery: server.in_recovery,
+            timeline: Some(self.wal.timeline(pg.data.flushed)),
+            position,
+            received: if server.in_recovery { inserted } else { flushed },
+            replayed: flushed,
+            replay_paused: false,
+            streaming: server.receiver.is_some(),
+            receiver_source: None,
+            synchronous_standby_names: server.rule.text.clone(),
+            synchronous_commit: "on".to_owned(),
+            standbys: server.senders.iter().enumerate().map(standby).collect(),
+            slots: pg.data.slots.iter().map(slot).collect(),
+        }
+    }
+
+    fn postgres_view(&self, host: HostId) -> PostgresView {
+        let h = &self.hosts[host];
+        let (pg, mind) = (&h.pg, &h.agent.mind);
+        let present = pg.data.files == Files::Present;
+        PostgresView {
+            data: match pg.data.files {
+                Files::Empty => DataDirectory::Empty,
+                Files::Partial => DataDirectory::Empty,
+                Files::Present => DataDirectory::Present,
+            },
+            process: self.process_view(host),
+            state: mind.state,
+            role: mind.role,
+            system_id: pg.data.system_id.filter(|_| present),
+            server_version: SERVER_VERSION,
+            control: (present && pg.is_down()).then(|| self.control_view(host)),
+            server: mind.last_server.clone(),
+            upstream: pg.data.upstream.clone(),
+            pending_restart: false,
+            divergence: mind.divergence.clone(),
+            sync_names_in_files: present.then(|| pg.data.sync_names.clone()),
+            local_history: self.local_history(host),
+            postmaster_started_at: None,
+        }
+    }
+
+    fn process_view(&self, host: HostId) -> Process {
+        let h = &self.hosts[host];
+        match &h.pg.run {
+            Run::Down if h.agent.mind.sweeping => Process::Stopping { since: h.clock(self.now) },
+            Run::Down => Process::NotRunning,
+            Run::Starting { since, .. } => Process::Starting { since: h.clock(*since) },
+            Run::Up(server) => match server.stop {
+                Some(stop) => Process::Stopping { since: h.clock(stop.since) },
+                None => Process::Running { since: h.clock(server.since) },
+            },
+        }
+    }
+
+    pub(crate) fn control_view(&self, host: HostId) -> Control {
+        let data = &self.hosts[host].pg.data;
+        let control = &data.control;
+        Control {
+            state: control.state,
+            timeline: control.timeline,
+            checkpoint: control.checkpoint,
+            minimum_recovery_end: control.minimum_recovery.map(|at| self.wal.lsn(at)),
+            minimum_recovery_timeline: control.minimum_recovery.map(|at| self.wal.timeline(at)),
+            rewindable: true,
+            has_recovery_signal: data.standby_signal,
+            has_backup_label: data.backup_label,
+        }
+    }
+
+    fn local_history(&self, host: HostId) -> Option<LocalHistory> {
+        let pg = &self.hosts[host].pg;
+        if !pg.is_primary() {
+            return None;
+        }
+        let switches = self.wal.history(pg.data.flushed);
+        (!switches.is_empty()).then(|| LocalHistory {
+            switches: switches.to_vec(),
+            written_at: "2026-01-01T00:00:00+00:00".to_owned(),
+        })
+    }
+}

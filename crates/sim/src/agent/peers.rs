@@ -1,0 +1,227 @@
+//! Conversations with other agents: status polls before a race, and the failsafe protocol when the store is silent.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use bellwether_ha::view::{FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
+use bellwether_types::{Lsn, PostgresState, Role, Timestamp};
+
+use crate::{
+    agent::Members,
+    event::{AgentEvent, Event, HostId},
+    schedule::MILLIS,
+    world::World,
+};
+
+#[derive(Debug)]
+pub enum PeerQuestion {
+    /// GET /patroni
+    Status,
+    /// POST /failsafe
+    Failsafe { leader: HostId },
+}
+
+#[derive(Debug)]
+pub enum PeerAnswerBody {
+    Status(Box<PeerReport>),
+    /// Nobody listens on the port.
+    Refused,
+    Failsafe {
+        accepted: bool,
+    },
+}
+
+/// What was asked of others and what came back.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    pub peers: Peers,
+    pub failsafe: Option<FailsafeRound>,
+    polling: Option<Poll>,
+    failsafe_number: u64,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Poll {
+    number: u64,
+    began_at: Timestamp,
+    open: BTreeSet<HostId>,
+    answers: BTreeMap<HostId, PeerAnswer>,
+}
+
+impl World {
+    pub(crate) fn poll_peers(&mut self, host: HostId, members: &Members, timeout: Duration) {
+        let began_at = self.hosts[host].clock(self.now);
+        let asked: BTreeSet<HostId> = members.keys().map(|name| self.names.index_of(name)).collect();
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        if rounds.polling.is_some() {
+            return;
+        }
+        rounds.next += 1;
+        let number = rounds.next;
+        rounds.polling = Some(Poll { number, began_at, open: asked.clone(), answers: BTreeMap::new() });
+        for to in asked {
+            self.ask_peer(host, to, number, PeerQuestion::Status);
+        }
+        let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.later(host, timeout, AgentEvent::PeersTimedOut { round: number, failsafe: false });
+        self.end_poll_if_complete(host);
+    }
+
+    pub(crate) fn ask_failsafe(&mut self, host: HostId, members: &Members) {
+        let began_at = self.hosts[host].clock(self.now);
+        let asked: BTreeSet<_> = members.keys().cloned().collect();
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        rounds.next += 1;
+        let number = rounds.next;
+        rounds.failsafe_number = number;
+        rounds.failsafe = Some(FailsafeRound { began_at, asked, accepted: BTreeSet::new(), running: true });
+        for name in members.keys() {
+            let to = self.names.index_of(name);
+            self.ask_peer(host, to, number, PeerQuestion::Failsafe { leader: host });
+        }
+        self.later(host, self.scenario.ttl / 5, AgentEvent::PeersTimedOut { round: number, failsafe: true });
+        self.end_failsafe_if_complete(host);
+    }
+
+    fn ask_peer(&mut self, from: HostId, to: HostId, round: u64, question: PeerQuestion) {
+        if self.is_way_open(from, to) {
+            let delay = self.delay(from, to);
+            let agent = self.hosts[from].agent.incarnation;
+            let question = Rc::new(question);
+            self.schedule.push(self.now + delay, Event::Question { from, agent, to, round, question });
+        }
+    }
+
+    /// A question arrives; the agent's API answers from what the agent knows, without SQL or store.
+    pub(crate) fn answer_question(
+        &mut self,
+        (from, agent): (HostId, u32),
+        to: HostId,
+        round: u64,
+        question: &PeerQuestion,
+    ) {
+        if !self.is_way_open(from, to) {
+            return;
+        }
+        let mut delay = 0;
+        let body = if !self.hosts[to].agent.alive {
+            PeerAnswerBody::Refused
+        } else {
+            match question {
+                PeerQuestion::Status => PeerAnswerBody::Status(Box::new(self.report(to))),
+                PeerQuestion::Failsafe { leader } => {
+                    // Written to disk before it is said.
+                    delay = self.random.between(MILLIS / 2, 5 * MILLIS);
+                    PeerAnswerBody::Failsafe { accepted: self.accept_failsafe(to, *leader) }
+                }
+            }
+        };
+        if self.is_way_open(to, from) {
+            let delay = delay + self.delay(to, from);
+            let what = AgentEvent::PeerAnswered { from: to, round, body };
+            self.schedule.push(self.now + delay, Event::Agent { host: from, agent, what });
+        }
+    }
+
+    fn report(&mut self, host: HostId) -> PeerReport {
+        let pg = &self.hosts[host].pg;
+        let role = self.hosts[host].agent.mind.role;
+        let server = pg.server().filter(|server| server.stop.is_none());
+        let position: Option<Lsn> = server
+            .map(|server| self.wal.lsn(if server.in_recovery { server.inserted } else { pg.data.flushed }));
+        PeerReport {
+            role,
+            is_running_primary: server.is_some_and(|server| !server.in_recovery),
+            position,
+            timeline: server.map(|_| self.wal.timeline(pg.data.flushed)),
+            nofailover: false,
+            failover_priority: 1,
+            watchdog_failed: false,
+        }
+    }
+
+    fn accept_failsafe(&mut self, host: HostId, leader: HostId) -> bool {
+        let now = self.hosts[host].clock(self.now);
+        let mind = &self.hosts[host].agent.mind;
+        let leads = mind.state == PostgresState::Running && mind.role == Role::Primary;
+        if !mind.settings.failsafe_mode || leads || self.hosts[host].pg.is_primary() {
+            return false;
+        }
+        let until = now + Duration::from_nanos(self.scenario.ttl);
+        self.hosts[host].acceptance = Some(FailsafeAcceptance {
+            leader: self.names.of(leader).clone(),
+            conn_url: self.names.conn_url(leader),
+            api_url: self.names.api_url(leader),
+            until,
+            slots: BTreeMap::new(),
+        });
+        true
+    }
+
+    pub(crate) fn peer_answered(&mut self, host: HostId, from: HostId, round: u64, body: PeerAnswerBody) {
+        let name = self.names.of(from).clone();
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        if let Some(poll) = rounds.polling.as_mut().filter(|poll| poll.number == round) {
+            let answer = match body {
+                PeerAnswerBody::Status(report) => PeerAnswer::Answered(*report),
+                _ => PeerAnswer::Unreachable { refused: true },
+            };
+            if poll.open.remove(&from) {
+                poll.answers.insert(from, answer);
+            }
+            self.end_poll_if_complete(host);
+        } else if rounds.failsafe_number == round
+            && let Some(failsafe) = rounds.failsafe.as_mut().filter(|failsafe| failsafe.running)
+        {
+            if matches!(body, PeerAnswerBody::Failsafe { accepted: true }) {
+                failsafe.accepted.insert(name);
+            }
+            self.end_failsafe_if_complete(host);
+        }
+    }
+
+    pub(crate) fn peers_timed_out(&mut self, host: HostId, round: u64, failsafe: bool) {
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        if failsafe {
+            if rounds.failsafe_number == round {
+                if let Some(failsafe) = rounds.failsafe.as_mut() {
+                    failsafe.running = false;
+                }
+                self.wake(host);
+            }
+        } else if let Some(poll) = rounds.polling.as_mut().filter(|poll| poll.number == round) {
+            for silent in std::mem::take(&mut poll.open) {
+                poll.answers.insert(silent, PeerAnswer::Unreachable { refused: false });
+            }
+            self.end_poll_if_complete(host);
+        }
+    }
+
+    fn end_poll_if_complete(&mut self, host: HostId) {
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        if rounds.polling.as_ref().is_none_or(|poll| !poll.open.is_empty()) {
+            return;
+        }
+        let poll = rounds.polling.take().expect("just seen");
+        let names = &self.names;
+        let answers =
+            poll.answers.into_iter().map(|(from, answer)| (names.of(from).clone(), answer)).collect();
+        rounds.peers = Peers { polled_at: Some(poll.began_at), answers };
+        self.wake(host);
+    }
+
+    fn end_failsafe_if_complete(&mut self, host: HostId) {
+        let rounds = &mut self.hosts[host].agent.mind.rounds;
+        let Some(round) = rounds.failsafe.as_mut().filter(|round| round.running) else { return };
+        if round.accepted.is_superset(&round.asked) {
+            round.running = false;
+            let began_at = round.began_at;
+            self.extend_by_failsafe(host, began_at);
+            self.wake(host);
+        }
+    }
+}

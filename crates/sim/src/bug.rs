@@ -1,0 +1,200 @@
+//! Known bugs, put back one at a time to see that the simulator catches them. Each sits in the model agent or around the core, never
+//! in the core itself.
+
+use std::{str::FromStr, sync::Arc};
+
+use bellwether_ha::{
+    Action, Decision, View,
+    action::DemoteMode,
+    memory::RewindState,
+    view::{JobKind, JobPhase, LeaseView, PeerAnswer},
+};
+use bellwether_types::{Timestamp, settings::SyncMode};
+
+use crate::{faults::Fault, random::Random, scenario::Scenario};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bug {
+    #[default]
+    None,
+    /// A silent store is taken for a healthy one: a leader never demotes for want of renewals.
+    SilenceIsHealth,
+    /// A lease is counted from the answer instead of from before the request.
+    LeaseFromAnswer,
+    /// The agent believes in a guardian that never got a deadline.
+    GuardianNeverArmed,
+    /// Whoever finds the lock free takes it, without asking peers or `/sync`.
+    BlindPromotion,
+    /// A member follows a new leader without comparing histories.
+    NoDivergenceCheck,
+    /// The lock is given up before a peer has the shutdown checkpoint.
+    EarlyRelease,
+    /// `synchronous_standby_names` is emptied before the backends of the old primary are gone.
+    NamesLoosenedFirst,
+}
+
+impl Bug {
+    pub const ALL: [Bug; 7] = [
+        Bug::SilenceIsHealth,
+        Bug::LeaseFromAnswer,
+        Bug::GuardianNeverArmed,
+        Bug::BlindPromotion,
+        Bug::NoDivergenceCheck,
+        Bug::EarlyRelease,
+        Bug::NamesLoosenedFirst,
+    ];
+
+    /// The word on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SilenceIsHealth => "silence-is-health",
+            Self::LeaseFromAnswer => "lease-from-answer",
+            Self::GuardianNeverArmed => "guardian-never-armed",
+            Self::BlindPromotion => "blind-promotion",
+            Self::NoDivergenceCheck => "no-divergence-check",
+            Self::EarlyRelease => "early-release",
+            Self::NamesLoosenedFirst => "names-loosened-first",
+        }
+    }
+
+    /// The core, with the bug around it.
+    pub(crate) fn decide(self, view: &View) -> Decision {
+        match self {
+            Self::SilenceIsHealth => bellwether_ha::decide(&deaf(view)),
+            Self::BlindPromotion => bellwether_ha::decide(&blind(view)),
+            Self::NoDivergenceCheck => {
+                let mut view = view.clone();
+                if matches!(view.memory.rewind, RewindState::Check { .. } | RewindState::Need) {
+                    view.memory.rewind = RewindState::NotNeed;
+                }
+                bellwether_ha::decide(&view)
+            }
+            Self::EarlyRelease => {
+                let mut decision = bellwether_ha::decide(view);
+                if releases_early(view, &decision) {
+                    decision.actions.push(Action::ReleaseLease { optime: None });
+                }
+                decision
+            }
+            _ => bellwether_ha::decide(view),
+        }
+    }
+
+    pub(crate) fn lease_begins(self, sent_at: Timestamp, answered_at: Timestamp) -> Timestamp {
+        if self == Self::LeaseFromAnswer { answered_at } else { sent_at }
+    }
+
+    pub(crate) fn arms_guardian(self) -> bool {
+        self != Self::GuardianNeverArmed
+    }
+
+    pub(crate) fn checks_sync_revision(self) -> bool {
+        self != Self::BlindPromotion
+    }
+
+    pub(crate) fn loosens_names_first(self) -> bool {
+        self == Self::NamesLoosenedFirst
+    }
+
+    // --- where the bug can show ---
+
+    pub(crate) fn fewest_members(self) -> usize {
+        if self == Self::BlindPromotion { 3 } else { 2 }
+    }
+
+    /// A second line of defence would hide what the first one lets through.
+    pub(crate) fn guardian(self) -> Option<bool> {
+        match self {
+            Self::SilenceIsHealth => Some(false),
+            Self::GuardianNeverArmed | Self::LeaseFromAnswer => Some(true),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn sync_mode(self) -> Option<(SyncMode, bool)> {
+        match self {
+            Self::BlindPromotion => Some((SyncMode::On, true)),
+            Self::NamesLoosenedFirst => Some((SyncMode::Quorum, true)),
+            Self::GuardianNeverArmed
+            | Self::SilenceIsHealth
+            | Self::LeaseFromAnswer
+            | Self::NoDivergenceCheck => Some((SyncMode::Off, false)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn ttl_seconds(self) -> Option<u64> {
+        (self == Self::LeaseFromAnswer).then_some(30)
+    }
+
+    /// Half of the faults are of the kind that the bug fears.
+    pub(crate) fn favourite(self, scenario: &Scenario, random: &mut Random) -> Option<Fault> {
+        if self == Self::None || random.percent(50) {
+            return None;
+        }
+        let host = random.index(scenario.members);
+        let store = scenario.members;
+        Some(match self {
+            Self::None => return None,
+            Self::SilenceIsHealth => Fault::CutBoth { a: host, b: store },
+            Self::LeaseFromAnswer => match random.between(0, 2) {
+                0 => Fault::Slow { from: store, to: host, by: scenario.ttl / 5 - scenario.ttl / 100 },
+                _ => Fault::FreezeAgent { host },
+            },
+            Self::GuardianNeverArmed => Fault::FreezeAgent { host },
+            Self::BlindPromotion => match random.between(0, 2) {
+                0 => Fault::PowerLoss { host },
+                _ => Fault::CutBoth { a: host, b: random.index(scenario.members + 1) },
+            },
+            Self::NoDivergenceCheck => Fault::Isolate { host },
+            Self::EarlyRelease => Fault::Switchover { candidate: None },
+            Self::NamesLoosenedFirst => Fault::Isolate { host },
+        })
+    }
+}
+
+impl FromStr for Bug {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Bug::None].into_iter().chain(Bug::ALL);
+        known.into_iter().find(|bug| bug.as_str() == text).ok_or_else(|| format!("`{text}` is no known bug"))
+    }
+}
+
+fn deaf(view: &View) -> View {
+    let mut view = view.clone();
+    if let LeaseView::Held { until, demote_at, unavailable_since, .. } = &mut view.lease {
+        *until = Timestamp::MAX;
+        *demote_at = Timestamp::MAX;
+        *unavailable_since = None;
+    }
+    view.store.unavailable_since = None;
+    view.store.confirmed_at = view.now;
+    view
+}
+
+fn blind(view: &View) -> View {
+    let mut view = view.clone();
+    if matches!(view.lease, LeaseView::Held { .. }) {
+        return view;
+    }
+    if let Some(cluster) = &mut view.store.cluster {
+        let cluster = Arc::make_mut(cluster);
+        cluster.sync = None;
+        cluster.status = None;
+    }
+    for answer in view.peers.answers.values_mut() {
+        *answer = PeerAnswer::Unreachable { refused: false };
+    }
+    view
+}
+
+fn releases_early(view: &View, decision: &Decision) -> bool {
+    let stopping = view.job.as_ref().is_some_and(|job| {
+        job.kind == JobKind::Demote && !matches!(job.phase, JobPhase::ShutdownCheckpoint { .. })
+    });
+    let planned = view.memory.demoting.as_ref().is_some_and(|demoting| demoting.mode == DemoteMode::Graceful);
+    let released = decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }));
+    stopping && planned && !released && matches!(view.lease, LeaseView::Held { .. })
+}

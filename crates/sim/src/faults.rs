@@ -1,0 +1,295 @@
+//! Faults and what operators do: drawn from the seed, each with a beginning and an end.
+
+use bellwether_types::{
+    cluster::{ConfigDocument, FailoverRequest},
+    settings::SyncMode,
+};
+
+use crate::{
+    bug::Bug,
+    event::{AgentEvent, Event, HostId},
+    random::Random,
+    scenario::Scenario,
+    schedule::{MILLIS, Nanos, SECONDS},
+    store::{Operation, Write},
+    world::World,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    // --- PostgreSQL ---
+    KillPostgres { host: HostId },
+    KillPostmaster { host: HostId, orphans_for: Nanos },
+    FreezePostgres { host: HostId },
+    SlowStart { host: HostId },
+    SlowStop { host: HostId },
+    // --- the agent and its guardian ---
+    KillAgent { host: HostId, respawn_after: Nanos },
+    FreezeAgent { host: HostId },
+    KillGuardian { host: HostId },
+    // --- the host ---
+    PowerLoss { host: HostId },
+    Suspend { host: HostId },
+    DiskStall { host: HostId },
+    // --- the network; place `members` is the store ---
+    Isolate { host: HostId },
+    Cut { from: usize, to: usize },
+    CutBoth { a: usize, b: usize },
+    Slow { from: usize, to: usize, by: Nanos },
+    // --- the store ---
+    StoreSilent,
+    StoreElection,
+    // --- operators ---
+    Switchover { candidate: Option<HostId> },
+    Restart { host: HostId },
+    Pause,
+}
+
+/// A fault with its time, counted from when the cluster was founded.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub at: Nanos,
+    pub lasts: Nanos,
+    pub fault: Fault,
+}
+
+/// Draws the faults of a scenario.
+pub fn plan(scenario: &Scenario, bug: Bug, random: &mut Random) -> Vec<Planned> {
+    let count = random.between(3, 14);
+    // A guardian that dies while its agent is frozen leaves nobody to fence: two faults too many, so a scenario has one kind.
+    let agents_suffer = random.percent(70);
+    let mut planned = Vec::new();
+    for _ in 0..count {
+        let at = random.between(0, scenario.fault_phase);
+        let mut lasts = match random.between(0, 4) {
+            0 => random.between(100, 1_500) * MILLIS,
+            1 => random.between(1, scenario.ttl / SECONDS + 1) * SECONDS,
+            2 => scenario.ttl + random.between(0, 10_000) * MILLIS,
+            _ => random.between(1, 40) * SECONDS,
+        };
+        let fault = match bug.favourite(scenario, random) {
+            Some(fault) => fault,
+            None => draw(scenario, agents_suffer, random),
+        };
+        if fault == Fault::Pause {
+            lasts = random.between(5, 60) * SECONDS;
+        }
+        let lasts = lasts.min(scenario.fault_phase - at);
+        planned.push(Planned { at, lasts, fault });
+    }
+    planned.sort_by_key(|planned| planned.at);
+    planned
+}
+
+fn draw(scenario: &Scenario, agents_suffer: bool, random: &mut Random) -> Fault {
+    let members = scenario.members;
+    let host = random.index(members);
+    let other = (host + 1 + random.index(members.max(2) - 1)) % members;
+    let store = members;
+    let fenced = scenario.guardian;
+    loop {
+        return match random.between(0, 24) {
+            0 => Fault::KillPostgres { host },
+            1 => Fault::KillPostmaster { host, orphans_for: random.between(10, 3_000) * MILLIS },
+            2 => Fault::FreezePostgres { host },
+            3 => Fault::SlowStart { host },
+            4 => Fault::SlowStop { host },
+            5 | 6 if fenced && agents_suffer => {
+                Fault::KillAgent { host, respawn_after: random.between(100, 3_000) * MILLIS }
+            }
+            7 | 8 if fenced && agents_suffer => Fault::FreezeAgent { host },
+            9 if fenced && !agents_suffer => Fault::KillGuardian { host },
+            10 | 11 => Fault::PowerLoss { host },
+            12 if fenced && agents_suffer => Fault::Suspend { host },
+            13 => Fault::DiskStall { host },
+            14 | 15 => Fault::Isolate { host },
+            16 => Fault::CutBoth { a: host, b: store },
+            17 => Fault::CutBoth { a: host, b: other },
+            18 => match random.between(0, 3) {
+                0 => Fault::Cut { from: host, to: store },
+                1 => Fault::Cut { from: store, to: host },
+                _ => Fault::Cut { from: host, to: other },
+            },
+            19 => {
+                let by = random.between(20, 400) * MILLIS;
+                match random.between(0, 3) {
+                    0 => Fault::Slow { from: host, to: store, by },
+                    1 => Fault::Slow { from: store, to: host, by: random.between(0, scenario.ttl / 5) },
+                    _ => Fault::Slow { from: host, to: other, by },
+                }
+            }
+            20 => Fault::StoreSilent,
+            21 => Fault::StoreElection,
+            22 => Fault::Switchover { candidate: random.percent(50).then_some(other) },
+            23 => match random.between(0, 3) {
+                0 => Fault::Pause,
+                1 => Fault::Restart { host },
+                _ => Fault::Switchover { candidate: None },
+            },
+            _ => continue,
+        };
+    }
+}
+
+impl World {
+    /// The cluster is founded: from now on things go wrong.
+    pub(crate) fn schedule_faults(&mut self) {
+        for Planned { at, lasts, fault } in self.scenario.faults.clone() {
+            let at = self.now + at;
+            self.schedule.push(at, Event::FaultBegins(Box::new(fault.clone())));
+            self.schedule.push(at + lasts, Event::FaultEnds(Box::new(fault)));
+        }
+    }
+
+    pub(crate) fn fault_begins(&mut self, fault: &Fault) {
+        let line = format!("{fault:?} begins");
+        self.note_world(&[1], || line);
+        self.active_faults += 1;
+        match *fault {
+            Fault::KillPostgres { host } => self.pg_kill(host),
+            Fault::KillPostmaster { host, orphans_for } => self.pg_lose_postmaster(host, orphans_for),
+            Fault::FreezePostgres { host } => self.hosts[host].pg.frozen = !self.hosts[host].pg.is_down(),
+            Fault::SlowStart { host } => self.hosts[host].slow_start = true,
+            Fault::SlowStop { host } => self.hosts[host].slow_stop = true,
+            Fault::KillAgent { host, respawn_after } => {
+                if self.hosts[host].agent.alive {
+                    self.agent_dies(host);
+                    self.respawn_agent(host, respawn_after);
+                }
+            }
+            Fault::FreezeAgent { host } => self.hosts[host].agent.frozen = self.hosts[host].agent.alive,
+            Fault::KillGuardian { host } => {
+                let guardian = &mut self.hosts[host].guardian;
+                guardian.alive = false;
+                guardian.deadline = None;
+                self.tell_agent(host, MILLIS, AgentEvent::GuardianDied);
+            }
+            Fault::PowerLoss { host } => self.power_off(host),
+            Fault::Suspend { host } => self.suspend(host),
+            Fault::DiskStall { host } => self.hosts[host].disk_stalls += 1,
+            Fault::Isolate { host } => self.each_way(host, |network, from, to| network.cut(from, to)),
+            Fault::Cut { from, to } => self.network.cut(from, to),
+            Fault::CutBoth { a, b } => {
+                self.network.cut(a, b);
+                self.network.cut(b, a);
+            }
+            Fault::Slow { from, to, by } => self.network.set_slow(from, to, by),
+            Fault::StoreSilent | Fault::StoreElection => self.store.silenced += 1,
+            Fault::Switchover { candidate } => self.request_switchover(candidate),
+            Fault::Restart { host } => self.request_restart(host),
+            Fault::Pause => self.set_pause(true),
+        }
+        self.ways_changed();
+    }
+
+    pub(crate) fn fault_ends(&mut self, fault: &Fault) {
+        let line = format!("{fault:?} ends");
+        self.note_world(&[2], || line);
+        self.active_faults -= 1;
+        match *fault {
+            Fault::FreezePostgres { host } if self.hosts[host].pg.frozen => {
+                self.hosts[host].pg.frozen = false;
+                self.release_deferred(host);
+            }
+            Fault::SlowStart { host } => self.hosts[host].slow_start = false,
+            Fault::SlowStop { host } => self.hosts[host].slow_stop = false,
+            Fault::FreezeAgent { host } if self.hosts[host].agent.frozen => {
+                self.hosts[host].agent.frozen = false;
+                self.release_deferred(host);
+            }
+            Fault::PowerLoss { host } => self.power_on(host),
+            Fault::Suspend { host } => self.resume(host),
+            Fault::DiskStall { host } => {
+                self.hosts[host].disk_stalls -= 1;
+                let server = self.hosts[host].pg.server_mut();
+                server.into_iter().for_each(|server| server.flush_pending = false);
+                self.flush_soon(host);
+            }
+            Fault::Isolate { host } => self.each_way(host, |network, from, to| network.mend(from, to)),
+            Fault::Cut { from, to } => self.network.mend(from, to),
+            Fault::CutBoth { a, b } => {
+                self.network.mend(a, b);
+                self.network.mend(b, a);
+            }
+            Fault::Slow { from, to, .. } => self.network.set_slow(from, to, 0),
+            Fault::StoreSilent => self.store.silenced -= 1,
+            Fault::StoreElection => {
+                self.store.silenced -= 1;
+                self.store.elected(self.now);
+            }
+            Fault::Pause => self.resume_cluster(),
+            _ => {}
+        }
+        self.ways_changed();
+    }
+
+    fn each_way(&mut self, host: HostId, change: impl Fn(&mut crate::network::Network, usize, usize)) {
+        for place in (0..=self.scenario.members).filter(|place| *place != host) {
+            change(&mut self.network, host, place);
+            change(&mut self.network, place, host);
+        }
+    }
+
+    fn operate(&mut self, writes: Vec<Write>) {
+        let before = self.store.cluster().clone();
+        self.store.carry_out(self.now, Operation::Commit { checks: Vec::new(), writes });
+        self.store_changed(&before);
+    }
+
+    fn request_switchover(&mut self, candidate: Option<HostId>) {
+        let cluster = self.store.cluster().clone();
+        let Some(leader) = cluster.leader_name().cloned() else { return };
+        let candidate = candidate.map(|host| self.names.of(host).clone()).filter(|name| *name != leader);
+        if self.hosts.iter().any(|host| host.agent.mind.settings.pause) {
+            return;
+        }
+        // What the command line refuses is not asked for.
+        let mode = self.scenario.settings.sync_mode();
+        let sync = cluster.active_sync();
+        if mode == SyncMode::On
+            && !candidate.as_ref().is_none_or(|name| sync.is_some_and(|sync| sync.has_voter(name)))
+        {
+            return;
+        }
+        let request = FailoverRequest { leader: Some(leader), candidate, scheduled_at: None };
+        self.operate(vec![Write::Failover(Some(request))]);
+    }
+
+    fn request_restart(&mut self, host: HostId) {
+        let agent = &mut self.hosts[host].agent;
+        if !agent.alive || agent.frozen {
+            return;
+        }
+        let id = agent.mind.fresh_id();
+        let kind =
+            bellwether_ha::view::RequestKind::Restart { conditions: Default::default(), timeout: None };
+        agent.mind.requests.push(bellwether_ha::view::Request { id, kind });
+        self.wake(host);
+    }
+
+    fn set_pause(&mut self, pause: bool) {
+        let cluster = self.store.cluster();
+        let Some(ConfigDocument::Valid(value)) = cluster.config.as_ref().map(|keyed| &keyed.value) else {
+            return;
+        };
+        let mut value = value.clone();
+        value["pause"] = pause.into();
+        self.operate(vec![Write::Config(ConfigDocument::Valid(value))]);
+    }
+
+    /// `bellwether resume` refuses while a running primary has no agent that has seen the pause; the operator tries again.
+    fn resume_cluster(&mut self) {
+        let unseen = self.hosts.iter().any(|host| {
+            host.pg.is_primary() && !(host.agent.alive && host.agent.mind.settings.pause && host.is_alive())
+        });
+        if unseen && self.now < self.heal_from {
+            self.schedule.push(self.now + SECONDS, Event::Operator);
+        } else {
+            self.set_pause(false);
+        }
+    }
+
+    pub(crate) fn operator_tries_again(&mut self) {
+        self.resume_cluster();
+    }
+}

@@ -1,0 +1,73 @@
+//! What must hold at every instant, whatever goes wrong. One file each.
+//!
+//! | file | promise |
+//! | --- | --- |
+//! | [`one_writer`] | never two members that could acknowledge a write at the same instant; none without the lock |
+//! | [`no_lost_commit`] | with synchronous replication, what was acknowledged is in the WAL of every later leader; without it, the loss is bounded |
+//! | [`no_diverged_promotion`] | nobody is promoted whose WAL parted from the last leader's |
+//! | [`release`] | the lock is given up only when nothing can be lost by it |
+//! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
+//! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
+
+pub mod heals;
+pub mod no_diverged_promotion;
+pub mod no_lost_commit;
+pub mod one_writer;
+pub mod paused_alone;
+pub mod release;
+
+use std::collections::BTreeMap;
+
+use crate::{event::HostId, schedule::Nanos, wal::Pos, world::World};
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub at: Nanos,
+    pub text: String,
+}
+
+/// What the checks remember of a run.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The last acknowledged record of each branch, and whether synchronous replication covered it.
+    pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
+    /// Where the newest timeline began.
+    pub(crate) trunk: Option<Pos>,
+    pub(crate) last_acknowledged_at: Nanos,
+    pub(crate) founded: bool,
+    pub(crate) decisions_seen: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) count: u32,
+    /// How many of them from the beginning were covered.
+    pub(crate) covered: u32,
+}
+
+impl World {
+    pub(crate) fn violated(&mut self, invariant: &'static str, text: String) {
+        if self.violation.is_none() {
+            let line = format!("VIOLATION of {invariant}: {text}");
+            self.note_world(&[9], || line);
+            self.violation = Some(Violation { invariant, at: self.now, text });
+        }
+    }
+
+    /// A client was told that everything up to `pos` is committed.
+    pub(crate) fn check_acknowledgement(&mut self, host: HostId, pos: Pos) {
+        self.checks.last_acknowledged_at = self.now;
+        self.check_two_writers(host);
+        self.check_lock(host);
+        self.remember_acknowledged(pos);
+    }
+
+    /// `end` is where `host` stood, `start` the first position of its new timeline.
+    pub(crate) fn check_promotion(&mut self, host: HostId, end: Pos, start: Pos) {
+        self.check_trunk(host, end);
+        self.check_loss(host, end, start);
+        self.checks.trunk = Some(start);
+    }
+}

@@ -1,0 +1,103 @@
+//! Once faults stop, the cluster heals within its budget: one primary that holds the lock, all others streaming from it, writes
+//! acknowledged. And at no time does an agent spin.
+
+use crate::{
+    event::{Event, HostId},
+    names::letter,
+    schedule::{MILLIS, Nanos, SECONDS},
+    world::World,
+};
+
+const PERIOD: Nanos = 500 * MILLIS;
+/// Founding a cluster of five, copies included.
+const FOUNDING_BUDGET: Nanos = 120 * SECONDS;
+/// Decisions of all members within one period; far more than any story needs.
+const SPIN: u64 = 3_000;
+
+impl World {
+    pub(crate) fn inspect_later(&mut self) {
+        self.schedule.push(self.now + PERIOD, Event::Inspect);
+    }
+
+    pub(crate) fn inspect(&mut self) {
+        self.inspect_later();
+        if self.stats.decisions - self.checks.decisions_seen > SPIN {
+            self.violated("heals", "agents decide without pause".to_owned());
+        }
+        self.checks.decisions_seen = self.stats.decisions;
+        if !self.checks.founded {
+            return self.inspect_founding();
+        }
+        if self.now < self.heal_from {
+            return;
+        }
+        match self.illness() {
+            None => {
+                self.stats.healed_after = self.now - self.heal_from;
+                let leader = self.primary().expect("healthy");
+                self.check_final_loss(leader);
+                self.finished = true;
+            }
+            Some(why) if self.now > self.heal_from + self.scenario.healing_budget() => {
+                self.violated("heals", format!("not healed within the budget: {why}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn inspect_founding(&mut self) {
+        match self.illness() {
+            None => {
+                self.checks.founded = true;
+                self.heal_from = self.now + self.scenario.fault_phase + SECONDS;
+                self.note_world(&[3], || "the cluster is founded; faults begin".to_owned());
+                self.schedule_faults();
+            }
+            Some(why) if self.now > FOUNDING_BUDGET => {
+                self.violated("heals", format!("the cluster was not founded: {why}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn primary(&self) -> Option<HostId> {
+        (0..self.hosts.len()).find(|host| self.hosts[*host].pg.is_primary())
+    }
+
+    /// What is wrong with the cluster now, for people; `None` if nothing is.
+    fn illness(&self) -> Option<String> {
+        let primaries: Vec<char> =
+            (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.is_primary()).map(letter).collect();
+        let leader = self.store.cluster().leader_name().cloned();
+        let ([_], Some(leader)) = (&primaries[..], leader) else {
+            let leader = self.store.cluster().leader_name().map(ToString::to_string);
+            return Some(format!("primaries {primaries:?}, leader {leader:?}"));
+        };
+        let leader = self.names.index_of(&leader);
+        if !self.hosts[leader].pg.is_primary() {
+            return Some(format!("leader {} is no primary", letter(leader)));
+        }
+        for host in (0..self.hosts.len()).filter(|host| *host != leader) {
+            let pg = &self.hosts[host].pg;
+            let receiver = pg.server().and_then(|server| server.receiver);
+            let streams = receiver.is_some_and(|id| {
+                let connection = &self.connections[id as usize];
+                connection.up == leader && connection.sender_open && connection.streaming
+            });
+            let timeline = self.wal.timeline(pg.data.flushed);
+            let theirs = self.wal.timeline(self.hosts[leader].pg.data.flushed);
+            if !streams || timeline != theirs {
+                return Some(format!(
+                    "{} does not stream from {} (timeline {timeline} of {theirs}, {:?})",
+                    letter(host),
+                    letter(leader),
+                    pg.data.control.state,
+                ));
+            }
+        }
+        if self.checks.last_acknowledged_at + 2 * SECONDS < self.now {
+            return Some("no write was acknowledged for two seconds".to_owned());
+        }
+        None
+    }
+}

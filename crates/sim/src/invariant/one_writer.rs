@@ -1,0 +1,36 @@
+//! Never two members able to acknowledge a write at the same instant.
+//!
+//! "Able" is [`World::can_acknowledge`]. Stronger, and checked at every acknowledgement: the store still knows the member as leader. It
+//! must hold even when nobody else is there to take over, because leases are counted so that a leader falls silent before the
+//! store forgets it. Failsafe mode is the exception by design.
+
+use crate::{event::HostId, names::letter, world::World};
+
+impl World {
+    /// Called whenever `host` reported a commit or became a primary.
+    pub(crate) fn check_two_writers(&mut self, host: HostId) {
+        if !self.can_acknowledge(host) {
+            return;
+        }
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            if self.can_acknowledge(other) {
+                let text = format!("{} and {} can both acknowledge writes", letter(host), letter(other));
+                self.violated("one_writer", text);
+            }
+        }
+    }
+
+    pub(crate) fn check_lock(&mut self, host: HostId) {
+        let cluster = self.store.cluster();
+        let paused = self.hosts[host].agent.mind.settings.pause || self.is_paused();
+        if paused || self.scenario.settings.failsafe_mode || !self.checks.founded {
+            return;
+        }
+        if cluster.leader_name() != Some(self.names.of(host)) {
+            let leader = cluster.leader_name().map_or("nobody".to_owned(), ToString::to_string);
+            let text =
+                format!("{} acknowledged a write while the store knew {leader} as leader", letter(host));
+            self.violated("one_writer", text);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A paused cluster is left alone: an agent that has seen the pause neither promotes, starts, stops nor copies, unless asked to.
+
+use bellwether_ha::{action::Exit, view::JobKind};
+
+use crate::{event::HostId, names::letter, world::World};
+
+impl World {
+    /// The store says that the cluster is paused.
+    pub(crate) fn is_paused(&self) -> bool {
+        use bellwether_types::cluster::ConfigDocument;
+        let config = self.store.cluster().config.as_ref();
+        config.is_some_and(|keyed| match &keyed.value {
+            ConfigDocument::Valid(value) => value["pause"] == true,
+            ConfigDocument::Invalid => false,
+        })
+    }
+
+    /// A job begins.
+    pub(crate) fn check_job(&mut self, host: HostId, kind: &JobKind) {
+        let harmless =
+            matches!(kind, JobKind::Checkpoint | JobKind::CheckDivergence | JobKind::PostBootstrap);
+        let asked = match kind {
+            JobKind::Restart | JobKind::Reinitialize => true,
+            // Somebody asked for this very member.
+            JobKind::Promote => self.is_requested(host),
+            // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind.
+            JobKind::Start | JobKind::Rewind => self.is_recovering(host),
+            _ => false,
+        };
+        if self.hosts[host].agent.mind.settings.pause && !harmless && !asked {
+            self.violated("paused_alone", format!("{} began {kind:?} in a paused cluster", letter(host)));
+        }
+    }
+
+    fn is_requested(&self, host: HostId) -> bool {
+        let request = self.store.cluster().failover_request();
+        request.is_some_and(|(request, _)| request.candidate.as_ref() == Some(self.names.of(host)))
+    }
+
+    fn is_recovering(&self, host: HostId) -> bool {
+        let last = self.hosts[host].agent.mind.last_job.as_ref();
+        last.is_some_and(|last| {
+            matches!(
+                last.kind,
+                JobKind::Rewind | JobKind::CrashRecovery | JobKind::CheckDivergence | JobKind::Demote
+            )
+        })
+    }
+
+    /// In these worlds nobody meddles with identities, and no bootstrap is disturbed.
+    pub(crate) fn check_exit(&mut self, host: HostId, exit: &Exit) {
+        if *exit != Exit::Stopped {
+            self.violated("exit", format!("the agent of {} ended: {exit:?}", letter(host)));
+        }
+    }
+}

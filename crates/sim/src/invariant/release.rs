@@ -1,0 +1,38 @@
+//! The leader lock is given up only when nothing can be lost by it.
+//!
+//! While PostgreSQL of the leader is still there, that means: its shutdown checkpoint is on disk, and another member has received it.
+
+use std::sync::Arc;
+
+use bellwether_types::cluster::Cluster;
+
+use crate::{event::HostId, names::letter, world::World};
+
+impl World {
+    pub(crate) fn check_store_change(&mut self, before: &Arc<Cluster>, after: &Arc<Cluster>) {
+        let (Some(leader), None) = (&before.leader, &after.leader) else { return };
+        // A lease that ran out takes the member key along.
+        if !after.members.contains_key(&leader.name) {
+            return;
+        }
+        let host = self.names.index_of(&leader.name);
+        self.check_release(host);
+    }
+
+    fn check_release(&mut self, host: HostId) {
+        let pg = &self.hosts[host].pg;
+        let Some(server) = pg.server().filter(|server| !server.in_recovery) else { return };
+        let checkpointed = server.stop.is_some_and(|stop| stop.checkpointed);
+        let heir = (0..self.hosts.len()).any(|other| {
+            let theirs = self.hosts[other].pg.server().map(|server| server.inserted);
+            other != host && theirs.is_some_and(|theirs| self.wal.contains(theirs, pg.data.flushed))
+        });
+        if !self.is_paused() && (!checkpointed || !heir) {
+            let text = format!(
+                "{} gave the leader lock up while its PostgreSQL was there (shutdown checkpoint: {checkpointed}, another member has everything: {heir})",
+                letter(host)
+            );
+            self.violated("release", text);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What kind of cluster a seed stands for, and which faults hit it when.
+
+use std::time::Duration;
+
+use bellwether_types::settings::{Settings, SyncMode};
+
+use crate::{
+    bug::Bug,
+    faults::{self, Planned},
+    random::Random,
+    schedule::{MICROS, MILLIS, Nanos, SECONDS},
+};
+
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub members: usize,
+    pub settings: Settings,
+    pub ttl: Nanos,
+    pub loop_wait: Nanos,
+    /// Without one the agent alone fences, and faults of the agent itself are left out: nobody could survive them.
+    pub guardian: bool,
+    /// Of one message, at least; twice that at most.
+    pub latency: Nanos,
+    pub write_interval: Nanos,
+    /// `wal_sender_timeout` and `wal_receiver_timeout`.
+    pub wal_timeout: Nanos,
+    /// How long faults go on, once the cluster was founded.
+    pub fault_phase: Nanos,
+    pub faults: Vec<Planned>,
+}
+
+impl Scenario {
+    /// The scenario of a seed. A bug narrows the choice to where it can show; all the rest is as for no bug.
+    pub fn draw(seed: u64, bug: Bug) -> Self {
+        let mut random = Random::new(seed ^ 0xBE11_0E74_E500_0000);
+        let members = usize::try_from(*random.pick(&[2, 3, 3, 3, 3, 4, 5])).expect("a small number");
+        let members = members.max(bug.fewest_members());
+        let ttl_seconds = *random.pick(&[5, 5, 5, 8, 10, 15, 20, 30]);
+        let ttl_seconds = bug.ttl_seconds().unwrap_or(ttl_seconds);
+        let mode = random.between(0, 6);
+        let guardian = random.percent(80);
+        let settings = Self::settings(&mut random, mode, ttl_seconds, bug);
+        let mut scenario = Self {
+            seed,
+            members,
+            ttl: ttl_seconds * SECONDS,
+            loop_wait: u64::try_from(settings.loop_wait.as_nanos()).expect("seconds"),
+            settings,
+            guardian: bug.guardian().unwrap_or(guardian),
+            latency: random.between(100, 1_500) * MICROS,
+            write_interval: random.between(200, 1_500) * MILLIS,
+            wal_timeout: random.between(1_000, 8_000) * MILLIS,
+            fault_phase: random.between(40, 200) * SECONDS,
+            faults: Vec::new(),
+        };
+        scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
+        scenario
+    }
+
+    fn settings(random: &mut Random, mode: u64, ttl_seconds: u64, bug: Bug) -> Settings {
+        let loop_wait = (ttl_seconds / 5).max(1);
+        let retry_timeout = ((ttl_seconds - loop_wait) / 2).max(1);
+        let (sync, strict) = bug.sync_mode().unwrap_or(match mode {
+            0 | 1 => (SyncMode::Off, false),
+            2 => (SyncMode::On, false),
+            3 => (SyncMode::On, true),
+            4 => (SyncMode::Quorum, false),
+            _ => (SyncMode::Quorum, true),
+        });
+        Settings {
+            ttl: Duration::from_secs(ttl_seconds),
+            loop_wait: Duration::from_secs(loop_wait),
+            retry_timeout: Duration::from_secs(retry_timeout),
+            synchronous_mode: sync,
+            synchronous_mode_strict: strict,
+            synchronous_node_count: u32::try_from(random.between(1, 3)).expect("one or two"),
+            failsafe_mode: random.percent(50),
+            primary_start_timeout: Duration::from_secs(*random.pick(&[0, 10, 30, 300])),
+            maximum_lag_on_failover: *random.pick(&[100_000, 1_048_576]),
+            use_pg_rewind: true,
+            remove_data_directory_on_rewind_failure: true,
+            remove_data_directory_on_diverged_timelines: random.percent(50),
+            use_slots: true,
+            ..Settings::default()
+        }
+    }
+
+    pub fn is_synchronous(&self) -> bool {
+        self.settings.sync_mode() != SyncMode::Off
+    }
+
+    /// How long the cluster may take to heal once faults have stopped: the lease runs out, a member recovers, wins, promotes, and
+    /// the others compare histories, rewind or copy, start and stream.
+    pub fn healing_budget(&self) -> Nanos {
+        3 * self.ttl + 90 * SECONDS
+    }
+
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let Settings {
+            synchronous_mode, synchronous_mode_strict, synchronous_node_count, failsafe_mode, ..
+        } = &self.settings;
+        format!(
+            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, failsafe {}, guardian {}, {} faults",
+            self.seed,
+            self.members,
+            self.ttl / SECONDS,
+            self.loop_wait / SECONDS,
+            synchronous_mode,
+            synchronous_mode_strict,
+            synchronous_node_count,
+            failsafe_mode,
+            self.guardian,
+            self.faults.len(),
+        )
+    }
+}

@@ -1,0 +1,338 @@
+//! Model store with the semantics of the real ones: transactions over several keys, leases with guaranteed time, and three ends
+//! of a write. Typed instead of bytes: the codec has tests of its own.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bellwether_types::{
+    LeaseId, MemberName, Revision, Term,
+    cluster::{
+        Cluster, ConfigDocument, FailoverRequest, FailsafeMap, History, Initialize, Keyed, Leader, Member,
+        Status, SyncState,
+    },
+};
+
+use crate::schedule::Nanos;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    Initialize,
+    Config,
+    Leader,
+    Member(MemberName),
+    Failover,
+    Sync,
+    Status,
+    History,
+    Failsafe,
+}
+
+#[derive(Clone, Debug)]
+pub enum Condition {
+    Absent,
+    At(Revision),
+    /// The key hangs on this lease.
+    HeldBy(LeaseId),
+}
+
+#[derive(Clone, Debug)]
+pub enum Write {
+    Initialize(Initialize),
+    Config(ConfigDocument),
+    Leader(MemberName, LeaseId),
+    Member(Box<Member>, LeaseId),
+    Failover(Option<FailoverRequest>),
+    Sync(SyncState),
+    Status(Status),
+    History(History),
+    Failsafe(FailsafeMap),
+    Delete(Key),
+}
+
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Snapshot,
+    Grant { ttl: Nanos },
+    KeepAlive { lease: LeaseId, holding: bool },
+    Commit { checks: Vec<(Key, Condition)>, writes: Vec<Write> },
+    Revoke { lease: LeaseId },
+}
+
+/// What the store says, with everything it holds at that moment.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub verdict: Verdict,
+    pub cluster: Arc<Cluster>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Read,
+    Granted(LeaseId),
+    Valid { guaranteed: Nanos },
+    Gone,
+    NotHolding,
+    Applied(Revision),
+    Refused,
+    Revoked,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    ttl: Nanos,
+    expires_at: Nanos,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    cluster: Arc<Cluster>,
+    revision: u64,
+    leases: BTreeMap<LeaseId, Lease>,
+    members: BTreeMap<MemberName, LeaseId>,
+    next_lease: u64,
+    /// How many faults keep it from having a quorum: requests are lost.
+    pub silenced: u32,
+}
+
+impl Store {
+    pub fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    /// The present leader and its lease, as only the store itself knows for sure.
+    pub fn leader(&self) -> Option<&Leader> {
+        self.cluster.leader.as_ref()
+    }
+
+    /// Carries out one request at `now`. The second value is a lease that now ends at a new time.
+    pub fn carry_out(&mut self, now: Nanos, operation: Operation) -> (Answer, Option<(LeaseId, Nanos)>) {
+        let mut ends = None;
+        let verdict = match operation {
+            Operation::Snapshot => Verdict::Read,
+            Operation::Grant { ttl } => {
+                self.next_lease += 1;
+                let lease = LeaseId(self.next_lease);
+                self.leases.insert(lease, Lease { ttl, expires_at: now + ttl });
+                ends = Some((lease, now + ttl));
+                Verdict::Granted(lease)
+            }
+            Operation::KeepAlive { lease, holding } => match self.leases.get_mut(&lease) {
+                None => Verdict::Gone,
+                Some(entry) => {
+                    entry.expires_at = now + entry.ttl;
+                    let guaranteed = entry.ttl;
+                    let holds =
+                        self.cluster.leader.as_ref().is_some_and(|leader| leader.lease == Some(lease));
+                    if holding && !holds { Verdict::NotHolding } else { Verdict::Valid { guaranteed } }
+                }
+            },
+            Operation::Commit { checks, writes } => self.commit(&checks, writes),
+            Operation::Revoke { lease } => {
+                self.end_lease(lease);
+                Verdict::Revoked
+            }
+        };
+        (Answer { verdict, cluster: self.cluster.clone() }, ends)
+    }
+
+    /// The lease's time is up, unless it was renewed: then the answer is when to look again.
+    pub fn expire(&mut self, now: Nanos, lease: LeaseId) -> Option<Nanos> {
+        let entry = self.leases.get(&lease)?;
+        if entry.expires_at > now {
+            return Some(entry.expires_at);
+        }
+        self.end_lease(lease);
+        None
+    }
+
+    /// A new store leader does not know when leases were renewed last: each starts anew with its full time.
+    pub fn elected(&mut self, now: Nanos) {
+        for lease in self.leases.values_mut() {
+            lease.expires_at = now + lease.ttl;
+        }
+    }
+
+    fn end_lease(&mut self, lease: LeaseId) {
+        if self.leases.remove(&lease).is_none() {
+            return;
+        }
+        let gone: Vec<_> =
+            self.members.iter().filter(|(_, owner)| **owner == lease).map(|(name, _)| name.clone()).collect();
+        let leads = self.cluster.leader.as_ref().is_some_and(|leader| leader.lease == Some(lease));
+        if !leads && gone.is_empty() {
+            return;
+        }
+        self.revision += 1;
+        let cluster = Arc::make_mut(&mut self.cluster);
+        cluster.revision = Revision(self.revision);
+        if leads {
+            cluster.leader = None;
+        }
+        for name in gone {
+            cluster.members.remove(&name);
+            self.members.remove(&name);
+        }
+    }
+
+    fn commit(&mut self, checks: &[(Key, Condition)], writes: Vec<Write>) -> Verdict {
+        let leased = |write: &Write| match write {
+            Write::Leader(_, lease) | Write::Member(_, lease) => Some(*lease),
+            _ => None,
+        };
+        let leases_live = writes.iter().filter_map(leased).all(|lease| self.leases.contains_key(&lease));
+        if !leases_live || !checks.iter().all(|(key, condition)| self.holds(key, condition)) {
+            return Verdict::Refused;
+        }
+        self.revision += 1;
+        let revision = Revision(self.revision);
+        Arc::make_mut(&mut self.cluster).revision = revision;
+        for write in writes {
+            self.apply(write, revision);
+        }
+        Verdict::Applied(revision)
+    }
+
+    fn holds(&self, key: &Key, condition: &Condition) -> bool {
+        match condition {
+            Condition::Absent => self.revision_of(key).is_none(),
+            Condition::At(revision) => self.revision_of(key) == Some(*revision),
+            Condition::HeldBy(lease) => match key {
+                Key::Leader => {
+                    self.cluster.leader.as_ref().is_some_and(|leader| leader.lease == Some(*lease))
+                }
+                Key::Member(name) => self.members.get(name) == Some(lease),
+                _ => false,
+            },
+        }
+    }
+
+    fn revision_of(&self, key: &Key) -> Option<Revision> {
+        let cluster = &self.cluster;
+        match key {
+            Key::Initialize => cluster.initialize.as_ref().map(|keyed| keyed.revision),
+            Key::Config => cluster.config.as_ref().map(|keyed| keyed.revision),
+            Key::Leader => cluster.leader.as_ref().map(|leader| leader.revision),
+            Key::Member(name) => cluster.members.get(name).map(|member| member.revision),
+            Key::Failover => cluster.failover.as_ref().map(|keyed| keyed.revision),
+            Key::Sync => cluster.sync.as_ref().map(|keyed| keyed.revision),
+            Key::Status => cluster.status.as_ref().map(|keyed| keyed.revision),
+            Key::History => cluster.history.as_ref().map(|keyed| keyed.revision),
+            Key::Failsafe => cluster.failsafe.as_ref().map(|keyed| keyed.revision),
+        }
+    }
+
+    fn apply(&mut self, write: Write, revision: Revision) {
+        let cluster = Arc::make_mut(&mut self.cluster);
+        match write {
+            Write::Initialize(value) => cluster.initialize = Some(Keyed { value, revision }),
+            Write::Config(value) => cluster.config = Some(Keyed { value, revision }),
+            Write::Leader(name, lease) => {
+                let term = cluster.leader.as_ref().map_or(Term(revision.0), |leader| leader.term);
+                cluster.leader = Some(Leader { name, term, revision, lease: Some(lease) });
+            }
+            Write::Member(mut member, lease) => {
+                member.revision = revision;
+                self.members.insert(member.name.clone(), lease);
+                cluster.members.insert(member.name.clone(), *member);
+            }
+            Write::Failover(value) => cluster.failover = Some(Keyed { value, revision }),
+            Write::Sync(value) => cluster.sync = Some(Keyed { value, revision }),
+            Write::Status(value) => cluster.status = Some(Keyed { value, revision }),
+            Write::History(value) => cluster.history = Some(Keyed { value, revision }),
+            Write::Failsafe(value) => cluster.failsafe = Some(Keyed { value, revision }),
+            Write::Delete(key) => match key {
+                Key::Initialize => cluster.initialize = None,
+                Key::Config => cluster.config = None,
+                Key::Leader => cluster.leader = None,
+                Key::Member(name) => {
+                    cluster.members.remove(&name);
+                    self.members.remove(&name);
+                }
+                Key::Failover => cluster.failover = None,
+                Key::Sync => cluster.sync = None,
+                Key::Status => cluster.status = None,
+                Key::History => cluster.history = None,
+                Key::Failsafe => cluster.failsafe = None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::SECONDS;
+
+    fn name(text: &str) -> MemberName {
+        MemberName::new(text).unwrap()
+    }
+
+    fn granted(store: &mut Store, now: Nanos) -> LeaseId {
+        match store.carry_out(now, Operation::Grant { ttl: 5 * SECONDS }).0.verdict {
+            Verdict::Granted(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn acquire(store: &mut Store, who: &str, lease: LeaseId) -> Verdict {
+        let operation = Operation::Commit {
+            checks: vec![(Key::Leader, Condition::Absent)],
+            writes: vec![Write::Leader(name(who), lease)],
+        };
+        store.carry_out(0, operation).0.verdict
+    }
+
+    #[test]
+    fn only_one_gets_the_leader_key_and_it_goes_with_the_lease() {
+        let mut store = Store::default();
+        let (a, b) = (granted(&mut store, 0), granted(&mut store, 0));
+        assert!(matches!(acquire(&mut store, "a", a), Verdict::Applied(_)));
+        assert_eq!(acquire(&mut store, "b", b), Verdict::Refused);
+        let renewed = Operation::KeepAlive { lease: a, holding: true };
+        assert_eq!(
+            store.carry_out(3 * SECONDS, renewed).0.verdict,
+            Verdict::Valid { guaranteed: 5 * SECONDS }
+        );
+        assert_eq!(store.expire(5 * SECONDS, a), Some(8 * SECONDS), "the renewal counts");
+        assert_eq!(store.expire(8 * SECONDS, a), None);
+        assert!(store.leader().is_none());
+        let late = Operation::KeepAlive { lease: a, holding: true };
+        assert_eq!(store.carry_out(9 * SECONDS, late).0.verdict, Verdict::Gone);
+        assert_eq!(acquire(&mut store, "a", a), Verdict::Refused, "a dead lease holds nothing");
+    }
+
+    #[test]
+    fn a_transaction_applies_whole_or_not_at_all() {
+        let mut store = Store::default();
+        let lease = granted(&mut store, 0);
+        let operation = Operation::Commit {
+            checks: vec![(Key::Leader, Condition::Absent), (Key::Sync, Condition::At(Revision(9)))],
+            writes: vec![Write::Leader(name("a"), lease)],
+        };
+        assert_eq!(store.carry_out(0, operation).0.verdict, Verdict::Refused);
+        assert!(store.leader().is_none());
+    }
+
+    #[test]
+    fn a_store_election_restarts_every_lease() {
+        let mut store = Store::default();
+        let lease = granted(&mut store, 0);
+        store.elected(4 * SECONDS);
+        assert_eq!(store.expire(5 * SECONDS, lease), Some(9 * SECONDS));
+    }
+
+    #[test]
+    fn hanging_the_leader_key_on_another_lease_keeps_its_term() {
+        let mut store = Store::default();
+        let (old, new) = (granted(&mut store, 0), granted(&mut store, 0));
+        acquire(&mut store, "a", old);
+        let before = store.leader().unwrap().clone();
+        let operation = Operation::Commit {
+            checks: vec![(Key::Leader, Condition::At(before.revision))],
+            writes: vec![Write::Leader(name("a"), new)],
+        };
+        store.carry_out(0, operation);
+        let after = store.leader().unwrap();
+        assert_eq!((after.term, after.lease), (before.term, Some(new)));
+        assert!(after.revision > before.revision);
+    }
+}

@@ -34,6 +34,7 @@ const ENTRIES_PER_SNAPSHOT: u64 = 2000;
 const ENTRIES_KEPT: u64 = 500;
 /// Entries in one message: with the biggest transactions still below the limit of a frame.
 const ENTRIES_PER_MESSAGE: u64 = 16;
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(1);
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Shared by the node's tasks, its listener and its clients in this process.
@@ -120,6 +121,8 @@ impl Running {
         if metrics(&self.node.raft).state == ServerState::Leader
             && let Some(successor) = leadership::successor(&self.node)
         {
+            // The successor may have died a moment ago; the files are to be closed all the same.
+            let by = Deadline::after(HAND_OVER_LIMIT.min(by.remaining()));
             let _ = leadership::hand_over(&self.node, successor, by).await;
         }
         let _ = timeout(by.remaining(), self.node.raft.shutdown()).await;

@@ -92,6 +92,8 @@ impl Router {
             match attempt {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Unknown(error) => return Err(Unanswered::Unknown(error)),
+                // "In time" is about this attempt; what earlier ones met says more.
+                Attempt::Again(StoreError::TimedOut) => {}
                 Attempt::Again(error) => last = error,
             }
             match local {

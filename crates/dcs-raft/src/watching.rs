@@ -97,8 +97,15 @@ pub(crate) async fn watch_here(node: Arc<Node>, mut watcher: Watcher) {
             () = sleep_until(confirm_at) => {
                 confirm_at = Instant::now() + CONFIRM_EVERY;
                 let confirmed = node.read_here(Deadline::after(CONFIRM_LIMIT)).await.is_ok();
-                if confirmed && (tell_past(&node, &mut watcher).await.is_err() || watcher.tell_alive().await.is_err())
-                {
+                if !confirmed {
+                    continue;
+                }
+                if node.machine.read(|state| state.revision()) < watcher.told {
+                    // It comes from another store, or from the future.
+                    let Over = watcher.lose().await;
+                    return;
+                }
+                if tell_past(&node, &mut watcher).await.is_err() || watcher.tell_alive().await.is_err() {
                     return;
                 }
             }
@@ -111,7 +118,7 @@ async fn tell_past(node: &Node, watcher: &mut Watcher) -> Result<(), Over> {
     let (past, revision) = node.machine.read(|state| (state.past(told), state.revision()));
     match past {
         Past::Known(changes) => watcher.tell(changes).await,
-        // The watcher comes from a node that was ahead: this one will reach its revision.
+        // Perhaps the watcher comes from a node that was ahead, and this one will reach its revision.
         Past::Forgotten if told > revision => Ok(()),
         Past::Forgotten => Err(watcher.lose().await),
     }

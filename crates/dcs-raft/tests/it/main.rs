@@ -1,0 +1,12 @@
+//! The embedded store on real sockets of loopback and real files.
+
+mod backup;
+mod bootstrap;
+mod cluster;
+mod conformance;
+mod damage;
+mod failover;
+mod isolation;
+mod leases;
+mod members;
+mod peers;

@@ -58,11 +58,7 @@ pub enum TlsError {
 pub(crate) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates("certfile", &files.certfile)?;
     let key_path = files.keyfile.as_ref().unwrap_or(&files.certfile);
-    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|cause| TlsError::Read {
-        key: "keyfile",
-        path: key_path.clone(),
-        cause,
-    })?;
+    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|cause| key_error(key_path, cause))?;
 
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider)

@@ -1,1 +1,39 @@
 //! The runtime: observe, decide, act.
+//!
+//! One loop ([`agent`]) looks at the local PostgreSQL, the store and the peers ([`observe`]), asks [`bellwether_ha::decide`] and does
+//! what it says ([`execute`]). Beside it run the lease keeper ([`lease`]), the owner of the SQL connection ([`monitor`]), one long
+//! job at a time ([`job`], [`work`]), and the guardian process ([`fencing`]).
+//!
+//! Deliberately not here: any rule about who may lead, when to stop, or what is safe. Those are in `ha`, which knows nothing of
+//! sockets and files, and can be simulated.
+//!
+//! Start with [`start::start`] and [`agent::Agent::run`]; talk to it through [`handle::AgentHandle`].
+
+pub mod agent;
+mod budget;
+pub mod clock;
+mod event;
+mod execute;
+mod failsafe;
+mod fencing;
+pub mod handle;
+mod job;
+pub mod journal;
+mod lease;
+mod local;
+mod monitor;
+mod observe;
+mod peers;
+mod pg_settings;
+mod publish;
+mod requests;
+mod settings;
+mod start;
+mod story;
+mod work;
+
+pub use agent::{Agent, ReloadSource};
+pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
+pub use journal::Journal;
+pub use publish::PROTOCOL_LEVEL;
+pub use start::{AgentOptions, StartError, runtime_dir, start};

@@ -1,1 +1,39 @@
-fn main() {}
+//! One binary that keeps a PostgreSQL cluster writable.
+//!
+//! Arguments, wiring, logging, signals and exit statuses; everything else is in the crates beside this one. The name that it
+//! is called by matters: `patroni FILE` runs the agent, `patronictl ...` the command line, both as Patroni's users know them.
+
+mod arguments;
+mod control;
+mod demo;
+mod exit;
+mod logging;
+mod run;
+mod store;
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use arguments::Called;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Before anything else: the guardian starts no runtime and allocates nothing once it runs.
+    if arguments.get(1).is_some_and(|word| word == "guardian") {
+        return bellwether_guardian::main(arguments.into_iter().skip(2));
+    }
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .expect("nobody has chosen a TLS provider before");
+    let name = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let called = if name == "patroni" {
+        Called::Patroni
+    } else if name == "patronictl" {
+        Called::Patronictl
+    } else {
+        Called::Bellwether
+    };
+    arguments::dispatch(called, arguments)
+}

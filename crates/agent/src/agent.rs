@@ -1,0 +1,318 @@
+//! The loop: observe, decide, act. Nothing clever between the three.
+//!
+//! One task owns everything here. It waits for something to happen, looks at the whole situation, asks
+//! [`bellwether_ha::decide`], does what was decided, and looks again while that changed anything. Slow things (queries, stores,
+//! peers, programs) are tasks of their own that send events.
+
+use std::{sync::Arc, time::Duration};
+
+use bellwether_api_client::ApiClient;
+use bellwether_config::{Config, Dynamic, Effective, Floors};
+use bellwether_dcs::{Store, mirror::Mirror};
+use bellwether_ha::{
+    Memory, Reason, View,
+    action::{Action, Exit},
+    view::{LeaseView, Peers, Request},
+};
+use bellwether_postgres::{callbacks::CallbackRunner, server::Server, settings::PgSettings};
+use bellwether_types::{Timestamp, status::NodeStatus, topology::Topology};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    budget::FailoverClock,
+    clock,
+    event::Event,
+    execute::{Effect, MemberWrite},
+    failsafe::FailsafeBook,
+    fencing::Fencing,
+    job::Jobs,
+    journal::Journal,
+    lease::LeaseHandle,
+    local::Local,
+    monitor::MonitorHandle,
+    requests::Requests,
+};
+
+/// Decisions in a row without a pause; more would be a loop that makes no progress.
+const MAX_ROUNDS: usize = 25;
+/// The pause after that.
+const BREATH: Duration = Duration::from_millis(100);
+/// How often a server is looked at that is about to change its role or to come up.
+const IMPATIENT: Duration = Duration::from_millis(15);
+
+/// One member's agent. Made by [`crate::start`], consumed by [`Agent::run`].
+#[derive(Debug)]
+pub struct Agent {
+    pub(crate) config: Arc<Config>,
+    pub(crate) reload: ReloadSource,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) mirror: Mirror,
+    pub(crate) lease: LeaseHandle,
+    pub(crate) ttl: watch::Sender<Duration>,
+    pub(crate) fencing: Fencing,
+    pub(crate) server: Server,
+    pub(crate) monitor: MonitorHandle,
+    pub(crate) callbacks: CallbackRunner,
+    pub(crate) floors: Floors,
+    pub(crate) dynamic: Dynamic,
+    pub(crate) effective: Effective,
+    pub(crate) settings: Arc<PgSettings>,
+    pub(crate) local: Local,
+    pub(crate) jobs: Jobs,
+    pub(crate) client: ApiClient,
+    pub(crate) peers: Peers,
+    pub(crate) polling: bool,
+    pub(crate) failsafe: FailsafeBook,
+    pub(crate) failsafe_round: Option<bellwether_ha::view::FailsafeRound>,
+    pub(crate) requests: Requests,
+    pub(crate) memory: Memory,
+    pub(crate) journal: Journal,
+    pub(crate) clock: FailoverClock,
+    pub(crate) member_write: MemberWrite,
+    pub(crate) applied_config: Option<bellwether_types::Revision>,
+    pub(crate) store_silent_since: Option<Timestamp>,
+    pub(crate) last_reason: Option<Reason>,
+    pub(crate) stopping: bool,
+    pub(crate) wake_at: Timestamp,
+    pub(crate) events_in: mpsc::Sender<Event>,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) status: watch::Sender<Arc<NodeStatus>>,
+    pub(crate) topology: watch::Sender<Arc<Topology>>,
+    pub(crate) children: CancellationToken,
+}
+
+/// Where a reload reads the configuration from. Returns it with the warnings to log, or the text of what is wrong.
+#[derive(Clone)]
+pub struct ReloadSource(pub Arc<dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync>);
+
+impl std::fmt::Debug for ReloadSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReloadSource")
+    }
+}
+
+impl Agent {
+    /// Runs until told to stop or until a decision ends the process. `stop` asks for an orderly end.
+    pub async fn run(mut self, stop: CancellationToken) -> Exit {
+        let mut store_changes = self.mirror.subscribe();
+        let mut lease_changes = self.lease.subscribe();
+        let mut lease_kind = kind_of(&lease_changes.borrow().view);
+        info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
+        loop {
+            if let Some(exit) = self.decide_until_quiet().await {
+                self.children.cancel();
+                self.dismiss_guardian().await;
+                return exit;
+            }
+            let wait = clock::now().until(self.wake_at);
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !self.stopping => {
+                    info!("told to stop");
+                    self.stopping = true;
+                }
+                Some(event) = self.events.recv() => self.hear(event).await,
+                changed = lease_changes.changed() => {
+                    let kind = kind_of(&lease_changes.borrow_and_update().view);
+                    // A plain extension is no news.
+                    if changed.is_ok() && kind == lease_kind {
+                        continue;
+                    }
+                    lease_kind = kind;
+                }
+                Ok(()) = store_changes.changed() => {
+                    store_changes.borrow_and_update();
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+            while let Ok(event) = self.events.try_recv() {
+                self.hear(event).await;
+            }
+        }
+    }
+
+    /// An agent that ends in order leaves no guardian behind, unless PostgreSQL still runs and may have to be stopped.
+    async fn dismiss_guardian(&self) {
+        if self.local.postmaster.is_none() || self.effective.settings.pause {
+            let fencing = self.fencing.clone();
+            let _ = tokio::task::spawn_blocking(move || fencing.dismiss()).await;
+        }
+    }
+
+    /// Takes an event into the state. Decisions come later, on the whole picture.
+    async fn hear(&mut self, event: Event) {
+        match event {
+            Event::Job { id, news } => self.hear_job(id, news),
+            Event::PostmasterExited(id) => {
+                if self.local.postmaster.as_ref().is_some_and(|postmaster| *postmaster.id() == id) {
+                    let expected = self.local.stopping_since.is_some();
+                    if !expected {
+                        warn!(pid = id.pid, "PostgreSQL has ended without being told to");
+                        self.clock.server_lost(clock::now());
+                    }
+                    self.local.lost_postmaster(expected);
+                    self.monitor.disconnect();
+                }
+            }
+            Event::PeersPolled { began_at, answers } => {
+                self.polling = false;
+                self.peers = Peers { polled_at: Some(began_at), answers };
+            }
+            Event::FailsafeAsked(round) => {
+                if !round.asked.is_empty() && round.accepted == round.asked {
+                    self.lease.extend(round.began_at).await;
+                }
+                self.failsafe_round = Some(round);
+            }
+            Event::Request { kind, reply } => self.requests.add(kind, reply),
+            Event::Reload => self.reload_configuration().await,
+            Event::PendingRestart(pending) => self.local.pending_restart = pending,
+            Event::Nudge => {}
+        }
+    }
+
+    async fn decide_until_quiet(&mut self) -> Option<Exit> {
+        for _ in 0..MAX_ROUNDS {
+            match self.tick().await {
+                Tick::Quiet => return None,
+                Tick::Again => {}
+                Tick::Exit(exit) => return Some(exit),
+            }
+            while let Ok(event) = self.events.try_recv() {
+                self.hear(event).await;
+            }
+        }
+        debug!("decisions keep changing things; taking a breath");
+        self.wake_at = self.wake_at.min(clock::now() + BREATH);
+        None
+    }
+
+    /// Observe, decide, act: once.
+    async fn tick(&mut self) -> Tick {
+        self.take_dynamic_configuration().await;
+        self.observe().await;
+        self.note_store_silence();
+        let view = self.view();
+        let decision = bellwether_ha::decide(&view);
+        self.lease.beat(clock::now());
+        self.tell_decision(&view, &decision.reasons, &decision.actions);
+        self.memory = decision.memory;
+        self.wake_at = decision.wake_at.min(self.impatience(&view));
+
+        let mut again = false;
+        let mut end = None;
+        for action in decision.actions {
+            if let Action::Exit { exit } = action {
+                end = Some(exit);
+                break;
+            }
+            match self.execute(action, &view).await {
+                Effect::Changed => again = true,
+                Effect::Nothing => {}
+                Effect::Failed => {
+                    // The rest rested on this one. What failed is tried again, but not at once.
+                    again = false;
+                    self.wake_at = self.wake_at.min(clock::now() + BREATH);
+                    break;
+                }
+            }
+        }
+        self.publish(&view);
+        match end {
+            Some(exit) => Tick::Exit(exit),
+            None if again => Tick::Again,
+            None => Tick::Quiet,
+        }
+    }
+
+    fn note_store_silence(&mut self) {
+        match self.mirror.state().error {
+            Some(_) => drop(self.store_silent_since.get_or_insert_with(clock::now)),
+            None => self.store_silent_since = None,
+        }
+    }
+
+    /// When to look again at a server that is in the middle of something.
+    fn impatience(&self, view: &View) -> Timestamp {
+        use bellwether_ha::view::Process;
+        let changing = self.local.role == bellwether_types::Role::Promoted
+            || (matches!(view.postgres.process, Process::Starting { .. }) && self.jobs.kind().is_none());
+        if changing { view.now + IMPATIENT } else { Timestamp::MAX }
+    }
+
+    /// Logs and journals a decision that differs from the one before, or that does something worth telling.
+    fn tell_decision(&mut self, view: &View, reasons: &[Reason], actions: &[Action]) {
+        let Some(reason) = reasons.first() else { return };
+        let news = self.last_reason.as_ref() != Some(reason);
+        let deeds: Vec<&Action> = actions.iter().filter(|action| is_deed(action)).collect();
+        if news {
+            info!(reason = reason.code(), leader = ?leader_of(view), "{}", reason.sentence());
+        } else {
+            debug!(reason = reason.code(), actions = actions.len(), "{}", reason.sentence());
+        }
+        if news || !deeds.is_empty() {
+            self.journal.record("decision", crate::story::decision(view, reasons, &deeds));
+        }
+        self.last_reason = Some(reason.clone());
+    }
+
+    pub(crate) fn next_requests(&self) -> Vec<Request> {
+        self.requests.pending()
+    }
+
+    /// The raw value of a key in the last snapshot, so that unknown fields survive a rewrite.
+    pub(crate) fn stored(&self, key: &bellwether_dcs::Key) -> Option<Vec<u8>> {
+        self.mirror.state().snapshot.entries.get(key).map(|entry| entry.value.clone())
+    }
+
+    /// The dynamic configuration as it is in force.
+    pub(crate) fn document(&self) -> &Value {
+        &self.dynamic.document
+    }
+}
+
+enum Tick {
+    /// Nothing was changed that the next decision could depend on at once.
+    Quiet,
+    Again,
+    Exit(Exit),
+}
+
+/// What about a lease is news: not its extension.
+#[derive(PartialEq, Eq)]
+enum LeaseKind {
+    NotHeld,
+    Held { answered: bool },
+    Rejected,
+}
+
+fn kind_of(lease: &LeaseView) -> LeaseKind {
+    match lease {
+        LeaseView::NotHeld => LeaseKind::NotHeld,
+        LeaseView::Held { unavailable_since, .. } => {
+            LeaseKind::Held { answered: unavailable_since.is_none() }
+        }
+        LeaseView::Rejected { .. } => LeaseKind::Rejected,
+    }
+}
+
+fn leader_of(view: &View) -> Option<&str> {
+    Some(view.store.cluster.as_ref()?.leader_name()?.as_str())
+}
+
+/// Actions that go into the journal even if the reason is the same: not the routine of every tick.
+fn is_deed(action: &Action) -> bool {
+    !matches!(
+        action,
+        Action::PublishMember { .. }
+            | Action::WriteStatus { .. }
+            | Action::WriteFailsafe { .. }
+            | Action::AdvanceSlots { .. }
+            | Action::ArmGuardian { .. }
+            | Action::GenerateWal
+            | Action::SetState { .. }
+    )
+}

@@ -1,0 +1,104 @@
+//! Does what was decided: one function per action, no policy.
+//!
+//! Actions that write to the store are in [`store`], those on the local server in [`server`], the rest in [`people`].
+
+mod people;
+mod server;
+mod store;
+
+use std::time::Duration;
+
+use bellwether_ha::{View, action::Action};
+use bellwether_types::{LeaseId, Timestamp};
+
+use crate::agent::Agent;
+
+/// What an action did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The next decision may differ: decide again at once.
+    Changed,
+    /// It was so already, or it takes its time and tells by an event.
+    Nothing,
+    /// What was decided after it must not be done.
+    Failed,
+}
+
+impl Effect {
+    pub(crate) fn of(success: bool) -> Self {
+        if success { Self::Changed } else { Self::Failed }
+    }
+}
+
+/// Our member key as we wrote it last, so that it is not written again before the store has told us about it.
+#[derive(Debug, Default)]
+pub(crate) struct MemberWrite {
+    pub(crate) text: String,
+    pub(crate) lease: Option<LeaseId>,
+    pub(crate) at: Timestamp,
+}
+
+/// How long a small errand on the local server may take before the loop goes on.
+const ERRAND_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Agent {
+    pub(crate) async fn execute(&mut self, action: Action, view: &View) -> Effect {
+        match action {
+            Action::ClaimInitialize => self.claim_initialize().await,
+            Action::WriteInitialize { expect } => self.write_initialize(expect).await,
+            Action::RemoveInitialize => self.remove_initialize().await,
+            Action::WriteConfig { expect } => self.write_config(expect).await,
+            Action::AcquireLease { sync } => self.acquire_lease(None, sync).await,
+            Action::ResumeLease { revision } => self.resume_lease(revision).await,
+            Action::ReleaseLease { optime } => self.release_lease(optime).await,
+            Action::PublishMember { member } => self.publish_member(&member, view).await,
+            Action::WriteStatus { status } => self.write_status(&status).await,
+            Action::WriteSync { expect, state } => self.write_sync(expect, &state).await,
+            Action::DeleteSync { expect } => self.delete_sync(expect).await,
+            Action::WriteFailover { expect, request } => self.write_failover(expect, request).await,
+            Action::WriteHistory { history } => self.write_history(&history).await,
+            Action::WriteFailsafe { map } => self.write_failsafe(&map).await,
+
+            Action::PollPeers { members, timeout } => self.poll_peers(members, timeout),
+            Action::AskFailsafe { members } => self.ask_failsafe(members, view),
+            Action::ClearFailsafe => self.clear_failsafe(),
+
+            Action::Bootstrap => self.bootstrap(),
+            Action::PostBootstrap => self.post_bootstrap(),
+            Action::Clone { from } => self.clone_from(from),
+            Action::Start { role } => self.start_server(role),
+            Action::Promote { fence } => self.promote(fence),
+            Action::Demote { mode } => self.demote(mode, view),
+            Action::Stop { mode } => self.stop_server(mode),
+            Action::Follow { upstream } => self.follow(upstream).await,
+            Action::Restart { timeout } => self.restart_server(timeout),
+            Action::Reload => self.reload_server().await,
+            Action::CheckDivergence { leader } => self.check_divergence(leader),
+            Action::Rewind { source } => self.rewind(source),
+            Action::CrashRecovery => self.crash_recovery(),
+            Action::Reinitialize { from } => self.reinitialize(from),
+            Action::WipeDataDirectory { why } => self.wipe_data_directory(&why).await,
+            Action::SetDataDirectoryAside => self.set_data_directory_aside().await,
+            Action::SetSyncNames { names } => self.set_sync_names(names).await,
+            Action::GenerateWal => self.generate_wal().await,
+            Action::Checkpoint => self.checkpoint(),
+            Action::CreateSlots { names } => self.create_slots(names).await,
+            Action::DropSlots { names } => self.drop_slots(names).await,
+            Action::AdvanceSlots { to } => self.advance_slots(to).await,
+            Action::ResumeReplay => self.resume_replay().await,
+            Action::CancelJob { kind } => Effect::of(self.jobs.cancel(&kind)),
+            Action::SetRole { role } => self.set_role(role),
+            Action::SetState { state } => self.set_state(state),
+
+            Action::ArmGuardian { until } => Effect::of(self.fencing.arm(until)),
+            Action::DisarmGuardian => Effect::of(self.fencing.disarm()),
+            Action::RespawnGuardian => Effect::of(self.fencing.respawn()),
+            // The kernel device comes with the drop-in work; `Watchdog::Off` in the view keeps decisions from asking for it.
+            Action::ActivateWatchdog | Action::DisableWatchdog => Effect::Failed,
+
+            Action::RunCallback { event, role } => self.run_callback(event, role),
+            Action::Answer { request, answer } => Effect::of(self.requests.answer(request, answer)),
+            Action::Exit { .. } => Effect::Nothing,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Actions towards peers, scripts and people.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bellwether_ha::{View, action::CallbackEvent, view::FailsafeRound};
+use bellwether_postgres::settings::CallbackAction;
+use bellwether_types::{MemberName, PostgresState, Role, failsafe::FailsafeRequest};
+use tracing::info;
+
+use super::Effect;
+use crate::{agent::Agent, clock, event::Event, peers};
+
+impl Agent {
+    pub(super) fn poll_peers(&mut self, members: BTreeMap<MemberName, String>, timeout: Duration) -> Effect {
+        if self.polling {
+            return Effect::Nothing;
+        }
+        self.polling = true;
+        let (client, events) = (self.client.clone(), self.events_in.clone());
+        tokio::spawn(async move {
+            let began_at = clock::now();
+            let answers = peers::poll(&client, members, timeout).await;
+            let _ = events.send(Event::PeersPolled { began_at, answers }).await;
+        });
+        Effect::Nothing
+    }
+
+    pub(super) fn ask_failsafe(&mut self, members: BTreeMap<MemberName, String>, view: &View) -> Effect {
+        if self.failsafe_round.as_ref().is_some_and(|round| round.running) {
+            return Effect::Nothing;
+        }
+        self.failsafe_round = Some(FailsafeRound {
+            began_at: clock::now(),
+            asked: members.keys().cloned().collect(),
+            accepted: std::collections::BTreeSet::default(),
+            running: true,
+        });
+        let slots = view.postgres.server.as_ref().map(|server| {
+            server.slots.iter().filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?))).collect()
+        });
+        let request = FailsafeRequest {
+            name: self.config.name.clone(),
+            conn_url: self.conn_url(),
+            api_url: self.config.restapi.api_url(),
+            slots,
+        };
+        let limit = view.settings.ttl / 5;
+        let (client, events) = (self.client.clone(), self.events_in.clone());
+        tokio::spawn(async move {
+            let round = peers::ask_failsafe(&client, members, request, limit).await;
+            let _ = events.send(Event::FailsafeAsked(round)).await;
+        });
+        Effect::Nothing
+    }
+
+    pub(super) fn clear_failsafe(&mut self) -> Effect {
+        self.failsafe.clear();
+        self.failsafe_round = None;
+        Effect::Changed
+    }
+
+    pub(super) fn run_callback(&mut self, event: CallbackEvent, role: Role) -> Effect {
+        let action = match event {
+            CallbackEvent::OnStart => CallbackAction::OnStart,
+            CallbackEvent::OnStop => CallbackAction::OnStop,
+            CallbackEvent::OnRestart => CallbackAction::OnRestart,
+            CallbackEvent::OnReload => CallbackAction::OnReload,
+            CallbackEvent::OnRoleChange => CallbackAction::OnRoleChange,
+        };
+        self.callbacks.run(action, role);
+        Effect::Nothing
+    }
+
+    pub(super) fn set_role(&mut self, role: Role) -> Effect {
+        if self.local.role == role {
+            return Effect::Nothing;
+        }
+        info!(from = %self.local.role, to = %role, "role");
+        self.local.role = role;
+        Effect::Changed
+    }
+
+    pub(super) fn set_state(&mut self, state: PostgresState) -> Effect {
+        if self.local.state == state {
+            return Effect::Nothing;
+        }
+        self.local.state = state;
+        Effect::Changed
+    }
+}

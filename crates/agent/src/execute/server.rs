@@ -1,0 +1,418 @@
+//! Actions on the local server. Quick ones are done here; long ones become the job.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bellwether_ha::{
+    View,
+    action::{DemoteMode, Fence, StartRole, StopMode},
+    view::{JobKind, JobOutcome, LeaseView, Upstream},
+};
+use bellwether_postgres::{config::ConfigPlan, datadir::Wiped, postmaster, stop::StopRequest};
+use bellwether_types::{Lsn, PostgresState, Role};
+use tracing::{info, warn};
+
+use super::{ERRAND_PATIENCE, Effect};
+use crate::{agent::Agent, clock, event::Event, job::JobNews, monitor::Errand, work};
+
+impl Agent {
+    /// Whether what an action was decided on still holds, at the last moment before its effect.
+    fn fence_holds(&self, fence: Fence) -> bool {
+        let now = clock::now();
+        match self.lease.state().view {
+            LeaseView::Held { until, term, .. } => {
+                term == fence.term && now < until.max(fence.valid_until) && now < until
+            }
+            _ => false,
+        }
+    }
+
+    fn primary_plan(&self) -> ConfigPlan {
+        ConfigPlan { synchronous_standby_names: self.local.sync_names.clone(), ..ConfigPlan::primary() }
+    }
+
+    /// A standby's files. Its synchronous names stay empty unless a promotion prepares them.
+    fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
+        let mut plan = ConfigPlan::standby(upstream.and_then(work::pg_upstream));
+        if self.local.sync_names.is_some() {
+            plan.synchronous_standby_names.clone_from(&self.local.sync_names);
+        }
+        plan
+    }
+
+    /// The files as they are to be for what the server is now.
+    fn present_plan(&self) -> ConfigPlan {
+        match self.local.role {
+            Role::Primary => self.primary_plan(),
+            _ => self.standby_plan(self.local.upstream.as_ref()),
+        }
+    }
+
+    /// Writes the files and reloads if they changed. False: not written.
+    async fn apply(&mut self, plan: &ConfigPlan) -> Option<bool> {
+        match self.server.apply_config(plan).await {
+            Ok(applied) => {
+                for warning in &applied.warnings {
+                    warn!(warning, "configuration of PostgreSQL");
+                }
+                let changed = applied.changed();
+                if changed && let Some(postmaster) = &self.local.postmaster {
+                    if let Err(error) = self.server.reload(postmaster) {
+                        warn!(error = work::chain(&error), "PostgreSQL was not told to reload");
+                    }
+                }
+                Some(changed)
+            }
+            Err(error) => {
+                warn!(error = work::chain(&error), "the configuration of PostgreSQL could not be written");
+                None
+            }
+        }
+    }
+
+    /// The first look at this server as a primary: its files lose what belonged to the standby.
+    pub(crate) async fn settle_as_primary(&mut self) {
+        self.local.upstream = None;
+        self.local.divergence = None;
+        let plan = self.primary_plan();
+        self.apply(&plan).await;
+    }
+
+    pub(super) fn bootstrap(&mut self) -> Effect {
+        info!("trying to bootstrap a new cluster");
+        self.local.state = PostgresState::Initdb;
+        let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
+        let plan = self.primary_plan();
+        self.jobs.start(JobKind::Bootstrap, move |job| work::bootstrap(job, server, plan, limit));
+        Effect::Nothing
+    }
+
+    pub(super) fn post_bootstrap(&mut self) -> Effect {
+        info!("running post_bootstrap");
+        let settings = self.settings.clone();
+        self.jobs.start(JobKind::PostBootstrap, move |job| work::post_bootstrap(job, settings));
+        Effect::Nothing
+    }
+
+    pub(super) fn clone_from(&mut self, from: Option<Upstream>) -> Effect {
+        let Some(source) = from else {
+            warn!("no clone method works without a source");
+            return Effect::Failed;
+        };
+        info!(source = %source.member, "creating a replica");
+        self.local.state = PostgresState::CreatingReplica;
+        self.local.sync_names = None;
+        let settings = self.settings.clone();
+        self.jobs.start(JobKind::Clone, move |job| work::clone(job, settings, source));
+        Effect::Nothing
+    }
+
+    pub(super) fn start_server(&mut self, role: StartRole) -> Effect {
+        let plan = match role {
+            StartRole::Primary { fence } if !self.fence_holds(fence) => {
+                warn!("the lease changed before the start: not starting as primary");
+                return Effect::Failed;
+            }
+            StartRole::Primary { .. } => self.primary_plan(),
+            StartRole::Standby { upstream } => {
+                self.local.sync_names = None;
+                self.local.upstream.clone_from(&upstream);
+                self.local.role = Role::Replica;
+                self.standby_plan(upstream.as_ref())
+            }
+        };
+        self.local.state = PostgresState::Starting;
+        let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
+        self.jobs.start(JobKind::Start, move |job| work::start(job, server, plan, limit));
+        Effect::Nothing
+    }
+
+    pub(super) fn promote(&mut self, fence: Fence) -> Effect {
+        let Some(postmaster) = self.local.postmaster.clone() else { return Effect::Failed };
+        if !self.fence_holds(fence) {
+            warn!("the lease changed before the promotion: not promoting");
+            return Effect::Failed;
+        }
+        info!("promoting");
+        self.clock.promoting(clock::now());
+        let (server, lease) = (self.server.clone(), self.lease.clone());
+        let still_allowed = move || {
+            let now = clock::now();
+            matches!(lease.state().view, LeaseView::Held { until, term, .. } if term == fence.term && now < until)
+        };
+        self.jobs.start(JobKind::Promote, move |job| work::promote(job, server, postmaster, still_allowed));
+        Effect::Nothing
+    }
+
+    pub(super) fn demote(&mut self, mode: DemoteMode, view: &View) -> Effect {
+        info!(mode = mode.as_str(), "Demoting self ({})", mode.as_str());
+        let request = work::demote_request(mode, view.settings.primary_stop_timeout, clock::now());
+        self.local.role = Role::Demoted;
+        self.begin_stop(JobKind::Demote, request);
+        if matches!(mode, DemoteMode::ImmediateNoLock | DemoteMode::Offline { .. }) {
+            let lease = self.lease.clone();
+            // The keeper may be waiting for the store; nobody waits for it.
+            tokio::spawn(async move { lease.forget().await });
+        }
+        Effect::Nothing
+    }
+
+    pub(super) fn stop_server(&mut self, mode: StopMode) -> Effect {
+        let request = StopRequest {
+            mode: match mode {
+                StopMode::Fast => postmaster::StopMode::Fast,
+                StopMode::Immediate => postmaster::StopMode::Immediate,
+            },
+            checkpoint: false,
+            hook: true,
+            immediate_after: None,
+            kill_after: (mode == StopMode::Immediate).then_some(Duration::from_secs(5)),
+        };
+        self.begin_stop(JobKind::Stop, request);
+        Effect::Nothing
+    }
+
+    fn begin_stop(&mut self, kind: JobKind, request: StopRequest) {
+        let now = clock::now();
+        if self.local.postmaster.is_some() {
+            self.local.stopping_since = Some(now);
+            self.local.state = PostgresState::Stopping;
+        }
+        let (server, running) = (self.server.clone(), self.local.postmaster.clone());
+        self.jobs.start(kind, move |job| work::stop(job, server, running, request));
+    }
+
+    pub(super) async fn follow(&mut self, upstream: Option<Upstream>) -> Effect {
+        info!(upstream = ?upstream.as_ref().map(|upstream| upstream.member.as_str()), "following");
+        self.local.sync_names = None;
+        let plan = self.standby_plan(upstream.as_ref());
+        let applied = self.apply(&plan).await;
+        if applied.is_some() {
+            self.local.upstream = upstream;
+        }
+        Effect::of(applied.is_some())
+    }
+
+    pub(super) fn restart_server(&mut self, timeout: Option<Duration>) -> Effect {
+        info!("restart initiated");
+        self.local.state = PostgresState::Restarting;
+        self.local.stopping_since = Some(clock::now());
+        let (server, running) = (self.server.clone(), self.local.postmaster.clone());
+        let (plan, limit) = (self.present_plan(), timeout.unwrap_or(self.settings.pg_ctl_timeout));
+        self.jobs.start(JobKind::Restart, move |job| work::restart(job, server, running, plan, limit));
+        Effect::Nothing
+    }
+
+    pub(crate) async fn reload_server(&mut self) -> Effect {
+        let plan = self.present_plan();
+        if self.apply(&plan).await.is_none() {
+            return Effect::Failed;
+        }
+        if let Some(postmaster) = &self.local.postmaster
+            && let Err(error) = self.server.reload(postmaster)
+        {
+            warn!(error = work::chain(&error), "PostgreSQL was not told to reload");
+        }
+        self.find_pending_restart();
+        Effect::Nothing
+    }
+
+    /// Looks for parameters that wait for a restart, a moment from now: the server reads its files in its own time.
+    fn find_pending_restart(&self) {
+        let (server, events) = (self.server.clone(), self.events_in.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            match server.pending_restart().await {
+                Ok(pending) => drop(events.send(Event::PendingRestart(pending)).await),
+                Err(error) => {
+                    tracing::debug!(error = work::chain(&error), "cannot tell what waits for a restart");
+                }
+            }
+        });
+    }
+
+    pub(super) fn check_divergence(&mut self, leader: Upstream) -> Effect {
+        let replayed = self
+            .local
+            .server_view()
+            .filter(|server| server.in_recovery && self.local.postmaster.is_some())
+            .map(|server| server.replayed);
+        let settings = self.settings.clone();
+        let url =
+            self.mirror.state().cluster.and_then(|cluster| cluster.member(&leader.member)?.api_url.clone());
+        let asked = url.map(|url| (self.client.clone(), url));
+        self.jobs.start(JobKind::CheckDivergence, move |job| {
+            work::check_divergence(job, settings, replayed, leader, asked)
+        });
+        Effect::Nothing
+    }
+
+    pub(super) fn rewind(&mut self, source: Upstream) -> Effect {
+        info!(source = %source.member, "running pg_rewind");
+        let (server, running) = (self.server.clone(), self.local.postmaster.clone());
+        if running.is_some() {
+            self.local.stopping_since = Some(clock::now());
+            self.local.state = PostgresState::Stopping;
+        }
+        self.jobs.start(JobKind::Rewind, move |job| work::rewind(job, server, running, source));
+        Effect::Nothing
+    }
+
+    pub(super) fn crash_recovery(&mut self) -> Effect {
+        info!("doing crash recovery in a single user mode");
+        let settings = self.settings.clone();
+        self.jobs.start(JobKind::CrashRecovery, move |job| work::crash_recovery(job, settings));
+        Effect::Nothing
+    }
+
+    pub(super) fn reinitialize(&mut self, from: Upstream) -> Effect {
+        info!(source = %from.member, "reinitializing");
+        self.local.state = PostgresState::CreatingReplica;
+        self.local.stopping_since = Some(clock::now());
+        self.local.sync_names = None;
+        let (server, running) = (self.server.clone(), self.local.postmaster.clone());
+        self.jobs.start(JobKind::Reinitialize, move |job| work::reinitialize(job, server, running, from));
+        Effect::Nothing
+    }
+
+    pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
+        warn!(why, directory = %self.settings.data_dir.display(), "Removing data directory");
+        match self.server.wipe().await {
+            Ok(wiped) => {
+                if let Wiped::SetAside(path) = wiped {
+                    warn!(path = %path.display(), "the data directory could not be removed and was renamed");
+                }
+                self.local.control = None;
+                self.local.system_id = None;
+                self.local.role = Role::Uninitialized;
+                Effect::Changed
+            }
+            Err(error) => {
+                warn!(error = work::chain(&error), "the data directory could not be removed");
+                Effect::Failed
+            }
+        }
+    }
+
+    pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
+        match self.server.set_aside().await {
+            Ok(path) => {
+                warn!(path = %path.display(), "renaming data directory");
+                self.local.control = None;
+                self.local.system_id = None;
+                Effect::Changed
+            }
+            Err(error) => {
+                warn!(error = work::chain(&error), "the data directory could not be renamed");
+                Effect::Failed
+            }
+        }
+    }
+
+    pub(super) async fn set_sync_names(&mut self, names: String) -> Effect {
+        info!(names, "Assigning synchronous_standby_names");
+        let before = self.local.sync_names.replace(names);
+        let plan = self.present_plan();
+        match self.apply(&plan).await {
+            Some(_) => Effect::Changed,
+            None => {
+                self.local.sync_names = before;
+                Effect::Failed
+            }
+        }
+    }
+
+    async fn errand(&mut self, errand: Errand) -> Effect {
+        let Some(postmaster) = &self.local.postmaster else { return Effect::Failed };
+        let what = format!("{errand:?}");
+        match self.monitor.run(postmaster.id(), errand, ERRAND_PATIENCE).await {
+            Ok(()) => Effect::Changed,
+            Err(error) => {
+                warn!(what, error = work::chain(&error), "an errand on the local server failed");
+                Effect::Failed
+            }
+        }
+    }
+
+    pub(super) async fn generate_wal(&mut self) -> Effect {
+        self.errand(Errand::GenerateWal).await
+    }
+
+    pub(super) fn checkpoint(&mut self) -> Effect {
+        let settings = self.settings.clone();
+        self.jobs.start(JobKind::Checkpoint, move |_| work::checkpoint(settings));
+        Effect::Nothing
+    }
+
+    pub(super) async fn create_slots(&mut self, names: BTreeSet<String>) -> Effect {
+        let mut effect = Effect::Nothing;
+        for name in names {
+            effect = self.errand(Errand::CreateSlot(name)).await;
+        }
+        effect
+    }
+
+    pub(super) async fn drop_slots(&mut self, names: BTreeSet<String>) -> Effect {
+        for name in names {
+            info!(slot = name, "Trying to drop unknown replication slot");
+            self.errand(Errand::DropSlot(name)).await;
+        }
+        Effect::Nothing
+    }
+
+    pub(super) async fn advance_slots(&mut self, to: BTreeMap<String, Lsn>) -> Effect {
+        for (name, lsn) in to {
+            self.errand(Errand::AdvanceSlot(name, lsn)).await;
+        }
+        Effect::Nothing
+    }
+
+    pub(super) async fn resume_replay(&mut self) -> Effect {
+        self.errand(Errand::ResumeReplay).await
+    }
+
+    /// News of the job that runs.
+    pub(crate) fn hear_job(&mut self, id: u64, news: JobNews) {
+        let Some(kind) = self.jobs.hear(id, &news) else { return };
+        match news {
+            JobNews::Phase(_) => {}
+            JobNews::Started(postmaster) => self.adopt(postmaster),
+            JobNews::Compared(divergence) => self.local.divergence = Some(divergence),
+            JobNews::Ended(outcome) => self.job_ended(&kind, &outcome),
+        }
+    }
+
+    fn job_ended(&mut self, kind: &JobKind, outcome: &JobOutcome) {
+        if let JobOutcome::Failed { why, .. } = outcome {
+            warn!(job = ?kind, why, "job failed");
+        }
+        self.journal.record("job", serde_json::json!({"job": kind, "outcome": outcome}));
+        self.requests.job_ended(kind, outcome);
+        let succeeded = *outcome == JobOutcome::Succeeded;
+        match kind {
+            JobKind::Promote if succeeded => self.local.role = Role::Promoted,
+            JobKind::Demote | JobKind::Stop if succeeded => self.server_is_down(PostgresState::Stopped),
+            JobKind::Demote | JobKind::Stop => self.local.state = PostgresState::StopFailed,
+            JobKind::Start if !succeeded => self.server_is_down(PostgresState::StartFailed),
+            JobKind::Restart if !succeeded => self.server_is_down(PostgresState::RestartFailed),
+            JobKind::Bootstrap if !succeeded => self.server_is_down(PostgresState::InitdbFailed),
+            JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
+                self.local.control = None;
+                self.local.divergence = None;
+                self.server_is_down(PostgresState::Stopped);
+            }
+            _ => {}
+        }
+    }
+
+    /// A job stopped the server, or failed to start it. A process that still lives is found by the next look.
+    fn server_is_down(&mut self, state: PostgresState) {
+        if self.local.postmaster.as_ref().is_none_or(|postmaster| !postmaster.is_alive()) {
+            self.local.lost_postmaster(true);
+            self.monitor.disconnect();
+        }
+        self.local.state = state;
+    }
+}

@@ -1,0 +1,230 @@
+//! Actions on the store: each one conditional transaction, tried once.
+
+use bellwether_dcs::{CommitOutcome, Deadline, Key, codec, codec::keys, ops, ops::Seen};
+use bellwether_ha::{View, action::MemberUpdate};
+use bellwether_types::{
+    Lsn, Revision,
+    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+};
+use tracing::{info, warn};
+
+use super::{Effect, MemberWrite};
+use crate::{agent::Agent, clock, lease::Acquired};
+
+/// A member key whose positions alone changed is written at most once per `loop_wait`.
+const POSITION_FIELDS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
+
+impl Agent {
+    /// Writes to the store get one attempt within a share of the lease, never the whole retry budget.
+    fn write_budget(&self) -> Deadline {
+        Deadline::after(self.effective.settings.retry_timeout.min(self.effective.settings.ttl / 5))
+    }
+
+    /// Applied: read what is there now, so that the next decision rests on it.
+    async fn conclude(&self, what: &'static str, outcome: CommitOutcome) -> Effect {
+        match outcome {
+            CommitOutcome::Applied(_) => {
+                let _ = self.mirror.refresh(self.write_budget()).await;
+                Effect::Changed
+            }
+            CommitOutcome::Refused { .. } => {
+                info!(what, "the store refused a write: somebody else was faster");
+                let _ = self.mirror.refresh(self.write_budget()).await;
+                Effect::Failed
+            }
+            CommitOutcome::Unknown(error) => {
+                warn!(what, %error, "a write to the store has an unknown outcome");
+                Effect::Failed
+            }
+        }
+    }
+
+    /// Only the holder of the lock writes these; the check is part of the transaction.
+    fn as_leader(&self) -> [bellwether_dcs::Check; 1] {
+        [ops::leader_is(&self.config.name)]
+    }
+
+    pub(super) async fn claim_initialize(&mut self) -> Effect {
+        let outcome = ops::claim_initialize(&*self.store, self.write_budget()).await;
+        self.conclude("claim initialize", outcome).await
+    }
+
+    pub(super) async fn write_initialize(&mut self, expect: Option<Revision>) -> Effect {
+        let Some(system_id) = self.local.system_id else { return Effect::Failed };
+        let snapshot = self.mirror.state().snapshot;
+        let seen = Seen::expecting(expect, &snapshot, keys::INITIALIZE);
+        let outcome = ops::write_initialize(&*self.store, system_id, seen, &[], self.write_budget()).await;
+        self.conclude("write initialize", outcome).await
+    }
+
+    pub(super) async fn remove_initialize(&mut self) -> Effect {
+        let outcome = ops::abandon_initialize(&*self.store, self.write_budget()).await;
+        self.conclude("remove initialize", outcome).await
+    }
+
+    pub(super) async fn write_config(&mut self, expect: Option<Revision>) -> Effect {
+        let snapshot = self.mirror.state().snapshot;
+        let seen = Seen::expecting(expect, &snapshot, keys::CONFIG);
+        let outcome = ops::write_config(&*self.store, self.document(), seen, &[], self.write_budget()).await;
+        self.conclude("write config", outcome).await
+    }
+
+    pub(super) async fn acquire_lease(
+        &mut self,
+        present: Option<Revision>,
+        sync: Option<Revision>,
+    ) -> Effect {
+        match self.lease.acquire(present, sync).await {
+            Acquired::Yes { term } => {
+                info!(term = term.0, "acquired the leader lock");
+                self.clock.acquired(clock::now());
+                let _ = self.mirror.refresh(self.write_budget()).await;
+                Effect::Changed
+            }
+            Acquired::No => {
+                info!("somebody else took the leader lock, or what the race rested on has changed");
+                let _ = self.mirror.refresh(self.write_budget()).await;
+                Effect::Failed
+            }
+            Acquired::Unknown(error) => {
+                warn!(%error, "taking the leader lock: outcome unknown");
+                let _ = self.mirror.refresh(self.write_budget()).await;
+                Effect::Failed
+            }
+        }
+    }
+
+    pub(super) async fn resume_lease(&mut self, revision: Revision) -> Effect {
+        let sync = self.mirror.state().cluster.and_then(|cluster| cluster.sync_revision());
+        self.acquire_lease(Some(revision), sync).await
+    }
+
+    pub(super) async fn release_lease(&mut self, optime: Option<Lsn>) -> Effect {
+        let previous = self.stored(&Key::from(keys::STATUS));
+        let status = optime.map(|optime| codec::encode_optime(optime, previous.as_deref()).into_bytes());
+        let released = self.lease.release(status).await;
+        info!(released, optime = optime.map(|lsn| lsn.to_string()), "Leader key released");
+        let _ = self.mirror.refresh(self.write_budget()).await;
+        Effect::Changed
+    }
+
+    pub(super) async fn publish_member(&mut self, update: &MemberUpdate, view: &View) -> Effect {
+        let Some(lease) = self.lease.state().lease else { return Effect::Nothing };
+        let document = self.member_document(update);
+        let key = keys::member(&self.config.name);
+        let snapshot = self.mirror.state().snapshot;
+        let stored = snapshot.entries.get(&key);
+        let text = document.encode(stored.map(|entry| entry.value.as_slice()));
+        let now = clock::now();
+
+        let written = &self.member_write;
+        let on_lease = stored.is_some_and(|entry| entry.lease == Some(lease));
+        if on_lease && !codec::differs(stored.map(|entry| entry.value.as_slice()), &text) {
+            return Effect::Nothing;
+        }
+        // Our own last write may not have come back through the watch yet.
+        let same_lease = written.lease == Some(lease);
+        let age = now.since(written.at);
+        if same_lease && written.text == text && age < view.settings.loop_wait {
+            return Effect::Nothing;
+        }
+        if on_lease && same_lease && age < view.settings.loop_wait && same_but_positions(&written.text, &text)
+        {
+            return Effect::Nothing;
+        }
+        self.member_write = MemberWrite { text: text.clone(), lease: Some(lease), at: now };
+        let write = bellwether_dcs::Write::put_leased(key, text, lease);
+        match self.store.commit(&[], &[write], self.write_budget()).await {
+            CommitOutcome::Applied(_) => {}
+            CommitOutcome::Refused { .. } => self.member_write.at = bellwether_types::Timestamp::ZERO,
+            CommitOutcome::Unknown(error) => tracing::debug!(%error, "member key not published"),
+        }
+        Effect::Nothing
+    }
+
+    pub(super) async fn write_status(&mut self, status: &Status) -> Effect {
+        let previous = self.stored(&Key::from(keys::STATUS));
+        let outcome = ops::write_status(
+            &*self.store,
+            status,
+            previous.as_deref(),
+            &self.as_leader(),
+            self.write_budget(),
+        )
+        .await;
+        if let CommitOutcome::Unknown(error) = outcome {
+            tracing::debug!(%error, "status not written");
+        }
+        Effect::Nothing
+    }
+
+    pub(super) async fn write_sync(&mut self, expect: Option<Revision>, state: &SyncState) -> Effect {
+        let snapshot = self.mirror.state().snapshot;
+        let seen = Seen::expecting(expect, &snapshot, keys::SYNC);
+        let outcome =
+            ops::write_sync(&*self.store, state, seen, &self.as_leader(), self.write_budget()).await;
+        if matches!(outcome, CommitOutcome::Applied(_)) {
+            info!(leader = ?state.leader, quorum = state.quorum, voters = ?state.voters, "wrote /sync");
+        }
+        self.conclude("write sync", outcome).await
+    }
+
+    pub(super) async fn delete_sync(&mut self, expect: Revision) -> Effect {
+        let outcome = ops::delete_sync(&*self.store, expect, &self.as_leader(), self.write_budget()).await;
+        self.conclude("delete sync", outcome).await
+    }
+
+    pub(super) async fn write_failover(
+        &mut self,
+        expect: Revision,
+        request: Option<FailoverRequest>,
+    ) -> Effect {
+        let snapshot = self.mirror.state().snapshot;
+        let seen = Seen::expecting(Some(expect), &snapshot, keys::FAILOVER);
+        let by = self.write_budget();
+        let outcome = match request {
+            Some(request) => ops::write_failover(&*self.store, &request, seen, by).await,
+            None => ops::clear_failover(&*self.store, seen, &[], by).await,
+        };
+        self.conclude("write failover", outcome).await
+    }
+
+    pub(super) async fn write_history(&mut self, history: &History) -> Effect {
+        let outcome = ops::write_history(&*self.store, history, &self.as_leader(), self.write_budget()).await;
+        self.conclude("write history", outcome).await
+    }
+
+    pub(super) async fn write_failsafe(&mut self, map: &FailsafeMap) -> Effect {
+        let outcome = ops::write_failsafe(&*self.store, map, &self.as_leader(), self.write_budget()).await;
+        self.conclude("write failsafe", outcome).await
+    }
+}
+
+/// Whether two member documents differ in nothing but WAL positions, which change with every write of a client.
+fn same_but_positions(a: &str, b: &str) -> bool {
+    let strip = |text: &str| {
+        let mut value: serde_json::Value = serde_json::from_str(text).ok()?;
+        if let Some(fields) = value.as_object_mut() {
+            for field in POSITION_FIELDS {
+                fields.remove(field);
+            }
+        }
+        Some(value)
+    };
+    match (strip(a), strip(b)) {
+        (Some(a), Some(b)) => codec::same(&a, &b),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moving_positions_alone_are_no_news() {
+        let before = r#"{"state":"running","xlog_location":1,"replay_lsn":1}"#;
+        assert!(same_but_positions(before, r#"{"state":"running","xlog_location":9,"replay_lsn":9}"#));
+        assert!(!same_but_positions(before, r#"{"state":"stopped","xlog_location":9}"#));
+    }
+}

@@ -1,0 +1,160 @@
+//! The guardian process, as the agent holds it: started before it is needed, armed before PostgreSQL may write, extended
+//! with every confirmed renewal, replaced when it dies.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bellwether_guardian::{Guardian, Mode, SpawnOptions};
+use bellwether_ha::view;
+use bellwether_types::Timestamp;
+use tracing::{debug, error, info, warn};
+
+/// Whether and how this member is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GuardianUse {
+    On,
+    /// `watchdog.driver: testing`: it records what it would do and stops nobody.
+    Rehearsal,
+    Off,
+}
+
+/// The one guardian of this agent. Cheap to clone; calls take a tenth of a millisecond, 200 ms at worst.
+#[derive(Clone, Debug)]
+pub(crate) struct Fencing {
+    usage: GuardianUse,
+    data_dir: PathBuf,
+    runtime_dir: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    guardian: Option<Guardian>,
+    armed_until: Option<Timestamp>,
+}
+
+impl Fencing {
+    pub(crate) fn new(usage: GuardianUse, data_dir: PathBuf, runtime_dir: PathBuf) -> Self {
+        Self { usage, data_dir, runtime_dir, state: Arc::default() }
+    }
+
+    /// What decisions know about it.
+    pub(crate) fn view(&self) -> view::Guardian {
+        if self.usage != GuardianUse::On {
+            return view::Guardian::Off;
+        }
+        let state = self.lock();
+        match (&state.guardian, state.armed_until) {
+            (Some(guardian), _) if !guardian.is_alive() => view::Guardian::Dead,
+            (None, _) => view::Guardian::Dead,
+            (Some(_), Some(until)) => view::Guardian::Armed { until },
+            (Some(_), None) => view::Guardian::Ready,
+        }
+    }
+
+    /// Starts a guardian if there is none that lives. Blocking, some milliseconds. Earlier ones stay until this one is armed.
+    pub(crate) fn respawn(&self) -> bool {
+        if self.usage == GuardianUse::Off {
+            return true;
+        }
+        let mut state = self.lock();
+        if state.guardian.as_ref().is_some_and(Guardian::is_alive) {
+            return true;
+        }
+        let options = SpawnOptions {
+            exe: PathBuf::from("/proc/self/exe"),
+            data_dir: self.data_dir.clone(),
+            runtime_dir: self.runtime_dir.clone(),
+            mode: if self.usage == GuardianUse::Rehearsal { Mode::Rehearse } else { Mode::Fence },
+        };
+        match Guardian::spawn(options) {
+            Ok(guardian) => {
+                debug!(pid = guardian.pid(), locked = guardian.memory_locked(), "guardian started");
+                *state = State { guardian: Some(guardian), armed_until: None };
+                true
+            }
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "no guardian: this member cannot be promoted"
+                );
+                false
+            }
+        }
+    }
+
+    /// Sets the deadline and reads the acknowledgement; then ends the guardians that earlier agents left behind.
+    pub(crate) fn arm(&self, until: Timestamp) -> bool {
+        let mut state = self.lock();
+        let Some(guardian) = &state.guardian else { return self.usage == GuardianUse::Off };
+        match guardian.arm(until) {
+            Ok(acked) => {
+                match guardian.dismiss_others() {
+                    Ok(dismissed) if !dismissed.is_empty() => {
+                        info!(count = dismissed.len(), "earlier guardians dismissed")
+                    }
+                    Ok(_) => {}
+                    Err(error) => warn!(
+                        error = &error as &dyn std::error::Error,
+                        "an earlier guardian could not be dismissed"
+                    ),
+                }
+                state.armed_until = acked.armed;
+                true
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the guardian did not take the deadline");
+                false
+            }
+        }
+    }
+
+    /// Moves the deadline if one is set.
+    pub(crate) async fn extend(&self, until: Timestamp) {
+        let mut state = self.lock();
+        if state.armed_until.is_none_or(|armed| armed >= until) {
+            return;
+        }
+        let Some(guardian) = &state.guardian else { return };
+        match guardian.extend(until) {
+            Ok(acked) => state.armed_until = acked.armed,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the guardian did not take the new deadline");
+                if !guardian.is_alive() {
+                    state.armed_until = None;
+                }
+            }
+        }
+    }
+
+    /// Takes the deadline away: PostgreSQL is gone, a replica, or paused.
+    pub(crate) fn disarm(&self) -> bool {
+        let mut state = self.lock();
+        let Some(guardian) = &state.guardian else { return true };
+        match guardian.disarm() {
+            Ok(_) => {
+                state.armed_until = None;
+                true
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the guardian could not be disarmed");
+                false
+            }
+        }
+    }
+
+    /// Ends the guardian: the agent stops and nothing is left to guard.
+    pub(crate) fn dismiss(&self) {
+        if let Some(guardian) = self.lock().guardian.take()
+            && let Err(error) = guardian.dismiss()
+        {
+            warn!(error = &error as &dyn std::error::Error, "the guardian could not be dismissed");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

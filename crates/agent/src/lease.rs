@@ -1,0 +1,365 @@
+//! The lease keeper: the one task that renews our lease in the store, and the only source of the right to lead.
+//!
+//! It renews every fifth of the guaranteed time with a timeout of the same length, whether the loop is busy or not; but it
+//! stops renewing a leadership when the loop has not decided anything for a whole `ttl`: a hung agent must not keep the lock.
+//! What it knows is published as [`LeaseState`]; nobody else derives leadership from anything.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bellwether_dcs::{Check, CommitOutcome, Deadline, Key, Renewal, Store, StoreError, Write, codec::keys};
+use bellwether_ha::{lease, view::LeaseView};
+use bellwether_types::{LeaseId, MemberName, Revision, Term, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{clock, fencing::Fencing};
+
+/// What is known about our lease.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseState {
+    /// The lease that our keys hang on; `None` until the store granted one.
+    pub(crate) lease: Option<LeaseId>,
+    pub(crate) view: LeaseView,
+}
+
+/// The end of an attempt to take the lock.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    Yes {
+        term: Term,
+    },
+    /// Somebody else was faster, or what the decision rested on has changed.
+    No,
+    /// It may have worked or not; the keeper finds out with its next renewal.
+    Unknown(StoreError),
+}
+
+enum Command {
+    Acquire { present: Option<Revision>, sync: Option<Revision>, answer: oneshot::Sender<Acquired> },
+    Release { status: Option<Vec<u8>>, answer: oneshot::Sender<bool> },
+    Extend { began_at: Timestamp },
+    Forget,
+}
+
+/// Talks to the keeper. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct LeaseHandle {
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<LeaseState>,
+    heartbeat: Arc<AtomicU64>,
+}
+
+impl LeaseHandle {
+    pub(crate) fn state(&self) -> LeaseState {
+        self.state.borrow().clone()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<LeaseState> {
+        self.state.clone()
+    }
+
+    /// The loop decided something at `at`.
+    pub(crate) fn beat(&self, at: Timestamp) {
+        self.heartbeat.store(at.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// Takes the lock: creates `leader` if `present` is `None`, otherwise takes over the key that already names us.
+    pub(crate) async fn acquire(&self, present: Option<Revision>, sync: Option<Revision>) -> Acquired {
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Acquire { present, sync, answer };
+        if self.commands.send(command).await.is_err() {
+            return Acquired::Unknown(StoreError::Stopped);
+        }
+        answered.await.unwrap_or(Acquired::Unknown(StoreError::Stopped))
+    }
+
+    /// Gives the lock up, writing `status` first if given. False: it was not ours any more, or the store did not answer.
+    pub(crate) async fn release(&self, status: Option<Vec<u8>>) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Release { status, answer }).await.is_ok()
+            && answered.await.unwrap_or(false)
+    }
+
+    /// A failsafe round that began at `began_at` was accepted by every member: as good as a renewal.
+    pub(crate) async fn extend(&self, began_at: Timestamp) {
+        let _ = self.commands.send(Command::Extend { began_at }).await;
+    }
+
+    /// We stopped leading without touching the key.
+    pub(crate) async fn forget(&self) {
+        let _ = self.commands.send(Command::Forget).await;
+    }
+}
+
+/// The task. Spawn [`LeaseKeeper::run`] and await it.
+#[derive(Debug)]
+pub(crate) struct LeaseKeeper {
+    store: Arc<dyn Store>,
+    me: MemberName,
+    ttl: watch::Receiver<Duration>,
+    fencing: Fencing,
+    heartbeat: Arc<AtomicU64>,
+    commands: mpsc::Receiver<Command>,
+    state: watch::Sender<LeaseState>,
+    granted_ttl: Duration,
+    next_renewal: Timestamp,
+}
+
+impl LeaseKeeper {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        me: MemberName,
+        ttl: watch::Receiver<Duration>,
+        fencing: Fencing,
+    ) -> (Self, LeaseHandle) {
+        // Few callers, all of which wait for the answer.
+        let (sender, commands) = mpsc::channel(16);
+        let (state, watched) = watch::channel(LeaseState { lease: None, view: LeaseView::NotHeld });
+        let heartbeat = Arc::new(AtomicU64::new(clock::now().as_nanos()));
+        let granted_ttl = *ttl.borrow();
+        let next_renewal = clock::now();
+        let handle = LeaseHandle { commands: sender, state: watched, heartbeat: heartbeat.clone() };
+        (Self { store, me, ttl, fencing, heartbeat, commands, state, granted_ttl, next_renewal }, handle)
+    }
+
+    /// Runs until `stop`. Does not revoke the lease: a stopped agent in pause leaves its keys to expire.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let wait = clock::now().until(self.next_renewal);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                command = self.commands.recv() => match command {
+                    None => return,
+                    Some(command) => self.obey(command).await,
+                },
+                () = tokio::time::sleep(wait) => self.renew().await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Acquire { present, sync, answer } => {
+                let acquired = self.acquire(present, sync).await;
+                let _ = answer.send(acquired);
+            }
+            Command::Release { status, answer } => {
+                let released = self.release(status).await;
+                let _ = answer.send(released);
+            }
+            Command::Extend { began_at } => self.extend(began_at).await,
+            Command::Forget => self.set_view(LeaseView::NotHeld),
+        }
+    }
+
+    fn period(&self) -> Duration {
+        lease::renewal_period(*self.ttl.borrow())
+    }
+
+    fn budget(&self) -> Deadline {
+        Deadline::after(self.period())
+    }
+
+    fn set_view(&self, view: LeaseView) {
+        self.state.send_if_modified(|state| {
+            let changed = state.view != view;
+            state.view = view;
+            changed
+        });
+    }
+
+    /// One renewal. Everything unexpected counts as "not renewed".
+    async fn renew(&mut self) {
+        self.next_renewal = clock::now() + self.period();
+        if self.loop_is_stuck() {
+            warn!("the loop has not decided anything for a whole ttl: the lease is not renewed");
+            return;
+        }
+        let Some(lease) = self.current_lease().await else {
+            self.note_unavailable();
+            return;
+        };
+        let holding = matches!(self.state.borrow().view, LeaseView::Held { .. });
+        let leader = Key::new(keys::LEADER);
+        let sent_at = clock::now();
+        let renewal = self.store.keep_alive(lease, holding.then_some(&leader), self.budget()).await;
+        self.conclude(renewal, sent_at, holding).await;
+    }
+
+    async fn conclude(&mut self, renewal: Renewal, sent_at: Timestamp, holding: bool) {
+        match renewal {
+            Renewal::Valid { guaranteed } if holding => self.confirm(sent_at, guaranteed).await,
+            Renewal::Valid { .. } => {}
+            Renewal::Gone => {
+                info!(holding, "the store has dropped our lease");
+                self.state.send_modify(|state| state.lease = None);
+                if holding {
+                    self.set_view(LeaseView::Rejected { at: clock::now() });
+                }
+                self.next_renewal = clock::now();
+            }
+            Renewal::NotHolding => {
+                warn!("the leader lock is no longer ours");
+                self.set_view(LeaseView::Rejected { at: clock::now() });
+            }
+            Renewal::Unavailable(error) => {
+                debug!(%error, "no answer to a lease renewal");
+                self.note_unavailable();
+                // Try again at once after a quick failure, but not faster than five times a period.
+                self.next_renewal = self.next_renewal.min(clock::now() + self.period() / 5);
+            }
+        }
+    }
+
+    /// The guardian hears of it before anybody may rely on it.
+    async fn confirm(&mut self, sent_at: Timestamp, guaranteed: Duration) {
+        let limits = lease::limits(sent_at, guaranteed);
+        self.fencing.extend(limits.until).await;
+        self.state.send_modify(|state| {
+            if let LeaseView::Held { until, demote_at, unavailable_since, .. } = &mut state.view {
+                *until = limits.until.max(*until);
+                *demote_at = limits.demote_at.max(*demote_at);
+                *unavailable_since = None;
+            }
+        });
+    }
+
+    fn note_unavailable(&self) {
+        self.state.send_if_modified(|state| match &mut state.view {
+            LeaseView::Held { unavailable_since: since @ None, .. } => {
+                *since = Some(clock::now());
+                true
+            }
+            _ => false,
+        });
+    }
+
+    fn loop_is_stuck(&self) -> bool {
+        let last = Timestamp::from_nanos(self.heartbeat.load(Ordering::Relaxed));
+        clock::now().since(last) > (*self.ttl.borrow()).max(Duration::from_secs(2))
+    }
+
+    /// Our lease, granted if there is none or if `ttl` has changed; keys move to the new one as they are next written.
+    async fn current_lease(&mut self) -> Option<LeaseId> {
+        let ttl = *self.ttl.borrow();
+        let present = self.state.borrow().lease;
+        if let (Some(lease), true) = (present, ttl == self.granted_ttl) {
+            return Some(lease);
+        }
+        match self.store.grant_lease(ttl, self.budget()).await {
+            Ok(lease) => {
+                debug!(?lease, ?ttl, "granted a lease");
+                self.move_leadership(lease).await;
+                self.granted_ttl = ttl;
+                self.state.send_modify(|state| state.lease = Some(lease));
+                Some(lease)
+            }
+            Err(error) => {
+                debug!(%error, "no lease granted");
+                self.next_renewal = clock::now() + self.period() / 5;
+                present
+            }
+        }
+    }
+
+    /// Hangs a leader key that we hold on another lease of ours.
+    async fn move_leadership(&mut self, lease: LeaseId) {
+        let LeaseView::Held { revision, .. } = self.state.borrow().view else { return };
+        let checks = [Check::at(keys::LEADER, revision)];
+        let writes = [Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
+        match self.store.commit(&checks, &writes, self.budget()).await {
+            CommitOutcome::Applied(new) => self.state.send_modify(|state| {
+                if let LeaseView::Held { revision, .. } = &mut state.view {
+                    *revision = new;
+                }
+            }),
+            CommitOutcome::Refused { .. } => self.set_view(LeaseView::Rejected { at: clock::now() }),
+            // The next renewal with `holding` tells which lease the key hangs on.
+            CommitOutcome::Unknown(error) => {
+                warn!(%error, "moving the leader key to a new lease: outcome unknown")
+            }
+        }
+    }
+
+    async fn acquire(&mut self, present: Option<Revision>, sync: Option<Revision>) -> Acquired {
+        let Some(lease) = self.current_lease().await else {
+            return Acquired::Unknown(StoreError::TimedOut);
+        };
+        let leader = match present {
+            None => Check::absent(keys::LEADER),
+            Some(revision) => Check::at(keys::LEADER, revision),
+        };
+        let sync = match sync {
+            None => Check::absent(keys::SYNC),
+            Some(revision) => Check::at(keys::SYNC, revision),
+        };
+        let writes = [Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
+        match self.store.commit(&[leader, sync], &writes, self.budget()).await {
+            CommitOutcome::Applied(revision) => self.prove(lease, revision).await,
+            CommitOutcome::Refused { .. } => Acquired::No,
+            CommitOutcome::Unknown(error) => Acquired::Unknown(error),
+        }
+    }
+
+    /// The key is ours; how long the lease behind it is good for only a renewal can tell.
+    async fn prove(&mut self, lease: LeaseId, revision: Revision) -> Acquired {
+        let leader = Key::new(keys::LEADER);
+        let sent_at = clock::now();
+        match self.store.keep_alive(lease, Some(&leader), self.budget()).await {
+            Renewal::Valid { guaranteed } => {
+                let limits = lease::limits(sent_at, guaranteed);
+                let term = Term(revision.0);
+                self.set_view(LeaseView::Held {
+                    until: limits.until,
+                    demote_at: limits.demote_at,
+                    term,
+                    revision,
+                    unavailable_since: None,
+                });
+                self.next_renewal = sent_at + self.period();
+                self.store.member_leads(true).await;
+                Acquired::Yes { term }
+            }
+            Renewal::Gone | Renewal::NotHolding => Acquired::No,
+            Renewal::Unavailable(error) => Acquired::Unknown(error),
+        }
+    }
+
+    async fn release(&mut self, status: Option<Vec<u8>>) -> bool {
+        // From here on nobody on this node may believe in the lease, whatever the store answers.
+        self.set_view(LeaseView::NotHeld);
+        self.store.member_leads(false).await;
+        let checks = [Check::has_value(keys::LEADER, self.me.as_str())];
+        let mut writes: Vec<Write> =
+            status.into_iter().map(|value| Write::put(keys::STATUS, value)).collect();
+        writes.push(Write::delete(keys::LEADER));
+        match self.store.commit(&checks, &writes, self.budget()).await {
+            CommitOutcome::Applied(_) => true,
+            CommitOutcome::Refused { .. } => false,
+            CommitOutcome::Unknown(error) => {
+                warn!(%error, "releasing the leader lock: outcome unknown; it expires by itself at the latest");
+                false
+            }
+        }
+    }
+
+    async fn extend(&mut self, began_at: Timestamp) {
+        if matches!(self.state.borrow().view, LeaseView::Held { .. }) {
+            let limits = lease::limits(began_at, self.granted_ttl);
+            self.fencing.extend(limits.until).await;
+            self.state.send_modify(|state| {
+                if let LeaseView::Held { until, demote_at, .. } = &mut state.view {
+                    *until = limits.until.max(*until);
+                    *demote_at = limits.demote_at.max(*demote_at);
+                }
+            });
+        }
+    }
+}

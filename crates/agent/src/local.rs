@@ -1,0 +1,218 @@
+//! What the agent knows about its own PostgreSQL between two ticks.
+
+use bellwether_ha::view::{self, Divergence, Process, Upstream};
+use bellwether_postgres::{
+    config::PendingRestart,
+    control::{ClusterState, ControlData},
+    datadir::DataDirState,
+    observation::{Observation, SlotRow, WalPositions, WalSenderRow},
+    postmaster::Postmaster,
+};
+use bellwether_types::{Lsn, PostgresState, Role, SystemId, TimelineId, Timestamp};
+
+/// The local server: what was observed, and what we did to it.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) postmaster: Option<Postmaster>,
+    /// When this postmaster was first seen.
+    pub(crate) postmaster_since: Timestamp,
+    /// It has answered a query since it was seen.
+    pub(crate) answered: bool,
+    /// It was told to stop.
+    pub(crate) stopping_since: Option<Timestamp>,
+    pub(crate) state: PostgresState,
+    pub(crate) role: Role,
+    pub(crate) data: DataDirState,
+    pub(crate) system_id: Option<SystemId>,
+    pub(crate) control: Option<ControlFacts>,
+    pub(crate) observation: Option<(Timestamp, Observation)>,
+    pub(crate) upstream: Option<Upstream>,
+    /// The value of `synchronous_standby_names` that we wrote last; `None` = never in this life.
+    pub(crate) sync_names: Option<String>,
+    pub(crate) divergence: Option<Divergence>,
+    /// The history file of the timeline that is written, read once per timeline.
+    pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
+    pub(crate) pending_restart: Vec<PendingRestart>,
+}
+
+/// The control file, and the files beside it that say how the server would start.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlFacts {
+    pub(crate) data: ControlData,
+    pub(crate) has_recovery_signal: bool,
+    pub(crate) has_backup_label: bool,
+}
+
+impl Local {
+    pub(crate) fn new() -> Self {
+        Self {
+            postmaster: None,
+            postmaster_since: Timestamp::ZERO,
+            answered: false,
+            stopping_since: None,
+            state: PostgresState::Stopped,
+            role: Role::Uninitialized,
+            data: DataDirState::Missing,
+            system_id: None,
+            control: None,
+            observation: None,
+            upstream: None,
+            sync_names: None,
+            divergence: None,
+            history: None,
+            pending_restart: Vec::new(),
+        }
+    }
+
+    /// A postmaster was started or found.
+    pub(crate) fn adopt(&mut self, postmaster: Postmaster, now: Timestamp) {
+        self.postmaster = Some(postmaster);
+        self.postmaster_since = now;
+        self.answered = false;
+        self.stopping_since = None;
+        self.observation = None;
+        self.state = PostgresState::Starting;
+    }
+
+    /// The postmaster is gone.
+    pub(crate) fn lost_postmaster(&mut self, expected: bool) {
+        self.postmaster = None;
+        self.answered = false;
+        self.stopping_since = None;
+        self.observation = None;
+        self.control = None;
+        self.pending_restart.clear();
+        self.state = match self.state {
+            PostgresState::Running | PostgresState::Starting if !expected => PostgresState::Crashed,
+            PostgresState::Crashed => PostgresState::Crashed,
+            _ => PostgresState::Stopped,
+        };
+    }
+
+    /// An answer of the server: what it is overrides what we thought it was.
+    pub(crate) fn observed(&mut self, observation: Observation, at: Timestamp) {
+        self.answered = true;
+        if self.stopping_since.is_none() {
+            self.state = PostgresState::Running;
+        }
+        self.role = match (observation.in_recovery, self.role) {
+            (false, Role::Demoted) if self.stopping_since.is_some() => Role::Demoted,
+            (false, _) => Role::Primary,
+            (true, keep @ (Role::StandbyLeader | Role::Promoted)) => keep,
+            (true, _) => Role::Replica,
+        };
+        self.observation = Some((at, observation));
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        match (&self.postmaster, self.stopping_since) {
+            (None, _) => Process::NotRunning,
+            (Some(_), Some(since)) => Process::Stopping { since },
+            (Some(_), None) if self.answered => Process::Running { since: self.postmaster_since },
+            (Some(_), None) => Process::Starting { since: self.postmaster_since },
+        }
+    }
+
+    /// Where the WAL of this server ends, as far as is known.
+    pub(crate) fn position(&self) -> Option<Lsn> {
+        self.observation.as_ref().map(|(_, observation)| match &observation.wal {
+            WalPositions::Primary { flushed } => *flushed,
+            WalPositions::Standby { received, replayed, .. } => received.unwrap_or(*replayed).max(*replayed),
+        })
+    }
+
+    pub(crate) fn data_view(&self) -> view::DataDirectory {
+        match &self.data {
+            DataDirState::Missing => view::DataDirectory::Missing,
+            DataDirState::Empty => view::DataDirectory::Empty,
+            DataDirState::Unreadable { reason } => view::DataDirectory::Unreadable(reason.clone()),
+            DataDirState::Incomplete { reason } => view::DataDirectory::Invalid(reason.clone()),
+            DataDirState::Present { .. } => view::DataDirectory::Present,
+        }
+    }
+
+    pub(crate) fn control_view(&self) -> Option<view::Control> {
+        let facts = self.control.as_ref()?;
+        let nonzero = |lsn: Lsn| (lsn != Lsn::ZERO).then_some(lsn);
+        Some(view::Control {
+            state: control_state(facts.data.state),
+            timeline: facts.data.timeline,
+            checkpoint: facts.data.checkpoint,
+            minimum_recovery_end: nonzero(facts.data.min_recovery_end),
+            minimum_recovery_timeline: nonzero(facts.data.min_recovery_end)
+                .map(|_| facts.data.min_recovery_timeline),
+            rewindable: facts.data.data_checksums || facts.data.wal_log_hints,
+            has_recovery_signal: facts.has_recovery_signal,
+            has_backup_label: facts.has_backup_label,
+        })
+    }
+
+    pub(crate) fn server_view(&self) -> Option<view::Server> {
+        let (answered_at, observation) = self.observation.as_ref()?;
+        let position = self.position().unwrap_or_default();
+        let (received, replayed, replay_paused) = match &observation.wal {
+            WalPositions::Primary { .. } => (position, position, false),
+            WalPositions::Standby { received, replayed, paused, .. } => {
+                (received.unwrap_or(*replayed), *replayed, *paused)
+            }
+        };
+        let receiver = observation.receiver.as_ref();
+        Some(view::Server {
+            answered_at: *answered_at,
+            in_recovery: observation.in_recovery,
+            timeline: observation
+                .timeline
+                .or(Some(observation.control_timeline))
+                .filter(|timeline| timeline.0 > 0),
+            position,
+            received,
+            replayed,
+            replay_paused,
+            streaming: receiver.is_some_and(|receiver| receiver.status == "streaming"),
+            receiver_source: receiver.and_then(|receiver| {
+                Some(format!("{}:{}", receiver.sender_host.as_ref()?, receiver.sender_port?))
+            }),
+            synchronous_standby_names: observation.synchronous_standby_names.clone(),
+            synchronous_commit: observation.synchronous_commit.clone(),
+            standbys: observation.walsenders.iter().map(standby).collect(),
+            slots: observation.slots.iter().map(slot).collect(),
+        })
+    }
+}
+
+fn control_state(state: ClusterState) -> view::ControlState {
+    match state {
+        ClusterState::StartingUp => view::ControlState::StartingUp,
+        ClusterState::ShutDown => view::ControlState::ShutDown,
+        ClusterState::ShutDownInRecovery => view::ControlState::ShutDownInRecovery,
+        ClusterState::ShuttingDown => view::ControlState::ShuttingDown,
+        ClusterState::InCrashRecovery => view::ControlState::InCrashRecovery,
+        ClusterState::InArchiveRecovery => view::ControlState::InArchiveRecovery,
+        ClusterState::InProduction => view::ControlState::InProduction,
+        ClusterState::Unknown => view::ControlState::Unknown,
+    }
+}
+
+fn standby(row: &WalSenderRow) -> view::Standby {
+    view::Standby {
+        application_name: row.application_name.clone(),
+        connection: format!("{}@{}", row.pid, row.backend_start_unix_micros),
+        state: row.state.clone(),
+        sync_state: row.sync_state.clone(),
+        write: row.write,
+        flush: row.flush,
+        replay: row.replay,
+    }
+}
+
+fn slot(row: &SlotRow) -> view::Slot {
+    view::Slot {
+        name: row.name.clone(),
+        physical: row.is_physical(),
+        temporary: row.temporary,
+        active: row.active,
+        restart_lsn: row.restart_lsn,
+        has_xmin: row.has_xmin,
+        wal_status_lost: row.wal_status.as_deref() == Some("lost"),
+    }
+}

@@ -1,0 +1,252 @@
+//! What the agent knows, as a [`View`] for the decision core.
+
+use std::time::Duration;
+
+use bellwether_ha::{
+    View,
+    view::{FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, Watchdog},
+};
+use bellwether_postgres::postmaster::Postmaster;
+use bellwether_types::{Role, Timestamp};
+use tracing::{debug, info};
+
+use crate::{agent::Agent, clock, event::Event, local::ControlFacts, monitor::NoAnswer, work};
+
+/// How long a tick waits for the monitoring query before it goes on with the last answer.
+const QUERY_PATIENCE: Duration = Duration::from_millis(300);
+
+impl Agent {
+    /// Looks at the local server and its files.
+    pub(crate) async fn observe(&mut self) {
+        self.look_at_process().await;
+        self.local.data = self.server.data_dir_state().await;
+        match self.local.postmaster.clone() {
+            Some(postmaster) => self.ask_server(&postmaster).await,
+            None => self.look_at_control_file().await,
+        }
+        self.derive_upstream();
+    }
+
+    async fn look_at_process(&mut self) {
+        if let Some(postmaster) = &self.local.postmaster {
+            if !postmaster.is_alive() {
+                let expected = self.local.stopping_since.is_some();
+                self.local.lost_postmaster(expected);
+                self.monitor.disconnect();
+            }
+            return;
+        }
+        // A job that starts or stops the server tells by itself.
+        if self.jobs.kind().is_some() {
+            return;
+        }
+        match self.server.attach().await {
+            Ok(Some(postmaster)) => self.adopt(postmaster),
+            Ok(None) => {}
+            Err(error) => debug!(error = work::chain(&error), "could not look for a postmaster"),
+        }
+    }
+
+    /// Takes a postmaster under our eyes, and hears of its end within milliseconds.
+    pub(crate) fn adopt(&mut self, postmaster: Postmaster) {
+        info!(pid = postmaster.id().pid, "postmaster found");
+        let watched = postmaster.clone();
+        let events = self.events_in.clone();
+        let stop = self.children.child_token();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                ended = watched.exited() => if ended.is_ok() {
+                    let _ = events.send(Event::PostmasterExited(watched.id().clone())).await;
+                }
+            }
+        });
+        self.local.adopt(postmaster, clock::now());
+    }
+
+    async fn ask_server(&mut self, postmaster: &Postmaster) {
+        match self.monitor.observe(postmaster.id(), QUERY_PATIENCE).await {
+            Ok(observation) => {
+                let became_primary = !observation.in_recovery && self.local.role != Role::Primary;
+                if self.local.sync_names.is_none() && !observation.in_recovery {
+                    self.local.sync_names = Some(observation.synchronous_standby_names.clone());
+                }
+                self.local.observed(observation, clock::now());
+                if self.local.system_id.is_none() {
+                    self.look_at_control_file().await;
+                }
+                self.read_local_history();
+                if became_primary && self.local.role == Role::Primary {
+                    self.clock.writable(clock::now());
+                    self.settle_as_primary().await;
+                }
+            }
+            // The last answer stays: "cannot tell" must not mean "not a primary".
+            Err(NoAnswer::Pending) => {}
+            Err(NoAnswer::Failed(error)) => {
+                debug!(error = work::chain(&error), "the monitoring query failed")
+            }
+        }
+    }
+
+    /// The file that the promotion to the present timeline wrote, once per timeline.
+    fn read_local_history(&mut self) {
+        let Some(timeline) = self.local.observation.as_ref().and_then(|(_, seen)| seen.timeline) else {
+            return;
+        };
+        if timeline.0 < 2 || self.local.history.as_ref().is_some_and(|(known, _)| *known == timeline) {
+            return;
+        }
+        let path = self.settings.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
+        let tip = bellwether_types::WalPosition { timeline, lsn: self.local.position().unwrap_or_default() };
+        let read = || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            let history = bellwether_types::TimelineHistory::parse(tip, &text).ok()?;
+            let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
+            let written = jiff::Timestamp::try_from(written).ok()?.to_zoned(jiff::tz::TimeZone::system());
+            let written_at = written.strftime("%Y-%m-%dT%H:%M:%S.%6f%:z").to_string();
+            Some(bellwether_ha::view::LocalHistory { switches: history.switches, written_at })
+        };
+        match read() {
+            Some(history) => self.local.history = Some((timeline, history)),
+            None => debug!(path = %path.display(), "the timeline history could not be read"),
+        }
+    }
+
+    pub(crate) async fn look_at_control_file(&mut self) {
+        match self.server.control_data().await {
+            Ok(data) => {
+                let dir = &self.settings.data_dir;
+                let exists = |name: &str| dir.join(name).exists();
+                self.local.system_id = Some(data.system_id);
+                self.local.control = Some(ControlFacts {
+                    has_recovery_signal: exists("standby.signal") || exists("recovery.signal"),
+                    has_backup_label: exists("backup_label"),
+                    data,
+                });
+                self.guess_role_of_stopped_server();
+            }
+            Err(error) => {
+                debug!(error = work::chain(&error), "the control file could not be read");
+                if self.local.postmaster.is_none() {
+                    self.local.control = None;
+                    self.local.system_id = None;
+                }
+            }
+        }
+    }
+
+    /// Nothing runs and nothing was known yet: the files tell what this server was.
+    fn guess_role_of_stopped_server(&mut self) {
+        if self.local.postmaster.is_some() || self.local.role != Role::Uninitialized {
+            return;
+        }
+        let standby = self.local.control.as_ref().is_some_and(|facts| facts.has_recovery_signal);
+        self.local.role = if standby { Role::Replica } else { Role::Demoted };
+    }
+
+    /// The upstream of a standby that an earlier agent configured: its conninfo names the address of a member.
+    fn derive_upstream(&mut self) {
+        if self.local.upstream.is_some() {
+            return;
+        }
+        let Some((_, observation)) = self.local.observation.as_ref().filter(|(_, seen)| seen.in_recovery)
+        else {
+            return;
+        };
+        let state = self.mirror.state();
+        let Some(cluster) = state.cluster.as_ref() else { return };
+        let setting = |key: &str| {
+            let (_, rest) = observation.primary_conninfo.split_once(&format!("{key}="))?;
+            Some(rest.split_whitespace().next()?.trim_matches('\'').to_owned())
+        };
+        let (Some(host), Some(port)) = (setting("host"), setting("port")) else { return };
+        let found = cluster.members.values().find_map(|member| {
+            let conn_url = member.conn_url.as_ref()?;
+            let address = work::address_of(conn_url)?;
+            (address.host == host && address.port.to_string() == port)
+                .then(|| (member.name.clone(), conn_url.clone()))
+        });
+        self.local.upstream = found.map(|(member, conn_url)| bellwether_ha::view::Upstream {
+            member,
+            conn_url,
+            slot: Some(observation.primary_slot_name.clone()).filter(|slot| !slot.is_empty()),
+        });
+    }
+
+    /// The whole picture at this instant.
+    pub(crate) fn view(&self) -> View {
+        let mirrored = self.mirror.state();
+        let now = clock::now();
+        View {
+            now,
+            wall: clock::wall(),
+            me: self.me(),
+            settings: self.effective.settings.clone(),
+            store: StoreView {
+                cluster: mirrored.cluster.clone(),
+                confirmed_at: mirrored.confirmed_at,
+                unavailable_since: self.store_silent_since,
+                multi_key_transactions: self.store.capabilities().multi_key_transactions,
+            },
+            lease: self.lease.state().view,
+            postgres: self.postgres_view(),
+            peers: Peers { polled_at: self.peers.polled_at, answers: self.peers.answers.clone() },
+            failsafe: FailsafeView { accepted: self.failsafe.present(), round: self.failsafe_round.clone() },
+            fencing: Fencing { guardian: self.fencing.view(), watchdog: Watchdog::Off },
+            job: self.jobs.view(),
+            last_job: self.jobs.last(),
+            requests: self.next_requests(),
+            stopping: self.stopping,
+            memory: self.memory.clone(),
+        }
+    }
+
+    fn me(&self) -> Me {
+        let config = &self.config;
+        Me {
+            name: config.name.clone(),
+            tags: config.tags.clone(),
+            api_url: config.restapi.api_url(),
+            conn_url: self.conn_url(),
+            may_bootstrap: true,
+            clones_without_leader: false,
+            has_pre_promote: self.settings.pre_promote.is_some(),
+        }
+    }
+
+    pub(crate) fn conn_url(&self) -> String {
+        format!("postgres://{}/{}", self.settings.connect_address, self.settings.database)
+    }
+
+    fn postgres_view(&self) -> PostgresView {
+        PostgresView {
+            data: self.local.data_view(),
+            process: self.local.process(),
+            state: self.local.state,
+            role: self.local.role,
+            system_id: self.local.system_id,
+            server_version: self.local.observation.as_ref().map_or(0, |(_, seen)| seen.server_version),
+            control: self.local.control_view(),
+            server: self.local.server_view(),
+            upstream: self.local.upstream.clone(),
+            local_history: self.local.history.as_ref().map(|(_, history)| history.clone()),
+            postmaster_started_at: self
+                .local
+                .observation
+                .as_ref()
+                .map(|(_, seen)| seen.postmaster_start_time.clone()),
+            pending_restart: !self.local.pending_restart.is_empty(),
+            divergence: self.local.divergence.clone(),
+            sync_names_in_files: self.local.sync_names.clone(),
+        }
+    }
+
+    /// Until when this member may be believed to lead.
+    pub(crate) fn lease_until(&self) -> Option<Timestamp> {
+        match self.lease.state().view {
+            bellwether_ha::view::LeaseView::Held { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+}

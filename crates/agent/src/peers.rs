@@ -1,0 +1,79 @@
+//! Asking the other members directly: their state before a race, and their consent in failsafe mode.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bellwether_api_client::{ApiClient, ClientError, FailsafeReply, PeerStatus};
+use bellwether_ha::view::{FailsafeRound, PeerAnswer, PeerReport};
+use bellwether_types::{MemberName, Role, failsafe::FailsafeRequest};
+use tokio::task::JoinSet;
+
+use crate::clock;
+
+/// Asks all `members` (name and `api_url`) at once.
+pub(crate) async fn poll(
+    client: &ApiClient,
+    members: BTreeMap<MemberName, String>,
+    limit: Duration,
+) -> BTreeMap<MemberName, PeerAnswer> {
+    let mut calls = JoinSet::new();
+    for (name, url) in members {
+        let client = client.clone();
+        calls.spawn(async move {
+            let answer = match client.get_status(&url, limit).await {
+                Ok(status) => PeerAnswer::Answered(report(&status)),
+                Err(error) => {
+                    PeerAnswer::Unreachable { refused: matches!(error, ClientError::Refused { .. }) }
+                }
+            };
+            (name, answer)
+        });
+    }
+    let mut answers = BTreeMap::new();
+    while let Some(call) = calls.join_next().await {
+        let (name, answer) = call.expect("a poll neither panics nor is aborted");
+        answers.insert(name, answer);
+    }
+    answers
+}
+
+fn report(status: &PeerStatus) -> PeerReport {
+    PeerReport {
+        role: status.role.unwrap_or(Role::Uninitialized),
+        is_running_primary: status.is_running_primary(),
+        position: status.position(),
+        timeline: status.timeline,
+        nofailover: status.tags.nofailover(),
+        failover_priority: status.tags.failover_priority(),
+        watchdog_failed: status.watchdog_failed,
+    }
+}
+
+/// Tells all `members` that their leader lives. The round counts from before the first request.
+pub(crate) async fn ask_failsafe(
+    client: &ApiClient,
+    members: BTreeMap<MemberName, String>,
+    request: FailsafeRequest,
+    limit: Duration,
+) -> FailsafeRound {
+    let began_at = clock::now();
+    let asked: BTreeSet<MemberName> = members.keys().cloned().collect();
+    let mut calls = JoinSet::new();
+    for (name, url) in members {
+        let (client, request) = (client.clone(), request.clone());
+        calls.spawn(async move {
+            let answer = client.post_failsafe(&url, &request, limit).await;
+            (name, matches!(answer, Ok(FailsafeReply::Accepted { .. })))
+        });
+    }
+    let mut accepted = BTreeSet::new();
+    while let Some(call) = calls.join_next().await {
+        let (name, consent) = call.expect("a call neither panics nor is aborted");
+        if consent {
+            accepted.insert(name);
+        }
+    }
+    FailsafeRound { began_at, asked, accepted, running: false }
+}

@@ -1,0 +1,102 @@
+//! From the configuration to what the PostgreSQL crate must know.
+
+use std::{collections::BTreeMap, path::Path};
+
+use bellwether_config::{Callback, Config, Effective, ServerRole, sections};
+use bellwether_postgres::{
+    parameters,
+    settings::{
+        BootstrapSettings, CallbackAction, ConfigRole, Credentials, HostPort, PgSettings, ProgramOption,
+    },
+};
+
+/// The settings of the local server under this configuration, and what was dropped on the way, for people.
+pub(crate) fn pg_settings(
+    config: &Config,
+    effective: &Effective,
+    runtime_dir: &Path,
+) -> (PgSettings, Vec<String>) {
+    let local = &config.postgresql;
+    let listen = HostPort { host: local.listen.hosts.join(","), port: local.listen.port };
+    let mut settings =
+        PgSettings::new(config.name.clone(), config.scope.clone(), local.data_dir.clone(), listen);
+    let split = parameters::split(&effective.parameters, &BTreeMap::new());
+
+    settings.config_dir.clone_from(&local.config_dir);
+    settings.config_base_name.clone_from(&local.config_base_name);
+    settings.bin_dir.clone_from(&local.bin_dir);
+    settings.bin_names.clone_from(&local.bin_name);
+    settings.connect_address = host_port(&local.connect_address);
+    settings.database.clone_from(&local.database);
+    settings.superuser = credentials(&local.authentication.superuser);
+    settings.replication = credentials(&local.authentication.replication);
+    settings.rewind = local.authentication.rewind.as_ref().map(credentials);
+    settings.pgpass.clone_from(&local.pgpass);
+    settings.krbsrvname.clone_from(&local.krbsrvname);
+    settings.use_unix_socket = local.use_unix_socket;
+    settings.use_unix_socket_repl = local.use_unix_socket_repl;
+    settings.parameters = split.parameters;
+    settings.controlled = split.controlled;
+    settings.role_parameters = by_role(&effective.parameters_by_role);
+    settings.pg_hba.clone_from(&effective.pg_hba);
+    settings.pg_ident.clone_from(&effective.pg_ident);
+    settings.role_pg_hba = by_role(&effective.pg_hba_by_role);
+    settings.role_pg_ident = by_role(&effective.pg_ident_by_role);
+    settings.recovery_conf.clone_from(&effective.recovery_conf);
+    settings.custom_conf.clone_from(&effective.custom_conf);
+    settings.bootstrap = BootstrapSettings {
+        initdb: options(&config.bootstrap.initdb),
+        pg_hba: config.bootstrap.pg_hba.clone(),
+        post_bootstrap: config.bootstrap.post_bootstrap.clone(),
+    };
+    settings.basebackup = options(&effective.basebackup);
+    settings.rewind_options = options(&effective.rewind);
+    settings.callbacks = callbacks(effective);
+    settings.pre_promote.clone_from(&effective.pre_promote);
+    settings.before_stop.clone_from(&effective.before_stop);
+    settings.pg_ctl_timeout = effective.pg_ctl_timeout;
+    settings.log_file = Some(runtime_dir.join("postgresql.log"));
+    (settings, split.warnings)
+}
+
+fn host_port(address: &bellwether_config::HostPort) -> HostPort {
+    HostPort { host: address.host.clone(), port: address.port }
+}
+
+fn credentials(written: &sections::postgresql::Credentials) -> Credentials {
+    Credentials {
+        username: written.username.clone().unwrap_or_default(),
+        password: written.password.clone(),
+        options: written.connection.clone(),
+    }
+}
+
+fn options(written: &[sections::bootstrap::CommandOption]) -> Vec<ProgramOption> {
+    written
+        .iter()
+        .map(|option| ProgramOption { name: option.name.clone(), value: option.value.clone() })
+        .collect()
+}
+
+fn config_role(role: ServerRole) -> ConfigRole {
+    match role {
+        ServerRole::Primary => ConfigRole::Primary,
+        ServerRole::Replica => ConfigRole::Replica,
+        ServerRole::StandbyLeader => ConfigRole::StandbyLeader,
+    }
+}
+
+fn by_role<T: Clone>(map: &BTreeMap<ServerRole, T>) -> BTreeMap<ConfigRole, T> {
+    map.iter().map(|(role, value)| (config_role(*role), value.clone())).collect()
+}
+
+fn callbacks(effective: &Effective) -> BTreeMap<CallbackAction, String> {
+    let action = |callback: &Callback| match callback {
+        Callback::OnStart => CallbackAction::OnStart,
+        Callback::OnStop => CallbackAction::OnStop,
+        Callback::OnRestart => CallbackAction::OnRestart,
+        Callback::OnReload => CallbackAction::OnReload,
+        Callback::OnRoleChange => CallbackAction::OnRoleChange,
+    };
+    effective.callbacks.iter().map(|(callback, command)| (action(callback), command.clone())).collect()
+}

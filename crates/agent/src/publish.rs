@@ -1,0 +1,266 @@
+//! What the agent tells others: its member key, the status that the API answers from, and the topology for entry points.
+
+use std::{sync::Arc, time::Duration};
+
+use bellwether_dcs::codec::MemberDocument;
+use bellwether_ha::{View, action::MemberUpdate};
+use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
+use bellwether_types::{
+    PostgresState, ReplicationState, Role, Tags, TimelineId, Timestamp,
+    cluster::{Cluster, Member, PeerProtocol},
+    status::{NodeStatus, ServerStatus, WalSender, WalStatus},
+    topology::{Topology, TopologyMember},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{agent::Agent, clock};
+
+/// Level of the messages between agents of this version.
+pub const PROTOCOL_LEVEL: u32 = 1;
+
+impl Agent {
+    /// The member key as it should be now.
+    pub(crate) fn member_document(&self, update: &MemberUpdate) -> MemberDocument {
+        let protocol = PeerProtocol { version: env!("CARGO_PKG_VERSION").to_owned(), level: PROTOCOL_LEVEL };
+        let api_url = self.config.restapi.api_url();
+        let mut document =
+            MemberDocument::new(self.conn_url(), api_url, self.local.state, self.local.role, protocol);
+        document.proxy_url = self
+            .config
+            .postgresql
+            .proxy_address
+            .as_ref()
+            .map(|address| format!("postgres://{address}/{}", self.settings.database));
+        document.tags = self.config.tags.clone();
+        if update.release_sync {
+            document.tags.0.insert("nosync".into(), json!(true));
+            document.tags.0.insert("sync_priority".into(), json!(0));
+        }
+        document.checkpoint_pending = update.checkpoint_pending;
+        document.pause = update.pause;
+        document.pending_restart = !self.local.pending_restart.is_empty();
+        document.pending_restart_reason = Some(self.pending_restart_reason());
+        if let Some((_, observation)) = &self.local.observation {
+            document.timeline = timeline_of(observation);
+            document.xlog_location = self.local.position();
+            if let WalPositions::Standby { received, replayed, .. } = &observation.wal {
+                document.receive_lsn = *received;
+                document.replay_lsn = Some(*replayed);
+                document.replication_state = replication_state(observation);
+            }
+        }
+        document
+    }
+
+    pub(crate) fn pending_restart_reason(&self) -> Value {
+        let reasons = self.local.pending_restart.iter().map(|pending| {
+            (pending.name.clone(), json!({"old_value": pending.old_value, "new_value": pending.new_value}))
+        });
+        Value::Object(reasons.collect::<Map<_, _>>())
+    }
+
+    /// Publishes status and topology, and closes the book of a failover that is over.
+    pub(crate) fn publish(&mut self, view: &View) {
+        let now = clock::now();
+        let status = self.node_status(view, now);
+        let topology = self.topology_picture(view, now);
+        self.status.send_replace(Arc::new(status));
+        self.topology.send_replace(Arc::new(topology));
+        self.watch_the_clock(view, now);
+    }
+
+    fn watch_the_clock(&mut self, view: &View, now: Timestamp) {
+        if let Some(cluster) = view.store.cluster.as_deref() {
+            match cluster.leader_name() {
+                Some(leader) if *leader != self.config.name => {
+                    let leader = leader.clone();
+                    self.clock.leader_seen(&leader, view.store.confirmed_at);
+                }
+                Some(_) => {}
+                None => self.clock.unlocked(now),
+            }
+        }
+        if let Some(budget) = self.clock.published(now) {
+            tracing::info!(budget = %budget, "this member accepts writes");
+            self.journal.record("failover", budget);
+        }
+    }
+
+    fn node_status(&self, view: &View, now: Timestamp) -> NodeStatus {
+        let mirrored = self.mirror.state();
+        let fresh = now.since(mirrored.confirmed_at) < view.settings.ttl;
+        let seen_unix = clock::wall().unix_millis
+            - i64::try_from(now.since(mirrored.confirmed_at).as_millis()).unwrap_or(0);
+        let reason = self.last_reason.as_ref();
+        NodeStatus {
+            cluster: self.config.scope.clone(),
+            me: self.config.name.clone(),
+            version: bellwether_dcs::codec::COMPATIBLE_VERSION.to_owned(),
+            taken_at: now,
+            state: self.local.state,
+            role: self.local.role,
+            server: self.server_status(),
+            system_id: self.local.system_id,
+            pending_restart: !self.local.pending_restart.is_empty(),
+            pending_restart_reason: self.pending_restart_reason(),
+            tags: self.config.tags.clone(),
+            scheduled_restart: None,
+            watchdog_failed: false,
+            lease_until: self.lease_until(),
+            store: mirrored.cluster.as_deref().filter(|_| fresh).cloned(),
+            store_last_seen: mirrored
+                .cluster
+                .is_some()
+                .then(|| bellwether_types::WallTime::from_unix_millis(seen_unix)),
+            settings: view.settings.clone(),
+            config: self.document().clone(),
+            failsafe_until: self.failsafe.present().map(|acceptance| acceptance.until),
+            failsafe: mirrored
+                .cluster
+                .as_ref()
+                .and_then(|cluster| Some(cluster.failsafe.as_ref()?.value.clone())),
+            next_tick_by: self.wake_at.min(now + view.settings.loop_wait) + self.tolerance(view),
+            reason: reason.map(|reason| reason.sentence()).unwrap_or_default(),
+            reason_code: reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// How late the loop may be before it counts as stuck: a primary must not be, a replica may for a while.
+    fn tolerance(&self, view: &View) -> Duration {
+        if self.local.role == Role::Primary { view.settings.ttl } else { 2 * view.settings.ttl }
+    }
+
+    fn server_status(&self) -> Option<ServerStatus> {
+        let connected = matches!(
+            self.local.state,
+            PostgresState::Running | PostgresState::Restarting | PostgresState::Starting
+        );
+        let (_, observation) = self.local.observation.as_ref().filter(|_| connected)?;
+        let wal = match &observation.wal {
+            WalPositions::Primary { flushed } => WalStatus::Primary { location: *flushed },
+            WalPositions::Standby { received, replayed, paused, replayed_timestamp, replayed_unix } => {
+                WalStatus::Standby {
+                    received: received.unwrap_or(*replayed),
+                    replayed: *replayed,
+                    replayed_timestamp: replayed_timestamp.clone(),
+                    replayed_unix: *replayed_unix,
+                    paused: *paused,
+                }
+            }
+        };
+        Some(ServerStatus {
+            server_version: observation.server_version,
+            postmaster_start_time: observation.postmaster_start_time.clone(),
+            postmaster_start_unix: observation.postmaster_start_unix,
+            in_recovery: observation.in_recovery,
+            timeline: timeline_of(observation),
+            wal,
+            replication_state: replication_state(observation),
+            latest_end_lsn: observation.receiver.as_ref().and_then(|receiver| receiver.latest_end),
+            replication: observation.walsenders.iter().map(walsender).collect(),
+        })
+    }
+
+    fn topology_picture(&self, view: &View, now: Timestamp) -> Topology {
+        let cluster = view.store.cluster.as_deref();
+        let members = cluster.map_or_else(Vec::new, |cluster| {
+            cluster.members.values().map(|member| topology_member(cluster, member)).collect()
+        });
+        Topology {
+            cluster: self.config.scope.clone(),
+            me: self.config.name.clone(),
+            leader: cluster.and_then(|cluster| cluster.leader_name().cloned()),
+            term: cluster.and_then(|cluster| Some(cluster.leader.as_ref()?.term)),
+            lease_until: self.lease_until(),
+            members,
+            paused: view.settings.pause,
+            taken_at: now,
+            believable_until: view.store.confirmed_at + view.settings.ttl,
+        }
+    }
+}
+
+fn topology_member(cluster: &Cluster, member: &Member) -> TopologyMember {
+    let is_leader = cluster.leader_name() == Some(&member.name);
+    let is_voter = cluster.active_sync().is_some_and(|sync| sync.has_voter(&member.name));
+    let has_quorum = cluster.active_sync().is_some_and(|sync| sync.quorum > 0);
+    TopologyMember {
+        name: member.name.clone(),
+        role: member.role,
+        state: member.state,
+        timeline: member.timeline,
+        lsn: member.xlog_location,
+        lag_bytes: member.xlog_location.map(|lsn| cluster.optime().bytes_ahead_of(lsn)),
+        conn_url: member.conn_url.clone(),
+        api_url: member.api_url.clone(),
+        is_leader,
+        is_sync: is_voter && !has_quorum,
+        is_quorum: is_voter && has_quorum,
+        tags: Tags(member.tags.0.clone()),
+    }
+}
+
+/// The timeline to publish: of a streaming standby the one it receives, else the last that it is known to have reached.
+pub(crate) fn timeline_of(observation: &Observation) -> Option<TimelineId> {
+    let received = observation
+        .receiver
+        .as_ref()
+        .filter(|receiver| receiver.status == "streaming")
+        .and_then(|receiver| receiver.received_timeline);
+    observation.timeline.or(received).or(Some(observation.control_timeline)).filter(|timeline| timeline.0 > 0)
+}
+
+fn replication_state(observation: &Observation) -> Option<ReplicationState> {
+    if !observation.in_recovery {
+        return None;
+    }
+    match &observation.receiver {
+        Some(receiver) if receiver.status == "streaming" => Some(ReplicationState::Streaming),
+        _ if !observation.restore_command.is_empty() => Some(ReplicationState::InArchiveRecovery),
+        _ => None,
+    }
+}
+
+fn walsender(row: &WalSenderRow) -> WalSender {
+    WalSender {
+        usename: row.usename.clone(),
+        application_name: row.application_name.clone(),
+        client_addr: row.client_addr.clone(),
+        state: row.state.clone(),
+        sync_state: row.sync_state.clone(),
+        sync_priority: i64::from(row.sync_priority),
+    }
+}
+
+/// A status for the time before the first decision.
+pub(crate) fn first_status(
+    config: &bellwether_config::Config,
+    settings: &bellwether_types::settings::Settings,
+) -> NodeStatus {
+    let now = clock::now();
+    NodeStatus {
+        cluster: config.scope.clone(),
+        me: config.name.clone(),
+        version: bellwether_dcs::codec::COMPATIBLE_VERSION.to_owned(),
+        taken_at: now,
+        state: PostgresState::Stopped,
+        role: Role::Uninitialized,
+        server: None,
+        system_id: None,
+        pending_restart: false,
+        pending_restart_reason: Value::Null,
+        tags: config.tags.clone(),
+        scheduled_restart: None,
+        watchdog_failed: false,
+        lease_until: None,
+        store: None,
+        store_last_seen: None,
+        settings: settings.clone(),
+        config: Value::Null,
+        failsafe_until: None,
+        failsafe: None,
+        next_tick_by: now + settings.ttl,
+        reason: "starting".into(),
+        reason_code: "starting".into(),
+    }
+}

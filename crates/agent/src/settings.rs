@@ -1,0 +1,131 @@
+//! Taking new configuration into use: the document in the store, and the local file on reload.
+
+use std::sync::Arc;
+
+use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
+use bellwether_types::cluster::ConfigDocument;
+use serde_json::Value;
+use tracing::{info, warn};
+
+use crate::{agent::Agent, pg_settings::pg_settings};
+
+/// The last dynamic configuration that was applied, kept in the data directory for the time before the store answers.
+const DYNAMIC_FILE: &str = "patroni.dynamic.json";
+
+impl Agent {
+    /// Applies `/config` if it has changed. A document that cannot be applied leaves the one before in force.
+    pub(crate) async fn take_dynamic_configuration(&mut self) {
+        let mirrored = self.mirror.state();
+        let Some(config) = mirrored.cluster.as_ref().and_then(|cluster| cluster.config.as_ref()) else {
+            return;
+        };
+        if self.applied_config == Some(config.revision) {
+            return;
+        }
+        self.applied_config = Some(config.revision);
+        let ConfigDocument::Valid(document) = &config.value else {
+            warn!(
+                "the dynamic configuration in the store is not a JSON object; the last valid one stays in force"
+            );
+            return;
+        };
+        if *document == self.dynamic.document {
+            self.keep_dynamic_configuration();
+            return;
+        }
+        match dynamic::parse(document, self.floors) {
+            Ok(dynamic) => self.use_dynamic(dynamic).await,
+            Err(error) => warn!(%error, "the dynamic configuration stays as it was"),
+        }
+    }
+
+    async fn use_dynamic(&mut self, dynamic: Dynamic) {
+        for message in &dynamic.messages {
+            info!("{message}");
+        }
+        self.dynamic = dynamic;
+        self.use_effective(effective(&self.config, &self.dynamic)).await;
+        self.keep_dynamic_configuration();
+        self.journal.record("configuration", serde_json::json!({"document": self.dynamic.document}));
+    }
+
+    async fn use_effective(&mut self, effective: Effective) {
+        for message in &effective.messages {
+            warn!("{message}");
+        }
+        self.effective = effective;
+        let settings = &self.effective.settings;
+        self.ttl.send_if_modified(|ttl| std::mem::replace(ttl, settings.ttl) != settings.ttl);
+        self.mirror.set_poll(settings.loop_wait);
+        let runtime_dir = crate::runtime_dir(&self.config);
+        let (pg, warnings) = pg_settings(&self.config, &self.effective, &runtime_dir);
+        for warning in warnings {
+            warn!(warning, "parameters of PostgreSQL");
+        }
+        self.settings = Arc::new(pg);
+        self.server.set_settings(self.settings.clone());
+        self.monitor.set_settings(self.settings.clone()).await;
+        self.callbacks.set_settings(self.settings.clone());
+        if self.local.postmaster.is_some() {
+            self.reload_server().await;
+        }
+    }
+
+    /// Reads the local file again. Errors leave everything as it was.
+    pub(crate) async fn reload_configuration(&mut self) {
+        match (self.reload.0)() {
+            Ok((config, warnings)) => {
+                for warning in warnings {
+                    warn!("{warning}");
+                }
+                self.config = Arc::new(config);
+                self.use_effective(effective(&self.config, &self.dynamic)).await;
+                info!("configuration reloaded");
+            }
+            Err(error) => warn!("Exception when reloading local configuration: {error}"),
+        }
+    }
+
+    /// Keeps a copy beside the data, for the next start.
+    fn keep_dynamic_configuration(&self) {
+        let dir = &self.config.postgresql.data_dir;
+        if !dir.join("PG_VERSION").exists() {
+            return;
+        }
+        let temporary = dir.join(format!("{DYNAMIC_FILE}.tmp"));
+        let text = self.dynamic.document.to_string();
+        let result = std::fs::write(&temporary, text)
+            .and_then(|()| std::fs::rename(&temporary, dir.join(DYNAMIC_FILE)));
+        if let Err(error) = result {
+            warn!(%error, "`{DYNAMIC_FILE}` could not be written");
+        }
+    }
+}
+
+/// The dynamic configuration to begin with: the store's, else the copy beside the data, else that of a new cluster.
+pub(crate) fn first_dynamic(
+    config: &bellwether_config::Config,
+    stored: Option<&ConfigDocument>,
+    new_cluster: &Value,
+    floors: Floors,
+) -> Dynamic {
+    let kept = || {
+        let text = std::fs::read_to_string(config.postgresql.data_dir.join(DYNAMIC_FILE)).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    };
+    let candidates = [
+        stored.and_then(|document| match document {
+            ConfigDocument::Valid(document) => Some(document.clone()),
+            ConfigDocument::Invalid => None,
+        }),
+        kept(),
+        Some(new_cluster.clone()),
+    ];
+    for document in candidates.into_iter().flatten() {
+        match dynamic::parse(&document, floors) {
+            Ok(dynamic) => return dynamic,
+            Err(error) => warn!(%error, "a dynamic configuration is not used"),
+        }
+    }
+    Dynamic::default()
+}

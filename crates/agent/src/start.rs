@@ -1,0 +1,246 @@
+//! Bringing an agent to life: the store first, then the guard against a second agent of the same name, then everything else.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bellwether_api_client::{ApiClient, Method};
+use bellwether_config::{Config, Floors, effective, initial_document, sections::watchdog::WatchdogDriver};
+use bellwether_dcs::{Deadline, Store, mirror::Mirror};
+use bellwether_ha::{Memory, view::Peers};
+use bellwether_postgres::{callbacks::CallbackRunner, server::Server};
+use bellwether_types::{cluster::Cluster, topology::Topology};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    agent::{Agent, ReloadSource},
+    budget::FailoverClock,
+    clock,
+    execute::MemberWrite,
+    failsafe::FailsafeBook,
+    fencing::{Fencing, GuardianUse},
+    handle::AgentHandle,
+    job::Jobs,
+    journal::Journal,
+    lease::LeaseKeeper,
+    local::Local,
+    monitor::MonitorHandle,
+    pg_settings::pg_settings,
+    publish::first_status,
+    requests::Requests,
+    settings::first_dynamic,
+};
+
+/// How long one attempt to read the store takes before it is said that we wait.
+const STORE_ATTEMPT: Duration = Duration::from_secs(5);
+/// How long a member of our name has to answer.
+const NAME_GUARD: Duration = Duration::from_secs(3);
+/// The whole loop hears through this queue; jobs and peers send a few events each.
+const EVENT_QUEUE: usize = 256;
+
+/// What an agent is made from.
+#[derive(Debug)]
+pub struct AgentOptions {
+    pub config: Config,
+    pub reload: ReloadSource,
+    pub store: Arc<dyn Store>,
+    pub client: ApiClient,
+    /// Under that name Patroni's defaults apply to a new cluster.
+    pub started_as_patroni: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error("could not use the directory `{}`", path.display())]
+    RuntimeDirectory {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    #[error("Can't start; there is already a node named '{name}' running")]
+    DuplicateName { name: String },
+    #[error("told to stop before the store answered")]
+    Stopped,
+}
+
+/// Where an agent keeps what must survive it: beside the data directory, so that it survives that too.
+pub fn runtime_dir(config: &Config) -> PathBuf {
+    let data_dir = &config.postgresql.data_dir;
+    let mut name = data_dir.file_name().unwrap_or_default().to_owned();
+    name.push(".bellwether");
+    data_dir.with_file_name(name)
+}
+
+/// Waits for the store (for ever, until `stop`), refuses a duplicate name, and makes the agent with its tasks.
+/// Nothing has been done to PostgreSQL when this returns.
+pub async fn start(
+    options: AgentOptions,
+    stop: &CancellationToken,
+) -> Result<(Agent, AgentHandle), StartError> {
+    let AgentOptions { config, reload, store, client, started_as_patroni } = options;
+    let runtime_dir = runtime_dir(&config);
+    make_private_dir(&runtime_dir)
+        .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
+    let journal = Journal::open(&runtime_dir, config.scope.clone(), config.name.clone())
+        .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
+
+    let mirror = Mirror::new(store.clone(), Duration::from_secs(1));
+    let cluster = wait_for_store(&mirror, stop).await?;
+    refuse_duplicate(&config, &cluster, &client).await?;
+
+    let children = CancellationToken::new();
+    let minimum_ttl = store.capabilities().minimum_ttl;
+    let floors = if started_as_patroni { Floors::patroni() } else { Floors::bellwether(minimum_ttl) };
+    let new_cluster = initial_document(&config, started_as_patroni, config.store.is_embedded());
+    let stored = cluster.config.as_ref().map(|keyed| &keyed.value);
+    let dynamic = first_dynamic(&config, stored, &new_cluster, floors);
+    let effective = effective(&config, &dynamic);
+    let (settings, warnings) = pg_settings(&config, &effective, &runtime_dir);
+    for warning in warnings {
+        warn!(warning, "parameters of PostgreSQL");
+    }
+    let settings = Arc::new(settings);
+    mirror.set_poll(effective.settings.loop_wait);
+
+    let fencing =
+        Fencing::new(guardian_use(&config), config.postgresql.data_dir.clone(), runtime_dir.clone());
+    tell_earlier_firing(&runtime_dir, &journal);
+    let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
+    let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
+    let (monitor, _) = MonitorHandle::spawn(settings.clone(), children.clone());
+    tokio::spawn(keeper.run(children.clone()));
+    let following = mirror.clone();
+    let mirror_stop = children.clone();
+    tokio::spawn(async move { following.run(mirror_stop).await });
+
+    let (events_in, events) = mpsc::channel(EVENT_QUEUE);
+    let config = Arc::new(config);
+    let (status, status_seen) = watch::channel(Arc::new(first_status(&config, &effective.settings)));
+    let (topology, topology_seen) = watch::channel(Arc::new(first_topology(&config)));
+    let failsafe = FailsafeBook::open(&runtime_dir);
+    let handle = AgentHandle::new(
+        config.name.clone(),
+        store.clone(),
+        mirror.clone(),
+        client.clone(),
+        journal.clone(),
+        failsafe.clone(),
+        status_seen,
+        topology_seen,
+        events_in.clone(),
+    );
+    journal.record(
+        "start",
+        serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id()}),
+    );
+    let agent = Agent {
+        config,
+        reload,
+        store,
+        mirror,
+        lease,
+        ttl,
+        fencing,
+        server: Server::new(settings.clone()),
+        monitor,
+        callbacks: CallbackRunner::new(settings.clone()),
+        floors,
+        dynamic,
+        effective,
+        settings,
+        local: Local::new(),
+        jobs: Jobs::new(events_in.clone()),
+        client,
+        peers: Peers::default(),
+        polling: false,
+        failsafe,
+        failsafe_round: None,
+        requests: Requests::default(),
+        memory: Memory::default(),
+        journal,
+        clock: FailoverClock::default(),
+        member_write: MemberWrite::default(),
+        applied_config: None,
+        store_silent_since: None,
+        last_reason: None,
+        stopping: false,
+        wake_at: clock::now(),
+        events_in,
+        events,
+        status,
+        topology,
+        children,
+    };
+    Ok((agent, handle))
+}
+
+async fn wait_for_store(mirror: &Mirror, stop: &CancellationToken) -> Result<Arc<Cluster>, StartError> {
+    loop {
+        let attempt = mirror.refresh(Deadline::after(STORE_ATTEMPT));
+        let Some(read) = stop.run_until_cancelled(attempt).await else { return Err(StartError::Stopped) };
+        match read {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => info!(%error, "waiting for the store"),
+        }
+        let pause = tokio::time::sleep(Duration::from_millis(200));
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return Err(StartError::Stopped);
+        }
+    }
+}
+
+/// A member key alone proves nothing: it outlives its agent. Only a real HTTP answer does.
+async fn refuse_duplicate(config: &Config, cluster: &Cluster, client: &ApiClient) -> Result<(), StartError> {
+    let Some(url) = cluster.member(&config.name).and_then(|member| member.api_url.as_deref()) else {
+        return Ok(());
+    };
+    if client.call(Method::GET, url, "liveness", None, NAME_GUARD).await.is_ok() {
+        return Err(StartError::DuplicateName { name: config.name.to_string() });
+    }
+    Ok(())
+}
+
+fn guardian_use(config: &Config) -> GuardianUse {
+    let rehearsal = config.watchdog.driver == WatchdogDriver::Testing;
+    match (config.watchdog.guardian_enabled(), rehearsal) {
+        (true, _) => GuardianUse::On,
+        (false, true) => GuardianUse::Rehearsal,
+        (false, false) => GuardianUse::Off,
+    }
+}
+
+/// A guardian that killed PostgreSQL could tell nobody but its own file.
+fn tell_earlier_firing(runtime_dir: &std::path::Path, journal: &Journal) {
+    match bellwether_guardian::last_firing(runtime_dir) {
+        Ok(Some(firing)) => {
+            let record = format!("{firing:?}");
+            warn!(record, "a guardian has fired here before");
+            journal.record("guardian_fired", serde_json::json!({"record": record}));
+        }
+        Ok(None) => {}
+        Err(error) => warn!(%error, "the record of an earlier guardian could not be read"),
+    }
+}
+
+fn make_private_dir(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn first_topology(config: &Config) -> Topology {
+    Topology {
+        cluster: config.scope.clone(),
+        me: config.name.clone(),
+        leader: None,
+        term: None,
+        lease_until: None,
+        members: Vec::new(),
+        paused: false,
+        taken_at: clock::now(),
+        believable_until: bellwether_types::Timestamp::ZERO,
+    }
+}

@@ -1,0 +1,436 @@
+//! The long jobs: each a function from what it needs to how it ended. No policy: what is done and how was decided.
+
+use std::{sync::Arc, time::Duration};
+
+use bellwether_api_client::ApiClient;
+use bellwether_ha::{
+    action::DemoteMode,
+    view::{Divergence, JobOutcome, JobPhase, Upstream},
+};
+use bellwether_postgres::{
+    bootstrap, clone,
+    config::{ConfigPlan, Upstream as PgUpstream},
+    monitor,
+    postmaster::{Postmaster, StopMode},
+    replication::{self, Target},
+    rewind::{self, RewindError},
+    server::{Readiness, Server, ServerError},
+    settings::{Credentials, HostPort, PgSettings},
+    stop::{StopRequest, StopStage},
+};
+use bellwether_types::{Lsn, Timestamp, WalPosition};
+use tokio::sync::watch;
+
+use crate::{
+    clock,
+    job::{JobContext, JobNews},
+};
+
+/// How long a killed process tree may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+fn failed(error: &dyn std::error::Error) -> JobOutcome {
+    JobOutcome::Failed { why: chain(error), source_unreachable: false }
+}
+
+/// An error with its causes, for people.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// `host` and `port` of a `postgres://host:port/database` URL.
+pub(crate) fn address_of(conn_url: &str) -> Option<HostPort> {
+    let rest = conn_url.split_once("://").map_or(conn_url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, 5432),
+    };
+    Some(HostPort { host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
+}
+
+/// The database of a connection URL.
+fn database_of(conn_url: &str) -> Option<String> {
+    let path = conn_url.split_once("://")?.1.split_once('/')?.1;
+    let database = path.split('?').next()?;
+    (!database.is_empty()).then(|| database.to_owned())
+}
+
+/// A decided upstream in the terms of the configuration files.
+pub(crate) fn pg_upstream(upstream: &Upstream) -> Option<PgUpstream> {
+    Some(PgUpstream {
+        address: address_of(&upstream.conn_url)?,
+        slot: upstream.slot.clone(),
+        credentials: None,
+        database: database_of(&upstream.conn_url),
+    })
+}
+
+fn target(upstream: &Upstream, credentials: &Credentials) -> Option<Target> {
+    Some(Target { address: address_of(&upstream.conn_url)?, credentials: credentials.clone() })
+}
+
+fn no_address(upstream: &Upstream) -> JobOutcome {
+    JobOutcome::Failed {
+        why: format!("member {} publishes no usable address: `{}`", upstream.member, upstream.conn_url),
+        source_unreachable: true,
+    }
+}
+
+/// Starts the server and waits until it accepts connections. A server that still recovers at the limit is no failure.
+pub(crate) async fn start(job: JobContext, server: Server, plan: ConfigPlan, limit: Duration) -> JobOutcome {
+    let started = match server.start(&plan).await {
+        Ok(started) => started,
+        Err(error) => return failed(&error),
+    };
+    for warning in &started.applied.warnings {
+        tracing::warn!(warning, "configuration of PostgreSQL");
+    }
+    job.tell(JobNews::Started(started.postmaster.clone())).await;
+    tokio::select! {
+        ready = server.wait_ready(&started.postmaster, limit) => match ready {
+            Ok(Readiness::Ready | Readiness::Rejecting | Readiness::NoResponse) => JobOutcome::Succeeded,
+            Err(error) => failed(&error),
+        },
+        () = job.cancel.cancelled() => {
+            let _ = started.postmaster.kill_tree(KILL_LIMIT).await;
+            JobOutcome::Cancelled
+        }
+    }
+}
+
+/// initdb, then the first start as primary.
+pub(crate) async fn bootstrap(
+    job: JobContext,
+    server: Server,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    if let Err(error) = bootstrap::initdb(server.settings(), &job.cancel).await {
+        return failed(&error);
+    }
+    start(job, server, plan, limit).await
+}
+
+pub(crate) async fn post_bootstrap(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
+    match bootstrap::create_roles(&settings, &job.cancel).await {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) => failed(&error),
+    }
+}
+
+pub(crate) async fn clone(job: JobContext, settings: Arc<PgSettings>, source: Upstream) -> JobOutcome {
+    let Some(target) = target(&source, &settings.replication) else { return no_address(&source) };
+    let (progress, mut told) = watch::channel(clone::CloneProgress::default());
+    let name = source.member.clone();
+    let narrate = tokio::spawn(async move {
+        while told.changed().await.is_ok() {
+            let seen = *told.borrow_and_update();
+            tracing::debug!(source = %name, done = seen.bytes_done, total = seen.bytes_total, "cloning");
+        }
+    });
+    let result = clone::basebackup(&settings, &target, &progress, &job.cancel).await;
+    narrate.abort();
+    match result {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) if error.is_cancelled() => JobOutcome::Cancelled,
+        Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: true },
+    }
+}
+
+/// Stop at once, empty, clone.
+pub(crate) async fn reinitialize(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    source: Upstream,
+) -> JobOutcome {
+    let request = StopRequest {
+        mode: StopMode::Immediate,
+        checkpoint: false,
+        hook: true,
+        immediate_after: None,
+        kill_after: Some(Duration::from_secs(10)),
+    };
+    if let Err(error) = stop_quietly(&server, running, &request).await {
+        return failed(&error);
+    }
+    clone(job, server.settings().clone(), source).await
+}
+
+async fn stop_quietly(
+    server: &Server,
+    running: Option<Postmaster>,
+    request: &StopRequest,
+) -> Result<(), ServerError> {
+    let postmaster = match running {
+        Some(postmaster) => Some(postmaster),
+        None => server.attach().await?,
+    };
+    if let Some(postmaster) = postmaster {
+        let (stage, _) = watch::channel(StopStage::Preparing);
+        server.stop(&postmaster, request, &stage).await?;
+    }
+    Ok(())
+}
+
+/// How a demotion stops the server.
+pub(crate) fn demote_request(mode: DemoteMode, stop_timeout: Duration, now: Timestamp) -> StopRequest {
+    let patience = (!stop_timeout.is_zero()).then_some(stop_timeout);
+    let graceful = StopRequest {
+        mode: StopMode::Fast,
+        checkpoint: true,
+        hook: true,
+        immediate_after: patience,
+        kill_after: patience.map(|limit| limit * 2),
+    };
+    let at_once = StopRequest {
+        mode: StopMode::Immediate,
+        checkpoint: false,
+        hook: false,
+        immediate_after: None,
+        kill_after: Some(Duration::from_secs(1)),
+    };
+    match mode {
+        DemoteMode::Graceful => graceful,
+        DemoteMode::DemoteCluster => StopRequest { checkpoint: false, ..graceful },
+        DemoteMode::Immediate | DemoteMode::ImmediateNoLock => at_once,
+        // Half of what is left for a fast stop, at most half a second; then immediate; the rest belongs to the kill.
+        DemoteMode::Offline { stop_by } => {
+            let left = now.until(stop_by);
+            let fast = (left / 2).min(Duration::from_millis(500));
+            StopRequest {
+                mode: StopMode::Fast,
+                immediate_after: Some(fast),
+                kill_after: Some(fast + (left - fast) / 2),
+                ..at_once
+            }
+        }
+    }
+}
+
+/// Stops the server, whatever ran before. Tells when the shutdown checkpoint is on disk.
+pub(crate) async fn stop(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    request: StopRequest,
+) -> JobOutcome {
+    // A job that was cancelled may have started one that nobody has seen yet.
+    let postmaster = match server.attach().await {
+        Ok(found) => found.or(running),
+        Err(_) => running,
+    };
+    let Some(postmaster) = postmaster.filter(Postmaster::is_alive) else { return JobOutcome::Succeeded };
+    let (stage, mut stages) = watch::channel(StopStage::Preparing);
+    let stopping = server.stop(&postmaster, &request, &stage);
+    tokio::pin!(stopping);
+    loop {
+        tokio::select! {
+            end = &mut stopping => return match end {
+                Ok(_) => JobOutcome::Succeeded,
+                Err(error) => failed(&error),
+            },
+            Ok(()) = stages.changed() => {
+                let seen = *stages.borrow_and_update();
+                if let StopStage::ShutDown(found) = seen {
+                    let phase = JobPhase::ShutdownCheckpoint { checkpoint: found.checkpoint, end: found.optime };
+                    job.tell(JobNews::Phase(phase)).await;
+                }
+            }
+        }
+    }
+}
+
+pub(crate) async fn restart(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    let request = StopRequest {
+        mode: StopMode::Fast,
+        checkpoint: true,
+        hook: true,
+        immediate_after: None,
+        kill_after: None,
+    };
+    match stop_quietly(&server, running, &request).await {
+        Ok(()) => start(job, server, plan, limit).await,
+        Err(error) => failed(&error),
+    }
+}
+
+/// `pre_promote`, then the promotion itself. `still_allowed` is asked at the last moment.
+pub(crate) async fn promote<F>(
+    job: JobContext,
+    server: Server,
+    postmaster: Postmaster,
+    still_allowed: F,
+) -> JobOutcome
+where
+    F: Fn() -> bool + Send,
+{
+    job.tell(JobNews::Phase(JobPhase::PrePromote)).await;
+    match server.run_pre_promote(&job.cancel).await {
+        Ok(true) => {}
+        Ok(false) if job.cancel.is_cancelled() => return JobOutcome::Cancelled,
+        Ok(false) => {
+            return JobOutcome::Failed { why: "pre_promote refused".into(), source_unreachable: false };
+        }
+        Err(error) => return failed(&error),
+    }
+    if job.cancel.is_cancelled() || !still_allowed() {
+        return JobOutcome::Cancelled;
+    }
+    job.tell(JobNews::Phase(JobPhase::Working)).await;
+    match server.promote(&postmaster).await {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) => failed(&error),
+    }
+}
+
+pub(crate) async fn checkpoint(settings: Arc<PgSettings>) -> JobOutcome {
+    match monitor::checkpoint(&settings).await {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) => failed(&error),
+    }
+}
+
+/// Where the local WAL ends and what the leader's history says.
+pub(crate) async fn check_divergence(
+    job: JobContext,
+    settings: Arc<PgSettings>,
+    replayed: Option<Lsn>,
+    leader: Upstream,
+    asked: Option<(ApiClient, String)>,
+) -> JobOutcome {
+    let Some(source) = target(&leader, &settings.replication) else { return no_address(&leader) };
+    let local = match local_end(&settings, replayed).await {
+        Ok(Some(local)) => local,
+        Ok(None) => {
+            return JobOutcome::Failed {
+                why: "the local position cannot be told yet".into(),
+                source_unreachable: false,
+            };
+        }
+        Err(error) => return JobOutcome::Failed { why: error, source_unreachable: false },
+    };
+    match replication::timeline_history(&source).await {
+        Ok(history) => {
+            job.tell(JobNews::Compared(Divergence {
+                checked_at: clock::now(),
+                leader: leader.member,
+                leader_is_primary: is_primary(asked).await,
+                leader_timeline: history.tip.timeline,
+                leader_history: history.switches,
+                local_timeline: local.position.timeline,
+                local_lsn: local.position.lsn,
+                local_was_primary: !local.was_standby,
+                shutdown_checkpoint_end: local.shutdown_checkpoint_end,
+            }))
+            .await;
+            JobOutcome::Succeeded
+        }
+        Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: true },
+    }
+}
+
+/// Whether the member behind the URL says that it runs as a primary now.
+async fn is_primary(asked: Option<(ApiClient, String)>) -> bool {
+    let Some((client, url)) = asked else { return false };
+    client.get_status(&url, Duration::from_secs(2)).await.is_ok_and(|status| status.is_running_primary())
+}
+
+/// A running standby says its timeline itself (never the WAL receiver); a stopped server by its control file.
+async fn local_end(
+    settings: &PgSettings,
+    replayed: Option<Lsn>,
+) -> Result<Option<rewind::LocalWalEnd>, String> {
+    let Some(lsn) = replayed else {
+        return rewind::local_end_of_stopped(settings).await.map_err(|error| chain(&error));
+    };
+    let own = settings.local_replication_target().await;
+    let identity = replication::identify_system(&own).await.map_err(|error| chain(&error))?;
+    let position = WalPosition { timeline: identity.position.timeline, lsn };
+    Ok(Some(rewind::LocalWalEnd { position, was_standby: true, shutdown_checkpoint_end: None }))
+}
+
+pub(crate) async fn crash_recovery(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
+    rewind_end(rewind::crash_recover(&settings, &job.cancel).await)
+}
+
+/// Stops a running standby, saves WAL that waits to be archived, and rewinds.
+pub(crate) async fn rewind(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    source: Upstream,
+) -> JobOutcome {
+    let settings = server.settings().clone();
+    let Some(target) = target(&source, settings.rewind_credentials()) else { return no_address(&source) };
+    let request = StopRequest {
+        mode: StopMode::Fast,
+        checkpoint: false,
+        hook: false,
+        immediate_after: None,
+        kill_after: None,
+    };
+    if let Err(error) = stop_quietly(&server, running, &request).await {
+        return failed(&error);
+    }
+    if let Err(error) = rewind::archive_ready_wal(&settings).await {
+        tracing::warn!(error = chain(&error), "WAL segments could not be archived before the rewind");
+    }
+    rewind_end(rewind::run(&settings, &target, &job.cancel).await)
+}
+
+fn rewind_end(result: Result<(), RewindError>) -> JobOutcome {
+    match result {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(RewindError::Cancelled) => JobOutcome::Cancelled,
+        Err(error @ RewindError::SourceUnreachable { .. }) => {
+            JobOutcome::Failed { why: chain(&error), source_unreachable: true }
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_out_of_connection_urls() {
+        for (url, host, port) in [
+            ("postgres://10.0.0.1:5433/postgres", "10.0.0.1", 5433),
+            ("postgres://u:p@db.example/x?y=z", "db.example", 5432),
+            ("postgres://[::1]:5434/postgres", "::1", 5434),
+            ("postgres://[::1]/postgres", "::1", 5432),
+        ] {
+            assert_eq!(address_of(url), Some(HostPort { host: host.into(), port }), "{url}");
+        }
+        assert_eq!(database_of("postgres://h:1/db?x=1").as_deref(), Some("db"));
+    }
+
+    #[test]
+    fn an_offline_demotion_kills_before_the_lease_ends() {
+        let now = Timestamp::from_millis(10_000);
+        for left_ms in [50u64, 300, 1_000, 3_000] {
+            let stop_by = now + Duration::from_millis(left_ms);
+            let request = demote_request(DemoteMode::Offline { stop_by }, Duration::ZERO, now);
+            let (immediate, kill) = (request.immediate_after.unwrap(), request.kill_after.unwrap());
+            assert!(immediate < kill && kill < Duration::from_millis(left_ms), "{left_ms}: {request:?}");
+            assert!(immediate <= Duration::from_millis(500));
+        }
+    }
+}

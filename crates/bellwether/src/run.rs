@@ -1,0 +1,227 @@
+//! `bellwether run`: the agent's process, from its configuration to its exit status.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use bellwether_agent::{AgentOptions, ReloadSource};
+use bellwether_api::{Api, ApiConfig, BindError, ListenOn, TlsFiles, VerifyClient};
+use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig};
+use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::{control::AgentControl, exit::Status, logging, store};
+
+/// What the agent is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct RunOptions {
+    pub(crate) file: Option<PathBuf>,
+    /// The name on the command line was `patroni`.
+    pub(crate) as_patroni: bool,
+}
+
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Loads a member's configuration or says on standard error, before any logging, what is wrong with it.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+pub(crate) fn load_or_explain(file: Option<&Path>) -> Result<Loaded, Status> {
+    load(file, &environment()).map_err(|error: LoadError| {
+        eprintln!("{error}");
+        Status::Config
+    })
+}
+
+/// Runs the agent until it ends.
+pub(crate) fn run(options: &RunOptions) -> ExitCode {
+    let loaded = match load_or_explain(options.file.as_deref()) {
+        Ok(loaded) => loaded,
+        Err(status) => return status.code(options.as_patroni),
+    };
+    logging::init(&loaded.config.log);
+    for warning in &loaded.warnings {
+        warn!("{}", render(std::slice::from_ref(warning)).trim_end());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("agent")
+        .enable_all()
+        .build()
+        .expect("the kernel gives a process its first threads");
+    let status = runtime.block_on(serve(loaded.config, options));
+    // Tasks that hang in a dead server must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    status.code(options.as_patroni)
+}
+
+async fn serve(config: Config, options: &RunOptions) -> Status {
+    let stop = CancellationToken::new();
+    tokio::spawn(watch_stop_signals(stop.clone()));
+    let opened = match store::open(&config.store, &config.scope, false).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            error!(error = &error as &dyn std::error::Error, "the embedded store did not start");
+            return store_status(&error);
+        }
+    };
+    let status = serve_with_store(config, options, &opened, &stop).await;
+    opened.shutdown().await;
+    status
+}
+
+async fn serve_with_store(
+    config: Config,
+    options: &RunOptions,
+    opened: &store::OpenStore,
+    stop: &CancellationToken,
+) -> Status {
+    let client = match ApiClient::new(client_config(&config)) {
+        Ok(client) => client,
+        Err(error) => {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "the client for other members' REST APIs cannot be made"
+            );
+            return Status::Config;
+        }
+    };
+    let api_config = api_config(&config);
+    let agent_options = AgentOptions {
+        reload: reload_source(options.file.clone()),
+        store: opened.as_store(),
+        client,
+        started_as_patroni: options.as_patroni,
+        config,
+    };
+    let (agent, handle) = match bellwether_agent::start(agent_options, stop).await {
+        Ok(started) => started,
+        Err(error) => {
+            error!(error = &error as &dyn std::error::Error, "{error}");
+            return Status::from(&error);
+        }
+    };
+    let api = match Api::bind(api_config).await {
+        Ok(api) => api,
+        Err(error) => {
+            error!(error = &error as &dyn std::error::Error, "the REST API cannot be served");
+            return if matches!(error, BindError::InUse { .. }) { Status::Address } else { Status::Config };
+        }
+    };
+    let api_stop = CancellationToken::new();
+    let control = Arc::new(AgentControl::new(handle.clone()));
+    let served = tokio::spawn(api.serve(control, api_stop.clone()));
+    tokio::spawn(reload_on_hangup(handle));
+
+    // The loop's futures are large; it lives once.
+    let exit = Box::pin(agent.run(stop.clone())).await;
+    info!(?exit, "agent has ended");
+    // The API answers last, so that people can watch the end.
+    api_stop.cancel();
+    if let Err(error) = served.await {
+        warn!(%error, "the REST API did not end in order");
+    }
+    Status::from(&exit)
+}
+
+fn store_status(error: &bellwether_dcs_raft::StartError) -> Status {
+    use bellwether_dcs_raft::StartError;
+    match error {
+        StartError::Config(_) | StartError::Credentials(_) => Status::Config,
+        StartError::Bind { .. } => Status::Address,
+        StartError::Storage(_) => Status::StoreUnusable,
+        _ => Status::Failed,
+    }
+}
+
+/// SIGTERM and SIGINT ask for an orderly end; a second one changes nothing.
+async fn watch_stop_signals(stop: CancellationToken) {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be watched");
+    tokio::select! {
+        _ = terminate.recv() => info!("received SIGTERM"),
+        _ = interrupt.recv() => info!("received SIGINT"),
+    }
+    stop.cancel();
+    // Keep them caught, so that a second signal does not end the process half-way.
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
+
+async fn reload_on_hangup(agent: bellwether_agent::AgentHandle) {
+    let mut hangup = signal(SignalKind::hangup()).expect("signals can be watched");
+    while hangup.recv().await.is_some() {
+        info!("received SIGHUP");
+        agent.reload().await;
+    }
+}
+
+fn reload_source(file: Option<PathBuf>) -> ReloadSource {
+    let environment = environment();
+    ReloadSource(Arc::new(move || match load(file.as_deref(), &environment) {
+        Ok(loaded) => {
+            let warnings =
+                loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning))).collect();
+            Ok((loaded.config, warnings))
+        }
+        Err(error) => Err(error.to_string()),
+    }))
+}
+
+/// How this member calls the others' REST APIs.
+pub(crate) fn client_config(config: &Config) -> ClientConfig {
+    let ctl = &config.ctl;
+    let authentication = ctl.authentication.as_ref().or(config.restapi.authentication.as_ref());
+    ClientConfig {
+        authentication: authentication
+            .map(|auth| BasicAuth { username: auth.username.clone(), password: auth.password.clone() }),
+        cacert: ctl.cacert.clone(),
+        certificate: ctl
+            .certfile
+            .clone()
+            .map(|certfile| CertificateFiles { certfile, keyfile: ctl.keyfile.clone() }),
+        verify: bellwether_api_client::Verify::Full,
+    }
+    .for_peers()
+}
+
+fn api_config(config: &Config) -> ApiConfig {
+    let written = &config.restapi;
+    let listen = ListenOn { hosts: written.listen.hosts.clone(), port: written.listen.port };
+    let mut api = ApiConfig::new(listen);
+    api.tls = written.certfile.clone().map(|certfile| TlsFiles {
+        certfile,
+        keyfile: written.keyfile.clone(),
+        cafile: written.cafile.clone(),
+        verify_client: match written.verify_client {
+            restapi::VerifyClient::None => VerifyClient::None,
+            restapi::VerifyClient::Optional => VerifyClient::Optional,
+            restapi::VerifyClient::Required => VerifyClient::Required,
+        },
+    });
+    api.authentication = written.authentication.as_ref().map(|auth| bellwether_api::BasicAuth {
+        username: auth.username.clone(),
+        password: auth.password.clone(),
+    });
+    api.allowlist.clone_from(&written.allowlist);
+    api.allowlist_include_members = written.allowlist_include_members;
+    api.http_extra_headers.clone_from(&written.http_extra_headers);
+    api.https_extra_headers.clone_from(&written.https_extra_headers);
+    api.server_tokens = match written.server_tokens {
+        restapi::ServerTokens::Original => bellwether_api::ServerTokens::Original,
+        restapi::ServerTokens::ProductOnly => bellwether_api::ServerTokens::ProductOnly,
+        restapi::ServerTokens::Minimal => bellwether_api::ServerTokens::Minimal,
+    };
+    api
+}

@@ -1,0 +1,95 @@
+//! Opening the store that the configuration names.
+
+use std::sync::Arc;
+
+use bellwether_config::sections::raft::{Raft, RaftTiming, Store as StoreSection};
+use bellwether_dcs::Store;
+use bellwether_dcs_raft::{
+    ClientConfig, Config, RaftClient, RaftStore, Secret, StartError, Timing, TlsFiles,
+};
+use bellwether_types::ClusterName;
+use secrecy::ExposeSecret;
+
+/// The store of an agent: a node of its own where it has a vote, a client otherwise.
+#[derive(Debug)]
+pub(crate) enum OpenStore {
+    Node(Arc<RaftStore>),
+    Client(Arc<RaftClient>),
+}
+
+impl OpenStore {
+    pub(crate) fn as_store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Node(node) => node.clone(),
+            Self::Client(client) => client.clone(),
+        }
+    }
+
+    /// Leaves in order, if nobody else uses the store any more; otherwise as a crash would, which costs an election.
+    pub(crate) async fn shutdown(self) {
+        if let Self::Node(node) = self
+            && let Some(node) = Arc::into_inner(node)
+        {
+            node.shutdown().await;
+        }
+    }
+}
+
+/// Starts this member's node of the embedded store, or connects to one.
+pub(crate) async fn open(
+    section: &StoreSection,
+    cluster: &ClusterName,
+    witness: bool,
+) -> Result<OpenStore, StartError> {
+    let StoreSection::Raft(raft) = section else {
+        unreachable!("the configuration refuses stores that are not built in");
+    };
+    match node_config(raft, cluster, witness) {
+        Some(config) => Ok(OpenStore::Node(Arc::new(RaftStore::start(config).await?))),
+        None => Ok(OpenStore::Client(Arc::new(connect(raft, cluster).await?))),
+    }
+}
+
+/// A client without a vote, for the command line.
+pub(crate) async fn connect(raft: &Raft, cluster: &ClusterName) -> Result<RaftClient, StartError> {
+    RaftClient::new(client_config(raft, cluster)).await
+}
+
+/// The settings of a node with a vote; `None` for a client.
+pub(crate) fn node_config(raft: &Raft, cluster: &ClusterName, witness: bool) -> Option<Config> {
+    let self_addr = raft.self_addr.as_ref()?.to_string();
+    let data_dir = raft.data_dir.clone()?;
+    let mut config = Config::new(cluster.as_str(), self_addr, data_dir);
+    config.bind_addr = raft.bind_addr.as_ref().map(ToString::to_string);
+    config.partner_addrs = raft.partner_addrs.iter().map(ToString::to_string).collect();
+    config.password = password(raft);
+    config.tls = tls(raft);
+    config.timing = match raft.timing {
+        RaftTiming::Default => Timing::DEFAULT,
+        RaftTiming::Fast => Timing::FAST,
+        RaftTiming::Wan => Timing::WAN,
+    };
+    config.witness = witness || raft.witness;
+    config.insecure = raft.insecure;
+    Some(config)
+}
+
+fn client_config(raft: &Raft, cluster: &ClusterName) -> ClientConfig {
+    let addresses = raft.self_addr.iter().chain(&raft.partner_addrs).map(ToString::to_string).collect();
+    ClientConfig {
+        cluster: cluster.to_string(),
+        addresses,
+        password: password(raft),
+        tls: tls(raft),
+        insecure: raft.insecure,
+    }
+}
+
+fn password(raft: &Raft) -> Option<Secret> {
+    raft.password.as_ref().map(|password| Secret::new(password.expose_secret()))
+}
+
+fn tls(raft: &Raft) -> Option<TlsFiles> {
+    let (cert, key, ca) = (raft.certfile.clone()?, raft.keyfile.clone()?, raft.cafile.clone()?);
+    Some(TlsFiles { cert, key, ca })
+}

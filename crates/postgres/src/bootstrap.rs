@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config_files::{self, ConfigFileError},
-    connect::{Session, superuser_session},
+    connect::{ConnectError, Session, superuser_session},
     conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
     program::{ProgramError, blocking, run},
     settings::{Credentials, PgSettings, ProgramOption},
@@ -53,7 +53,7 @@ pub enum BootstrapError {
         cause: io::Error,
     },
     #[error("could not connect to the new server")]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(#[source] ConnectError),
     #[error("could not create the role `{role}`")]
     Role {
         role: String,
@@ -179,7 +179,11 @@ pub async fn create_roles(settings: &PgSettings, cancel: &CancellationToken) -> 
 
 async fn quiet_session(settings: &PgSettings) -> Result<Session, BootstrapError> {
     let session = superuser_session(settings, "Patroni", "").await.map_err(BootstrapError::Connect)?;
-    session.client.batch_execute(QUIET_SESSION).await.map_err(BootstrapError::Connect)?;
+    session
+        .client
+        .batch_execute(QUIET_SESSION)
+        .await
+        .map_err(|error| BootstrapError::Connect(error.into()))?;
     Ok(session)
 }
 

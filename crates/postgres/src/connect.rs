@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Socket, config::SslMode, tls::MakeTlsConnect};
 
 use crate::{
     pidfile::PidFile,
     program::blocking,
     server::Readiness,
     settings::{Credentials, HostPort, PgSettings},
+    tls::{Tls, TlsError},
     wire::{Connection, WireError},
 };
 
@@ -19,6 +20,16 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// "the database system is starting up", shutting down, not yet consistent.
 const CANNOT_CONNECT_NOW: &str = "57P03";
+
+/// A session could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    #[error("the server could not be reached or refused the connection")]
+    Server(#[from] tokio_postgres::Error),
+    #[error("the TLS options of the role can't be used")]
+    Tls(#[from] TlsError),
+}
 
 /// A session with the task that moves its bytes. Dropping it closes the connection.
 #[derive(Debug)]
@@ -68,7 +79,7 @@ pub(crate) async fn superuser_session(
     settings: &PgSettings,
     application_name: &str,
     options: &str,
-) -> Result<Session, tokio_postgres::Error> {
+) -> Result<Session, ConnectError> {
     let address = settings.local_address(settings.use_unix_socket).await;
     session(&address, &settings.superuser, &settings.database, application_name, options).await
 }
@@ -80,7 +91,7 @@ pub(crate) async fn session(
     database: &str,
     application_name: &str,
     options: &str,
-) -> Result<Session, tokio_postgres::Error> {
+) -> Result<Session, ConnectError> {
     let mut config = tokio_postgres::Config::new();
     config
         .host(&address.host)
@@ -97,7 +108,25 @@ pub(crate) async fn session(
     if let Some(password) = &credentials.password {
         config.password(password.expose_secret());
     }
-    let (client, connection) = config.connect(NoTls).await?;
+    let credentials = credentials.clone();
+    let tls = if address.host.starts_with('/') {
+        Tls::Never
+    } else {
+        blocking(move || Tls::of(&credentials)).await?
+    };
+    match tls {
+        Tls::Never => open(config.ssl_mode(SslMode::Disable), NoTls).await,
+        Tls::Preferred(connector) => open(config.ssl_mode(SslMode::Prefer), connector).await,
+        Tls::Required(connector) => open(config.ssl_mode(SslMode::Require), connector).await,
+    }
+}
+
+async fn open<T>(config: &tokio_postgres::Config, tls: T) -> Result<Session, ConnectError>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, connection) = config.connect(tls).await?;
     let driver = tokio::spawn(async move {
         // Its end shows in the next query of the client, which knows what to do about it.
         if let Err(error) = connection.await {
@@ -113,7 +142,7 @@ pub(crate) async fn probe(settings: &PgSettings) -> Readiness {
     let user = if settings.superuser.username.is_empty() { "postgres" } else { &settings.superuser.username };
     let parameters = BTreeMap::from([("user", user), ("database", &settings.database)]);
     let ask = async {
-        let mut connection = Connection::open(&address).await?;
+        let mut connection = Connection::open(&address, &Tls::Never).await?;
         connection.startup(&parameters).await
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, ask).await {

@@ -30,4 +30,7 @@ pub mod rewind;
 pub mod server;
 pub mod settings;
 pub mod stop;
+pub mod tls;
 mod wire;
+
+pub use connect::ConnectError;

@@ -6,7 +6,7 @@ use bellwether_types::Lsn;
 use tokio_postgres::{Statement, types::ToSql};
 
 use crate::{
-    connect::{Session, superuser_session},
+    connect::{ConnectError, Session, superuser_session},
     observation::{self, Observation, STATEMENT},
     postmaster::PostmasterId,
     settings::PgSettings,
@@ -23,7 +23,7 @@ const SESSION_OPTIONS: &str =
 pub enum MonitorError {
     /// The server does not accept connections now.
     #[error("could not connect to the local server")]
-    Connect(#[source] tokio_postgres::Error),
+    Connect(#[source] ConnectError),
     /// No answer in time: a hanging server.
     #[error("the local server did not answer within {} ms", limit.as_millis())]
     Timeout { limit: Duration },

@@ -59,7 +59,8 @@ impl Postmaster {
         if file.pid <= 0 {
             return Ok(None); // a single-user server writes its pid negated
         }
-        Self::open(file.pid, data_dir, &|process| is_postmaster(process, &file))
+        let real = data_dir.clone();
+        Self::open(file.pid, data_dir, &|process| is_postmaster(process, &file, &real))
     }
 
     /// The process that was just started with this pid, before it has written its pid file.
@@ -185,14 +186,15 @@ impl Postmaster {
     }
 }
 
-/// Whether `process` is the postmaster that wrote `file`.
-fn is_postmaster(process: &process::Process, file: &PidFile) -> bool {
+/// Whether `process` is the postmaster that wrote `file` in `data_dir` (which may have been moved since).
+fn is_postmaster(process: &process::Process, file: &PidFile, data_dir: &Path) -> bool {
     if i64::from(process.pid) == i64::from(std::process::id()) {
         return false;
     }
     match &process.cwd {
         Some(cwd) => {
-            *cwd == file.data_dir && process.runs_postgres() && !process.title.starts_with("postgres: ")
+            let is_there = cwd == data_dir || *cwd == file.data_dir;
+            is_there && process.runs_postgres() && !process.title.starts_with("postgres: ")
         }
         // Not ours to look at (another user's): fall back to the start time.
         None => process::started_at(process).is_some_and(|at| at.abs_diff(file.start_time) <= 3),

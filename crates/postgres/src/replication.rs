@@ -6,7 +6,9 @@ use bellwether_types::{InvalidHistory, SystemId, TimelineHistory, TimelineId, Wa
 use bytes::Bytes;
 
 use crate::{
+    program::blocking,
     settings::{Credentials, HostPort, PgSettings},
+    tls::{Tls, TlsError},
     wire::{Connection, Rows, WireError},
 };
 
@@ -44,6 +46,8 @@ pub enum ReplicationError {
     Refused { address: HostPort, sqlstate: String, message: String },
     #[error("{address} gave an answer that is not understood: {what}")]
     Answer { address: HostPort, what: String },
+    #[error("the TLS options of the role can't be used")]
+    Tls(#[source] TlsError),
     /// The whole history is refused: a line that is skipped could be the fork.
     #[error("{address} has a broken timeline history")]
     History {
@@ -65,7 +69,7 @@ impl ReplicationError {
             Self::Connect { .. } | Self::Timeout { .. } => true,
             // Starting up or out of connections passes; a wrong password or a missing pg_hba line does not.
             Self::Refused { sqlstate, .. } => sqlstate == "57P03" || sqlstate == "53300",
-            Self::Answer { .. } | Self::History { .. } => false,
+            Self::Answer { .. } | Self::Tls(_) | Self::History { .. } => false,
         }
     }
 }
@@ -136,8 +140,10 @@ async fn converse<T>(
         ("replication", "true"),
         ("application_name", "Patroni"),
     ]);
+    let credentials = target.credentials.clone();
+    let tls = blocking(move || Tls::of(&credentials)).await.map_err(ReplicationError::Tls)?;
     let conversation = async {
-        let mut connection = Connection::open(&target.address).await?;
+        let mut connection = Connection::open(&target.address, &tls).await?;
         connection.log_in(&parameters, &target.credentials).await?;
         commands(&mut connection).await
     };

@@ -336,7 +336,7 @@ async fn is_primary(settings: &PgSettings, source: &Target) -> bool {
             connect::session(&source.address, &source.credentials, &settings.database, "Patroni", options)
                 .await?;
         let row = session.client.query_one("SELECT NOT pg_is_in_recovery()", &[]).await?;
-        row.try_get::<_, bool>(0)
+        Ok::<bool, connect::ConnectError>(row.try_get(0)?)
     };
     matches!(tokio::time::timeout(LIMIT, ask).await, Ok(Ok(true)))
 }

@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
-use crate::settings::{Credentials, HostPort};
+use crate::{
+    settings::{Credentials, HostPort},
+    tls::Tls,
+};
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -51,15 +54,15 @@ impl From<io::Error> for WireError {
 pub(crate) type Rows = Vec<Vec<Option<Bytes>>>;
 
 impl Connection {
-    /// A host beginning with `/` is a socket directory.
-    pub(crate) async fn open(address: &HostPort) -> io::Result<Self> {
+    /// A host beginning with `/` is a socket directory, which is never encrypted.
+    pub(crate) async fn open(address: &HostPort, tls: &Tls) -> io::Result<Self> {
         let stream: Box<dyn Stream> = if address.host.starts_with('/') {
             let socket = PathBuf::from(&address.host).join(format!(".s.PGSQL.{}", address.port));
             Box::new(UnixStream::connect(socket).await?)
         } else {
             let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
             stream.set_nodelay(true)?;
-            Box::new(stream)
+            negotiate(stream, &address.host, tls).await?
         };
         Ok(Self { stream, input: BytesMut::with_capacity(8192) })
     }
@@ -110,7 +113,7 @@ impl Connection {
         Ok(self.send(&message).await?)
     }
 
-    /// SCRAM-SHA-256 without channel binding (the connection is not encrypted).
+    /// SCRAM-SHA-256 without channel binding (see [`crate::tls`]).
     async fn scram(&mut self, password: &[u8]) -> Result<(), WireError> {
         let mut scram = sasl::ScramSha256::new(password, sasl::ChannelBinding::unsupported());
         let mut message = BytesMut::new();
@@ -167,6 +170,26 @@ impl Connection {
                 return Err(WireError::Io(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+    }
+}
+
+/// Asks for encryption where the mode wants it.
+async fn negotiate(mut stream: TcpStream, host: &str, tls: &Tls) -> io::Result<Box<dyn Stream>> {
+    let (connector, required) = match tls {
+        Tls::Never => return Ok(Box::new(stream)),
+        Tls::Preferred(connector) => (connector, false),
+        Tls::Required(connector) => (connector, true),
+    };
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    match stream.read_u8().await? {
+        b'S' => Ok(Box::new(connector.encrypt(host, stream).await?)),
+        b'N' if !required => Ok(Box::new(stream)),
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the server does not support TLS, but sslmode requires it",
+        )),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::{
     clock::now,
     command::Command,
-    consensus::{LeaderTag, Metrics, NodeId},
+    consensus::{LeaderTag, NodeId},
     leases::Overdue,
     node::Node,
 };
@@ -31,9 +31,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The leadership this node holds, as far as it knows.
-pub(crate) fn held(metrics: &Metrics) -> Option<LeaderTag> {
-    let led = metrics.state == ServerState::Leader && metrics.vote.committed;
-    led.then(|| LeaderTag::of(&metrics.vote.leader_id))
+///
+/// From the same channel that wakes on changes of it: another one may be a moment behind, and the wake is lost.
+pub(crate) fn held(node: &Node) -> Option<LeaderTag> {
+    let roles = node.raft.server_metrics();
+    let roles = roles.borrow_watched();
+    let led = roles.state == ServerState::Leader && roles.vote.committed;
+    led.then(|| LeaderTag::of(&roles.vote.leader_id))
 }
 
 /// Proposes the end of every lease that was not renewed, while this node leads.
@@ -41,7 +45,7 @@ pub(crate) async fn end_leases(node: Arc<Node>) {
     let mut progress = node.machine.progress();
     let mut roles = node.raft.server_metrics();
     loop {
-        let pause = match held(&node.metrics()) {
+        let pause = match held(&node) {
             None => LEASE_CHECK,
             Some(leadership) => {
                 let overdue = {
@@ -91,7 +95,7 @@ pub(crate) async fn step_aside(node: Arc<Node>) {
     let mut last_attempt: Option<Instant> = None;
     loop {
         let wants = *leads.borrow_and_update() || node.config.witness;
-        let leading = held(&node.metrics()).is_some();
+        let leading = held(&node).is_some();
         if wants && leading {
             let rested = last_attempt.is_none_or(|at| at.elapsed() >= pause);
             if rested {
@@ -102,7 +106,7 @@ pub(crate) async fn step_aside(node: Arc<Node>) {
                 }
                 sleep(SETTLE).await;
                 if let Some(successor) = better_leader(&node)
-                    && held(&node.metrics()).is_some()
+                    && held(&node).is_some()
                 {
                     last_attempt = Some(Instant::now());
                     let by = Deadline::after(HAND_OVER_LIMIT);
@@ -165,7 +169,7 @@ pub(crate) async fn hand_over(node: &Node, to: NodeId, by: Deadline) -> bool {
     }
     let gone = async {
         loop {
-            let leader = node.metrics().current_leader;
+            let leader = roles.borrow_and_update().current_leader;
             if leader.is_some_and(|leader| leader != node.id) {
                 return true;
             }

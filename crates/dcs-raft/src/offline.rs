@@ -258,7 +258,13 @@ fn plan_recovery(
     confirmed: &ForceQuorum,
 ) -> Result<Plan, OfflineError> {
     let directory = Directory::open_existing(data_dir, &confirmed.cluster, identity.clone())?;
-    let snapshot = SnapshotFile::load(data_dir)?;
+    let plan = plan_on(&directory, data_dir, confirmed);
+    directory.close();
+    plan
+}
+
+fn plan_on(directory: &Directory, data_dir: &Path, confirmed: &ForceQuorum) -> Result<Plan, OfflineError> {
+    let own = directory.identity.node;
     let Some(last) = directory.log.last().max(directory.machine.last_applied()) else {
         return Err(OfflineError::NoNode(data_dir.to_owned()));
     };
@@ -266,22 +272,17 @@ fn plan_recovery(
         EntryPayload::Membership(membership) => Some(membership),
         _ => None,
     });
-    let membership = in_log
-        .or(snapshot.map(|snapshot| snapshot.membership.membership().clone()))
-        .ok_or_else(|| OfflineError::NoNode(data_dir.to_owned()))?;
+    let in_snapshot = SnapshotFile::load(data_dir)?.map(|snapshot| snapshot.membership.membership().clone());
+    let membership = in_log.or(in_snapshot).ok_or_else(|| OfflineError::NoNode(data_dir.to_owned()))?;
     let actual: BTreeSet<String> = membership
         .voter_ids()
-        .filter(|id| *id != identity.node)
+        .filter(|id| *id != own)
         .filter_map(|id| membership.get_node(&id).map(|peer| peer.addr.clone()))
         .collect();
     if actual != confirmed.lost_members {
         return Err(OfflineError::NotConfirmed { actual, confirmed: confirmed.lost_members.clone() });
     }
     let voted = directory.log.vote().map_or(0, |vote| vote.leader_id.term);
-    let Directory { log, closed, .. } = directory;
-    drop(log);
-    // The log's thread closes the file; only then can it be opened for the change.
-    let _ = closed.blocking_recv();
     Ok(Plan { last, term: voted.max(last.leader_id.term) })
 }
 

@@ -1,13 +1,21 @@
 //! A node's directory as a whole: which files must be there together.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::{
     StorageError, identity::Identity, log_file::RedbLog, log_store::LogStore, machine::Machine,
     snapshot_file::SnapshotFile,
 };
+
+/// The writer of an unused log ends at once; longer means a disk that hangs.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// An opened directory.
 pub(crate) struct Directory {
@@ -53,6 +61,16 @@ impl Directory {
             ));
         }
         Ok(Self { identity, log, machine, closed })
+    }
+
+    /// Waits until the log is closed and can be opened again. Blocks, also on a thread of a runtime.
+    pub(crate) fn close(self) {
+        let Self { log, mut closed, .. } = self;
+        drop(log);
+        let patience = Instant::now() + CLOSE_LIMIT;
+        while closed.try_recv() == Err(TryRecvError::Empty) && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn create(directory: &Path, cluster: &str) -> Result<Self, StorageError> {

@@ -23,11 +23,10 @@ const LEASE_CHECK: Duration = Duration::from_millis(500);
 const PROPOSE_AGAIN: Duration = Duration::from_millis(100);
 const PROPOSAL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Before a leader makes way it has led for this long: right after an election the others are not yet heard.
-const SETTLE: Duration = Duration::from_millis(500);
 /// Pauses between two attempts to make way, doubling, so that the leadership never flaps.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The leadership this node holds, as far as it knows.
@@ -91,38 +90,23 @@ async fn propose_end(node: &Node, by: LeaderTag, overdue: Overdue) {
 pub(crate) async fn step_aside(node: Arc<Node>) {
     let mut leads = node.member_leads.subscribe();
     let mut roles = node.raft.server_metrics();
-    let mut pause = FIRST_PAUSE;
-    let mut last_attempt: Option<Instant> = None;
+    let mut patience = Patience::default();
     loop {
         let wants = *leads.borrow_and_update() || node.config.witness;
-        let leading = held(&node).is_some();
-        if wants && leading {
-            let rested = last_attempt.is_none_or(|at| at.elapsed() >= pause);
-            if rested {
-                if last_attempt.is_some_and(|at| at.elapsed() < 2 * LONGEST_PAUSE) {
-                    pause = (2 * pause).min(LONGEST_PAUSE);
-                } else {
-                    pause = FIRST_PAUSE;
-                }
-                sleep(SETTLE).await;
-                if let Some(successor) = better_leader(&node)
-                    && held(&node).is_some()
-                {
-                    last_attempt = Some(Instant::now());
-                    let by = Deadline::after(HAND_OVER_LIMIT);
-                    let moved = hand_over(&node, successor, by).await;
-                    tracing::info!(
-                        to = format_args!("{successor:x}"),
-                        moved,
-                        "made way as leader of the store"
-                    );
-                }
-            }
+        roles.borrow_and_update();
+        let may_leave = wants && held(&node).is_some();
+        if may_leave
+            && patience.allows(Instant::now())
+            && let Some(successor) = better_leader(&node)
+        {
+            patience.begin(Instant::now());
+            let moved = hand_over(&node, successor, Deadline::after(HAND_OVER_LIMIT)).await;
+            tracing::info!(to = format_args!("{successor:x}"), moved, "made way as leader of the store");
         }
-        // While there is a reason to leave, look again now and then; without one, wait for it.
+        // While there is a reason to leave, look again now and then for somebody healthy; without one, wait for it.
         let look_again = async {
-            if wants && leading {
-                sleep(FIRST_PAUSE).await;
+            if may_leave {
+                sleep(LOOK_AGAIN).await;
             } else {
                 std::future::pending::<()>().await;
             }
@@ -132,6 +116,26 @@ pub(crate) async fn step_aside(node: Arc<Node>) {
             changed = leads.changed() => if changed.is_err() { return },
             changed = roles.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Rests between two attempts to make way, longer each time: two nodes that both want to leave must not toss the
+/// leadership to and fro.
+#[derive(Debug, Default)]
+struct Patience {
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    fn allows(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.duration_since(last) >= self.pause)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        let recently = self.last.is_some_and(|last| now.duration_since(last) < 2 * LONGEST_PAUSE);
+        self.pause = if recently { (2 * self.pause).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
+        self.last = Some(now);
     }
 }
 
@@ -179,4 +183,26 @@ pub(crate) async fn hand_over(node: &Node, to: NodeId, by: Deadline) -> bool {
         }
     };
     timeout(by.remaining(), gone).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_way_rests_longer_each_time_and_forgets_it_in_the_end() {
+        let start = Instant::now();
+        let mut patience = Patience::default();
+        assert!(patience.allows(start), "the first time at once");
+        let mut now = start;
+        for expected in [2, 4, 8, 16, 32, 60, 60] {
+            patience.begin(now);
+            let rest = Duration::from_secs(expected);
+            assert!(!patience.allows(now + rest - Duration::from_millis(1)), "after {expected} s");
+            now += rest;
+            assert!(patience.allows(now), "after {expected} s");
+        }
+        patience.begin(now + 3 * LONGEST_PAUSE);
+        assert_eq!(patience.pause, FIRST_PAUSE);
+    }
 }

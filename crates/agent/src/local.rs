@@ -121,6 +121,14 @@ impl Local {
         })
     }
 
+    /// The running server's version, else the data directory's major one; 0 = unknown.
+    pub(crate) fn server_version(&self) -> u32 {
+        match &self.observation {
+            Some((_, observation)) => observation.server_version,
+            None => self.data.major().map_or(0, |major| major * 10_000),
+        }
+    }
+
     pub(crate) fn data_view(&self) -> view::DataDirectory {
         match &self.data {
             DataDirState::Missing => view::DataDirectory::Missing,

@@ -226,7 +226,7 @@ impl Agent {
             state: self.local.state,
             role: self.local.role,
             system_id: self.local.system_id,
-            server_version: self.local.observation.as_ref().map_or(0, |(_, seen)| seen.server_version),
+            server_version: self.local.server_version(),
             control: self.local.control_view(),
             server: self.local.server_view(),
             upstream: self.local.upstream.clone(),

@@ -399,6 +399,9 @@ impl Agent {
             JobKind::Restart if !succeeded => self.server_is_down(PostgresState::RestartFailed),
             JobKind::Bootstrap if !succeeded => self.server_is_down(PostgresState::InitdbFailed),
             JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
+                if succeeded && *kind != JobKind::CrashRecovery {
+                    self.local.role = Role::Replica;
+                }
                 self.local.control = None;
                 self.local.divergence = None;
                 self.server_is_down(PostgresState::Stopped);

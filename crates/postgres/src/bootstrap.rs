@@ -103,11 +103,15 @@ pub async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result
         let (status, last_line) = (finished.status.to_string(), finished.last_line());
         return Err(BootstrapError::Exited { program: "initdb", status, last_line });
     }
-    if settings.pg_hba.is_none() && !settings.parameters.contains_key("hba_file") {
-        let settings = settings.clone();
-        blocking(move || config_files::append_hba(&settings, &settings.bootstrap.pg_hba)).await?;
-    }
-    Ok(())
+    let settings = settings.clone();
+    blocking(move || {
+        config_files::adopt_from_initdb(&settings)?;
+        if settings.pg_hba.is_none() && !settings.parameters.contains_key("hba_file") {
+            config_files::append_hba(&settings, &settings.bootstrap.pg_hba)?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 fn restore_locale(command: &mut tokio::process::Command) {

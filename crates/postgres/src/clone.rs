@@ -9,6 +9,7 @@ use crate::{
     config_files::{self, ConfigFileError},
     conninfo::{Conninfo, TemporaryPassfile},
     datadir::{self, WipeError},
+    postmaster::Postmaster,
     program::{ProgramError, blocking, run_listening},
     replication::Target,
     settings::{PgSettings, ProgramOption},
@@ -47,6 +48,8 @@ pub struct CloneProgress {
 pub enum CloneError {
     #[error("option `{option}` is not allowed for pg_basebackup: remove it from `postgresql.basebackup`")]
     ForbiddenOption { option: String },
+    #[error("PostgreSQL runs on the data directory with pid {pid}: stop it before it is replaced")]
+    Running { pid: i32 },
     #[error("pg_basebackup ended with {status}: {last_line}")]
     Exited { status: String, last_line: String },
     #[error(transparent)]
@@ -55,6 +58,8 @@ pub enum CloneError {
     Wipe(#[from] WipeError),
     #[error(transparent)]
     Config(#[from] ConfigFileError),
+    #[error("could not look for a running postmaster")]
+    Look(#[source] io::Error),
     #[error("could not write a password file")]
     Passfile(#[source] io::Error),
 }
@@ -62,7 +67,10 @@ pub enum CloneError {
 impl CloneError {
     /// Whether trying again without human help can succeed.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::ForbiddenOption { .. } | Self::Program(ProgramError::Spawn { .. }))
+        !matches!(
+            self,
+            Self::ForbiddenOption { .. } | Self::Running { .. } | Self::Program(ProgramError::Spawn { .. })
+        )
     }
 
     pub fn is_cancelled(&self) -> bool {
@@ -71,7 +79,7 @@ impl CloneError {
 }
 
 /// Wipes the data directory and fills it by pg_basebackup from `source`; two attempts, 5 s apart. After a failure or a
-/// cancellation the directory is empty. No postmaster may run on it.
+/// cancellation the directory is empty. Refused while a postmaster runs on it.
 ///
 /// Cancel by the token, not by dropping the future: that would leave pg_basebackup running.
 pub async fn basebackup(
@@ -111,7 +119,13 @@ pub async fn basebackup(
 
 async fn wipe(settings: &PgSettings) -> Result<(), CloneError> {
     let dir = settings.data_dir.clone();
-    Ok(blocking(move || datadir::wipe(&dir)).await.map(drop)?)
+    blocking(move || {
+        if let Some(running) = Postmaster::find(&dir).map_err(CloneError::Look)? {
+            return Err(CloneError::Running { pid: running.id().pid });
+        }
+        Ok(datadir::wipe(&dir).map(drop)?)
+    })
+    .await
 }
 
 async fn try_once(

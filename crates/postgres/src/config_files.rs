@@ -205,6 +205,27 @@ fn file_mode(settings: &PgSettings, path: &Path) -> u32 {
     if group { 0o640 } else { 0o600 }
 }
 
+/// initdb writes into the data directory only: brings what is missing in a separate configuration directory there.
+pub(crate) fn adopt_from_initdb(settings: &PgSettings) -> Result<(), ConfigFileError> {
+    for file in [
+        settings.config_file(),
+        settings.config_dir.join("pg_hba.conf"),
+        settings.config_dir.join("pg_ident.conf"),
+    ] {
+        let name = if file == settings.config_file() {
+            "postgresql.conf".into()
+        } else {
+            file.file_name().unwrap_or_default().to_owned()
+        };
+        let made = settings.data_dir.join(name);
+        if !file.exists() && made.exists() {
+            let text = fs::read_to_string(&made).map_err(at(&made))?;
+            replace(settings, &file, &text)?;
+        }
+    }
+    Ok(())
+}
+
 /// Appends lines to the pg_hba.conf that initdb made.
 pub(crate) fn append_hba(settings: &PgSettings, lines: &[String]) -> Result<(), ConfigFileError> {
     let path = settings.config_dir.join("pg_hba.conf");

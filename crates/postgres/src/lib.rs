@@ -4,7 +4,18 @@
 //! argument. It knows neither the store nor the other members, and it never takes a server for dead because it was slow.
 //!
 //! Start with [`server::Server`] (files and processes), [`monitor::Monitor`] (the one connection) and
-//! [`settings::PgSettings`] (what the configuration says). Long work is in [`bootstrap`], [`clone`] and [`rewind`].
+//! [`settings::PgSettings`] (what the configuration says).
+//!
+//! | topic | where |
+//! |---|---|
+//! | the postmaster: who it is, when it ends, how to end it | [`postmaster`], [`stop`], `process`, [`pidfile`] |
+//! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], `pending` |
+//! | facts: control file, data directory, one look at the running server | [`control`], [`datadir`], [`observation`], [`replication`] |
+//! | long work, cancelled by a token | [`bootstrap`], [`clone`], [`rewind`] |
+//! | other people's programs | [`program`], [`callbacks`] |
+//!
+//! Three rules hold everywhere: no password on a command line or in a log, no signal to a process that was not identified
+//! through a pidfd, and no write into a data directory of unknown version.
 
 pub mod bootstrap;
 pub mod callbacks;

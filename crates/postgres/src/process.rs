@@ -66,11 +66,15 @@ impl Process {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Its program is called `postgres` (or `postmaster`), also after an upgrade has replaced the file.
+    /// Its program is PostgreSQL's server (`postgres`, `postgres-15`, `edb-postgres`, `postmaster`), also after an upgrade has
+    /// replaced the file. `postgres_exporter` and its kind are not.
     pub(crate) fn runs_postgres(&self) -> bool {
-        let name =
-            self.executable.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
-        name.is_some_and(|name| name.starts_with("postgres") || name.starts_with("postmaster"))
+        let Some(name) = self.executable.as_ref().and_then(|path| path.file_name()) else { return false };
+        let name = name.to_string_lossy();
+        let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
+        name == "postmaster"
+            || name.ends_with("postgres")
+            || name.strip_prefix("postgres").is_some_and(|rest| rest.starts_with(['-', '.']))
     }
 
     /// May serve a client: a process of PostgreSQL that is not known to be an auxiliary one or a walsender. One that has not
@@ -204,6 +208,21 @@ mod tests {
             ("/usr/lib/postgresql/15/bin/postgres -D /data", true),
         ] {
             assert_eq!(titled(title).may_serve_a_client(), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn the_server_is_told_from_programs_with_similar_names() {
+        for (path, expected) in [
+            ("/usr/lib/postgresql/15/bin/postgres", true),
+            ("/usr/lib/postgresql/15/bin/postgres (deleted)", true),
+            ("/opt/edb/bin/edb-postgres", true),
+            ("/usr/bin/postgres-15", true),
+            ("/usr/bin/postgres_exporter", false),
+            ("/usr/lib/postgresql/15/bin/pg_basebackup", false),
+        ] {
+            let process = Process { executable: Some(PathBuf::from(path)), ..titled("") };
+            assert_eq!(process.runs_postgres(), expected, "{path}");
         }
     }
 

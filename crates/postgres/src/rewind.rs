@@ -16,6 +16,7 @@ use crate::{
     conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
     control::{self, ClusterState, ControlError},
     file_values, parameters,
+    postmaster::Postmaster,
     program::{self, Finished, ProgramError, blocking},
     replication::Target,
     settings::{PgSettings, ProgramOption},
@@ -57,6 +58,8 @@ pub enum RewindError {
     Failed { status: String, last_line: String },
     #[error("the server was not shut down cleanly (control file: {found:?}): crash recovery must come first")]
     NotShutDown { found: ClusterState },
+    #[error("PostgreSQL runs on the data directory with pid {pid}: stop it first")]
+    Running { pid: i32 },
     #[error("there is a backup label: a restore was not finished, and crash recovery would damage it")]
     BackupLabel,
     #[error("crash recovery ended with {status}: {last_line}")]
@@ -195,6 +198,7 @@ pub async fn crash_recover(settings: &PgSettings, cancel: &CancellationToken) ->
     let dir = settings.data_dir.clone();
     let prepared = blocking(move || prepare_single_user(&dir)).await;
     let options = match prepared.map_err(RewindError::io("could not prepare crash recovery"))? {
+        Prepared::Running(pid) => return Err(RewindError::Running { pid }),
         Prepared::BackupLabel => return Err(RewindError::BackupLabel),
         Prepared::Options(options) => options,
     };
@@ -218,12 +222,16 @@ pub async fn crash_recover(settings: &PgSettings, cancel: &CancellationToken) ->
 }
 
 enum Prepared {
+    Running(i32),
     BackupLabel,
     /// With which the postmaster ran, without the data directory and archiving.
     Options(Vec<String>),
 }
 
 fn prepare_single_user(data_dir: &Path) -> io::Result<Prepared> {
+    if let Some(running) = Postmaster::find(data_dir)? {
+        return Ok(Prepared::Running(running.id().pid));
+    }
     if data_dir.join("backup_label").exists() {
         return Ok(Prepared::BackupLabel);
     }

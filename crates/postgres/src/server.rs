@@ -48,6 +48,13 @@ pub enum Readiness {
     NoResponse,
 }
 
+/// In which session the postmaster runs.
+#[derive(Clone, Copy)]
+enum Session {
+    Own,
+    Ours,
+}
+
 /// Something that could not be done to the local server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -147,11 +154,16 @@ impl Server {
             return Err(ServerError::AlreadyRunning(running.id().clone()));
         }
         let applied = self.apply_config(plan).await?;
-        let mut command = self.start_command(&applied).await?;
-        let program = self.settings.program("postgres");
-        let spawn_failed = |cause| ProgramError::Spawn { program, cause };
         // Not awaited: tokio reaps it when it ends, and its end is seen through the pidfd.
-        let child = command.spawn().map_err(spawn_failed)?;
+        let child = match self.start_command(&applied, Session::Own).await?.spawn() {
+            // No `setsid` on this machine: a process group of its own must do.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.start_command(&applied, Session::Ours).await?.spawn()
+            }
+            spawned => spawned,
+        };
+        let program = self.settings.program("postgres");
+        let child = child.map_err(|cause| ProgramError::Spawn { program, cause })?;
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
         let dir = self.settings.data_dir.clone();
         let found = blocking(move || Postmaster::just_started(pid, &dir)).await;
@@ -164,9 +176,12 @@ impl Server {
         }
     }
 
-    async fn start_command(&self, applied: &Applied) -> Result<Command, ServerError> {
+    async fn start_command(&self, applied: &Applied, session: Session) -> Result<Command, ServerError> {
         let settings = &self.settings;
-        let mut command = settings.session_command("postgres");
+        let mut command = match session {
+            Session::Own => settings.session_command("postgres"),
+            Session::Ours => settings.command(settings.program("postgres")),
+        };
         command.arg("-D").arg(&settings.data_dir);
         command.arg(format!("--config-file={}", settings.config_file().display()));
         for (name, value) in &applied.command_line {

@@ -160,3 +160,33 @@ fn a_standby_starts_with_the_primarys_larger_parameters() {
         assert_eq!(following_nobody.changed_files, ["postgresql.conf"]);
     });
 }
+
+#[test]
+fn configuration_may_live_outside_the_data_directory() {
+    run(async |root| {
+        let config = root.join("etc");
+        std::fs::create_dir(&config).unwrap();
+        let mut outside = settings(&root, "pg1");
+        outside.config_dir = config.clone();
+        let mut primary = TestServer::primary(outside).await;
+        let id = primary.postmaster().id().clone();
+        let file = primary.monitor.show(&id, "config_file").await.unwrap();
+        assert_eq!(file, config.join("postgresql.conf").to_string_lossy());
+        primary.server.back_up_config().await.unwrap();
+
+        let copy = root.join("etc2");
+        std::fs::create_dir(&copy).unwrap();
+        let mut outside = settings(&root, "pg2");
+        outside.config_dir = copy.clone();
+        let standby = TestServer::standby(outside, &primary).await;
+        for name in ["postgresql.base.conf", "pg_hba.conf", "pg_ident.conf"] {
+            assert!(copy.join(name).exists(), "{name} was brought back from its copy");
+        }
+        let (progress, _) = watch::channel(CloneProgress::default());
+        let target = primary.target();
+        let error = clone::basebackup(standby.settings(), &target, &progress, &CancellationToken::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, clone::CloneError::Running { .. }), "{error}");
+    });
+}

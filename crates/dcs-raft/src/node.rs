@@ -194,9 +194,21 @@ impl Node {
 
     /// The address of the store leader, as far as this node knows.
     pub(crate) fn leader_addr(&self) -> Option<String> {
-        let metrics = self.metrics();
-        let leader = metrics.current_leader?;
-        metrics.membership_config.get_node(&leader).map(|peer| peer.addr.clone())
+        let roles = self.raft.server_metrics();
+        let roles = roles.borrow_watched();
+        let leader = roles.current_leader?;
+        roles.membership_config.get_node(&leader).map(|peer| peer.addr.clone())
+    }
+
+    /// Waits until the node at `addr` is not the leader, as far as this node knows.
+    pub(crate) async fn leads_no_more(&self, addr: &str) {
+        let mut roles = self.raft.server_metrics();
+        loop {
+            roles.borrow_and_update();
+            if self.leader_addr().as_deref() != Some(addr) || roles.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits until all entries before `next` are applied here.

@@ -27,6 +27,9 @@ const ATTEMPT: Duration = Duration::from_millis(800);
 /// The other side stops so much earlier, so that its "not in time" arrives in time.
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 
+/// How long the answer of a leader that was deposed may take.
+const LATE_ANSWER: Duration = Duration::from_millis(50);
+
 /// A question that was not answered.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
@@ -85,7 +88,7 @@ impl Router {
             let attempt = match local {
                 Some(node) => self.through(node, &ask, by).await,
                 None => match self.next_address() {
-                    Some(address) => self.at(&address, &ask, by).await,
+                    Some(address) => self.at(None, &address, &ask, by).await,
                     None => Attempt::Again(StoreError::Unreachable("no address is known".to_owned())),
                 },
             };
@@ -107,19 +110,19 @@ impl Router {
     /// The local node, or the leader that it knows.
     async fn through(&self, node: &Node, ask: &Ask, by: Deadline) -> Attempt {
         match node.answer(ask.clone(), by).await {
-            Answer::NotLeader { leader: Some(leader) } => self.at(&leader, ask, by).await,
+            Answer::NotLeader { leader: Some(leader) } => self.at(Some(node), &leader, ask, by).await,
             answer => judge(answer),
         }
     }
 
     /// One question to one address, or to the leader that it names.
     pub(crate) async fn once(&self, address: &str, ask: &Ask, by: Deadline) -> Result<Answer, Unanswered> {
-        let mut attempt = self.at(address, ask, by).await;
+        let mut attempt = self.at(None, address, ask, by).await;
         let leader = self.lock().leader.clone();
         if let (Attempt::Again(_), Some(leader)) = (&attempt, leader)
             && leader != address
         {
-            attempt = self.at(&leader, ask, by).await;
+            attempt = self.at(None, &leader, ask, by).await;
         }
         match attempt {
             Attempt::Answered(answer) => Ok(answer),
@@ -128,13 +131,33 @@ impl Router {
         }
     }
 
-    async fn at(&self, address: &str, ask: &Ask, by: Deadline) -> Attempt {
+    /// A question that must not be asked twice is asked only of a leader that has just proved to be one: of a dead
+    /// one nobody would ever learn what became of it.
+    async fn at(&self, local: Option<&Node>, address: &str, ask: &Ask, by: Deadline) -> Attempt {
+        if !ask.is_repeatable() {
+            match self.attempt(local, address, &Ask::ReadIndex, by).await {
+                Attempt::Answered(Answer::ReadIndex { .. }) => {}
+                Attempt::Answered(other) => {
+                    return Attempt::Again(StoreError::Protocol(format!("{address}: {other:?}")));
+                }
+                Attempt::Again(error) | Attempt::Unknown(error) => return Attempt::Again(error),
+            }
+        }
+        self.attempt(local, address, ask, by).await
+    }
+
+    async fn attempt(&self, local: Option<&Node>, address: &str, ask: &Ask, by: Deadline) -> Attempt {
         let repeatable = ask.is_repeatable();
         let limit = if repeatable { budget(by).min(ATTEMPT) } else { budget(by) };
         let there = limit.saturating_sub(ROUND_TRIP).max(limit / 2);
         let budget_ms = u64::try_from(there.as_millis()).unwrap_or(u64::MAX).max(1);
         let request = Request::Ask { budget_ms, ask: ask.clone() };
-        match self.link(address).call(request, limit).await {
+        let link = self.link(address);
+        let response = tokio::select! {
+            response = link.call(request, limit) => response,
+            () = deposed(local, address) => Err(CallError::Unanswered("another node leads now".to_owned())),
+        };
+        match response {
             Ok(Response::Answer(answer)) => {
                 let leader = match &answer {
                     Answer::NotLeader { leader } => leader.clone(),
@@ -192,6 +215,15 @@ impl Router {
     fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().expect("no code panics while it holds the links")
     }
+}
+
+/// Ends a moment after the local node sees that the node at `address` leads no more: its answer may be under way.
+async fn deposed(local: Option<&Node>, address: &str) {
+    match local {
+        Some(node) => node.leads_no_more(address).await,
+        None => std::future::pending().await,
+    }
+    sleep(LATE_ANSWER).await;
 }
 
 fn judge(answer: Answer) -> Attempt {

@@ -338,6 +338,9 @@ mod tests {
         ]
     }
 
+    /// Which of the unsynced writes reached the disk after all.
+    type Survives = fn(usize) -> bool;
+
     /// What a log holds after so many steps.
     fn content_after(count: usize) -> LogContent {
         let disk = Disk::default();
@@ -379,7 +382,7 @@ mod tests {
                 Ok(all) => (all, true),
                 Err(done) => (done, false),
             };
-            let picks: [(&str, fn(usize) -> bool); 4] = [
+            let picks: [(&str, Survives); 4] = [
                 ("nothing unsynced survives", |_| false),
                 ("all of it survives", |_| true),
                 ("every other write survives", |number| number % 2 == 0),

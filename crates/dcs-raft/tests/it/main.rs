@@ -3,6 +3,7 @@
 mod backup;
 mod bootstrap;
 mod cluster;
+mod compaction;
 mod conformance;
 mod damage;
 mod failover;

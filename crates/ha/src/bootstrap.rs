@@ -88,6 +88,11 @@ pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
             BootstrapStage::Creating
         }
     };
+    if cluster.leader_name().is_some_and(|leader| !view.is_me(leader)) {
+        // Somebody else has founded the cluster meanwhile; the rules for every member decide what becomes of our data.
+        draft.memory.bootstrapping = None;
+        return None;
+    }
     if stage == BootstrapStage::Failed || has_failed(draft, stage) {
         return Some(give_up(draft, cluster));
     }

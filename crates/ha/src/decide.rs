@@ -9,7 +9,7 @@ use crate::{
     Decision, Reason, View, bootstrap, demote,
     draft::Draft,
     failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots,
-    view::{JobKind, Process},
+    view::{DataDirectory, JobKind, Process},
 };
 
 /// Chooses what this member does in one tick. Pure: the same view gives the same decision.
@@ -89,10 +89,15 @@ fn healthy(draft: &mut Draft, cluster: &Cluster) -> Reason {
 fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     let job = view.job.as_ref()?;
+    let is_in_order = matches!(view.postgres.process, Process::Running { .. })
+        && view.postgres.data == DataDirectory::Present
+        && draft.memory.bootstrapping.is_none();
     match job.kind {
         // Errands on a running server, which is looked after meanwhile.
-        JobKind::Checkpoint => return None,
-        JobKind::CheckDivergence if view.postgres.process.exists() => return None,
+        JobKind::Checkpoint | JobKind::CheckDivergence if is_in_order => return None,
+        JobKind::Checkpoint => {
+            draft.push_aside(&restart::ERRANDS);
+        }
         JobKind::Start | JobKind::CrashRecovery => {
             if let Some(reason) = recovery::start_limit(draft, cluster) {
                 return Some(reason);

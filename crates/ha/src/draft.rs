@@ -44,15 +44,13 @@ impl<'v> Draft<'v> {
         self.view.now
     }
 
-    /// Adds an action at the end of the list.
+    /// Adds an action at the end of the list. A second job is a mistake of the caller, and left out.
     pub fn then(&mut self, action: Action) {
         if let Some(kind) = job_kind(&action) {
-            debug_assert!(
-                kind == JobKind::Demote || !self.is_busy(),
-                "two jobs at once: {action:?} during {:?}, {:?}",
-                self.view.job,
-                self.actions
-            );
+            if kind != JobKind::Demote && self.is_busy() {
+                debug_assert!(false, "{action:?} beside {:?} or {:?}", self.view.job, self.actions);
+                return;
+            }
             self.memory.jobs.insert(kind, self.view.now);
         }
         self.actions.push(action);

@@ -189,6 +189,7 @@ fn write_status(draft: &mut Draft, cluster: &Cluster) {
         .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
         .collect();
     slots.insert(view.me.name.slot_name(), server.position);
+    slots::remember(draft, cluster);
     let retain_slots = slots::retained(draft, server);
     let status = Status { optime: server.position, slots: Some(slots), retain_slots };
     if known != Some(&status) {

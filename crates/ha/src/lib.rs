@@ -38,6 +38,10 @@ mod rewind;
 mod schedule;
 mod slots;
 mod switchover;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Fence};
 pub use decide::decide;

@@ -1,6 +1,6 @@
 //! Has this member written what the leader's history does not contain? Then it must not follow before that is undone.
 
-use bellwether_types::cluster::Cluster;
+use bellwether_types::{Role, cluster::Cluster};
 
 use crate::{
     Action, Reason,
@@ -82,18 +82,18 @@ pub(crate) fn verdict(found: &Divergence) -> Option<bool> {
 
 fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
-    if let Some(last) = view.last_job.as_ref().filter(|last| last.kind == JobKind::Rewind) {
-        match &last.outcome {
-            JobOutcome::Succeeded => {
-                draft.memory.rewind = RewindState::Success;
-                return None;
-            }
-            JobOutcome::Failed { source_unreachable: false, .. } => {
-                draft.memory.rewind = RewindState::Failed;
-                return after_failure(draft);
-            }
-            _ => {}
+    match draft.outcome(&JobKind::Rewind) {
+        Some(JobOutcome::Succeeded) => {
+            draft.memory.rewind = RewindState::Success;
+            draft.memory.jobs.remove(&JobKind::Rewind);
+            return None;
         }
+        Some(JobOutcome::Failed { source_unreachable: false, .. }) => {
+            draft.memory.rewind = RewindState::Failed;
+            draft.memory.jobs.remove(&JobKind::Rewind);
+            return after_failure(draft);
+        }
+        _ => {}
     }
     if draft.is_busy() {
         return Some(Reason::InProgress {
@@ -111,7 +111,7 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         return Some(Reason::WaitingToRetry { action: JobKind::Rewind.as_str().to_owned() });
     }
     let leader = cluster.leader_member()?;
-    if leader.checkpoint_after_promote == Some(false) {
+    if leader.checkpoint_after_promote == Some(false) || leader.role != Some(Role::Primary) {
         return Some(Reason::RewindWaitsForCheckpoint { source: source.member });
     }
     let control = view.postgres.control.as_ref().map(|control| control.state);

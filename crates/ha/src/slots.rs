@@ -37,7 +37,7 @@ pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) {
     }
     let Some(server) = view.server() else { return };
     let wanted = wanted(draft, cluster);
-    remember(draft, &wanted);
+    note(draft, &wanted);
     create(draft, server, &wanted);
     advance(draft, server, &wanted);
     drop_unwanted(draft, cluster, server, &wanted);
@@ -103,8 +103,14 @@ fn streams_from_me(draft: &Draft, cluster: &Cluster, member: &Member) -> bool {
     }
 }
 
+/// Notes which slots are wanted, for those who publish it before [`process`] has its turn.
+pub(crate) fn remember(draft: &mut Draft, cluster: &Cluster) {
+    let wanted = wanted(draft, cluster);
+    note(draft, &wanted);
+}
+
 /// Notes when each slot was last wanted for a present member.
-fn remember(draft: &mut Draft, wanted: &BTreeMap<String, Wanted>) {
+fn note(draft: &mut Draft, wanted: &BTreeMap<String, Wanted>) {
     let now = draft.now();
     for (name, wanted) in wanted {
         match draft.memory.retained_slots.get_mut(name) {

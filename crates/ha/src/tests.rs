@@ -1,0 +1,37 @@
+//! The rules of the decision core, one test per rule, named after its number; the decision tables; and what holds for every
+//! view.
+
+mod bootstrap;
+mod elections;
+mod failsafe;
+mod lock;
+mod operators;
+mod pause;
+mod postgres;
+mod properties;
+mod rewind;
+mod slots;
+mod tables;
+mod time;
+
+use crate::{Action, Decision, action::DemoteMode};
+
+/// The way in which PostgreSQL is told to stop as primary, if it is.
+fn demotion(decision: &Decision) -> Option<DemoteMode> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Demote { mode } => Some(*mode),
+        _ => None,
+    })
+}
+
+fn promotes(decision: &Decision) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::Promote { .. }))
+}
+
+fn acquires(decision: &Decision) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::AcquireLease { .. }))
+}
+
+fn releases(decision: &Decision) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }))
+}

@@ -1,0 +1,363 @@
+//! 6.D: elections, shutdown, switchover.
+
+use std::time::Duration;
+
+use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
+
+use super::{acquires, demotion, promotes, releases};
+use crate::{
+    Action,
+    action::{CallbackEvent, DemoteMode, StartRole},
+    testing::{POSITION, Scene, leader, orphan, replica, silence, standby, standby_at},
+    view::{JobKind, JobOutcome, JobPhase, LeaseView, PeerAnswer, PeerReport, Process},
+};
+
+const BEFORE: Lsn = Lsn(POSITION.0 - 0x100);
+const BEYOND: Lsn = Lsn(POSITION.0 + 0x100);
+/// The shutdown checkpoint of these stories and its end.
+const CHECKPOINT: JobPhase = JobPhase::ShutdownCheckpoint { checkpoint: POSITION, end: BEYOND };
+
+fn failed() -> JobOutcome {
+    JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false }
+}
+
+/// The leader in the middle of a planned stop, its shutdown checkpoint on disk.
+fn handing_over(request: impl Fn(Scene) -> Scene) -> Scene {
+    let ready = [("b", standby_at(POSITION)), ("c", standby_at(POSITION))];
+    let decided = request(leader()).answers(&ready).decide();
+    assert_eq!(demotion(&decided), Some(DemoteMode::Graceful), "{decided:#?}");
+    request(leader()).after(&decided).job_in(JobKind::Demote, CHECKPOINT)
+}
+
+#[test]
+fn d1_the_key_is_released_early_only_to_a_peer_that_has_the_shutdown_checkpoint() {
+    let scene = handing_over(|scene| scene.request(Some("a"), None));
+    let asking = scene.decide();
+    assert!(matches!(asking.deeds()[..], [Action::PollPeers { .. }]), "{asking:#?}");
+    let none = scene.clone().answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert!(!releases(&none), "{none:#?}");
+    assert_eq!(none.code(), "waiting_for_checkpoint_at_peer");
+    let one = scene.answers(&[("b", standby_at(BEYOND)), ("c", silence())]).decide();
+    assert_eq!(one.code(), "handed_over");
+    assert!(releases(&one));
+}
+
+#[test]
+fn d1_a_shutdown_of_the_agent_hands_over_in_the_same_way() {
+    let scene = leader().view(|view| view.stopping = true).job_in(JobKind::Stop, CHECKPOINT);
+    let waiting = scene.clone().answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert!(!releases(&waiting), "{waiting:#?}");
+    let proven = scene.answers(&[("b", silence()), ("c", standby_at(BEYOND))]).decide();
+    assert!(releases(&proven));
+}
+
+#[test]
+fn d2_with_a_requested_candidate_only_its_position_counts() {
+    let scene = handing_over(|scene| scene.request(Some("a"), Some("b")));
+    let other = scene.clone().answers(&[("b", standby_at(POSITION)), ("c", standby_at(BEYOND))]).decide();
+    assert!(!releases(&other), "{other:#?}");
+    let candidate = scene.answers(&[("b", standby_at(BEYOND)), ("c", standby_at(BEFORE))]).decide();
+    assert!(releases(&candidate));
+}
+
+#[test]
+fn d3_the_last_position_is_published_with_the_release() {
+    let early =
+        handing_over(|scene| scene.request(Some("a"), Some("b"))).answers(&[("b", standby_at(BEYOND))]);
+    assert!(early.decide().actions.contains(&Action::ReleaseLease { optime: Some(POSITION) }));
+    let late = leader().view(|view| view.stopping = true).stopped().decide();
+    assert!(late.actions.contains(&Action::ReleaseLease { optime: Some(POSITION) }), "{late:#?}");
+}
+
+#[test]
+fn d4_a_former_leader_that_is_ahead_does_not_block_a_synchronous_standby() {
+    let answers = [("a", standby_at(BEYOND)), ("c", silence())];
+    let sync = orphan().sync(SyncMode::On, "a", &["b"], 0).answers(&answers);
+    assert!(acquires(&sync.decide()), "{:#?}", sync.decide());
+    assert!(sync.decide().says("former_leader_ahead"));
+    let off = orphan().answers(&answers).decide();
+    assert!(off.says("peer_ahead") && !acquires(&off), "{off:#?}");
+}
+
+#[test]
+fn d5_nor_does_its_higher_priority() {
+    let favoured = PeerAnswer::Answered(PeerReport { failover_priority: 9, ..standby() });
+    let former = orphan().answers(&[("a", favoured.clone()), ("c", silence())]).decide();
+    assert!(acquires(&former), "{former:#?}");
+    let other = orphan().answers(&[("a", silence()), ("c", favoured)]).decide();
+    assert!(other.says("peer_priority") && !acquires(&other));
+}
+
+#[test]
+fn d6_the_members_of_the_last_healthy_view_are_asked_too() {
+    let decision = orphan().decide();
+    let [Action::PollPeers { members, .. }] = decision.deeds()[..] else { panic!("{decision:#?}") };
+    assert!(members.keys().map(|name| name.as_str()).eq(["a", "c"]), "{members:?}");
+}
+
+#[test]
+fn d7_a_starting_server_does_not_race() {
+    let decision = orphan()
+        .view(|view| {
+            view.postgres.process = Process::Starting { since: view.now };
+            view.postgres.state = PostgresState::Starting;
+            view.postgres.server = None;
+        })
+        .decide();
+    assert!(decision.says("postgres_starting"), "{decision:#?}");
+    assert!(!acquires(&decision));
+}
+
+#[test]
+fn d8_after_a_failed_pre_promote_the_member_stays_out_for_a_ttl() {
+    let scene = replica().holding().view(|view| view.me.has_pre_promote = true);
+    let decision = scene.ended(JobKind::Promote, failed()).decide();
+    assert_eq!(decision.code(), "pre_promote_failed");
+    assert!(releases(&decision) && !promotes(&decision));
+    let answers = [("a", silence()), ("c", standby_at(BEFORE))];
+    let out = orphan().after(&decision).later(Duration::from_millis(4999)).answers(&answers).decide();
+    assert!(out.says("pre_promote_backoff") && !acquires(&out), "{out:#?}");
+    let back = orphan().after(&decision).later(Duration::from_secs(5)).answers(&answers).decide();
+    assert!(acquires(&back), "{back:#?}");
+}
+
+#[test]
+fn d9_in_sync_mode_only_synchronous_members_race() {
+    let answers = [("a", silence()), ("c", silence())];
+    for (case, scene) in
+        [("race", orphan()), ("switchover without target", orphan().request(Some("a"), None))]
+    {
+        let outsider = scene.clone().sync(SyncMode::On, "a", &["c"], 0).answers(&answers).decide();
+        assert!(outsider.says("not_synchronous") && !acquires(&outsider), "{case}: {outsider:#?}");
+        let voter = scene.sync(SyncMode::On, "a", &["b"], 0).answers(&answers).decide();
+        assert!(acquires(&voter), "{case}");
+    }
+}
+
+#[test]
+fn d9_a_switchover_goes_to_a_synchronous_member_and_a_failover_anywhere() {
+    let asked = |leader_named: Option<&str>| {
+        leader()
+            .sync(SyncMode::On, "a", &["c"], 0)
+            .request(leader_named, Some("b"))
+            .answers(&[("b", standby_at(POSITION))])
+            .decide()
+    };
+    let switchover = asked(Some("a"));
+    assert_eq!(demotion(&switchover), None);
+    assert!(switchover.says("request_not_in_sync"), "{switchover:#?}");
+    assert_eq!(demotion(&asked(None)), Some(DemoteMode::Graceful));
+}
+
+#[test]
+fn d10_a_primary_that_crashed_a_moment_ago_starts_as_primary() {
+    let decision = leader().crashed().decide();
+    assert_eq!(decision.code(), "starting_primary");
+    assert!(
+        matches!(decision.deeds()[..], [Action::Start { role: StartRole::Primary { .. } }]),
+        "{decision:#?}"
+    );
+    let with_signal = leader().crashed().view(|view| {
+        view.postgres.control.as_mut().unwrap().has_recovery_signal = true;
+    });
+    assert_eq!(with_signal.decide().code(), "starting_readonly");
+    let old = leader().stopped().view(|view| view.postgres.role = Role::Demoted);
+    assert_eq!(old.decide().code(), "starting_readonly");
+}
+
+fn starting_for(seconds: u64) -> Scene {
+    leader().view(|view| {
+        let since = view.now.saturating_sub(Duration::from_secs(seconds));
+        view.postgres.process = Process::Starting { since };
+        view.postgres.state = PostgresState::Starting;
+        view.postgres.server = None;
+    })
+}
+
+#[test]
+fn d11_a_slow_primary_keeps_the_lock_while_nobody_can_take_over() {
+    assert_eq!(starting_for(10).decide().code(), "still_starting");
+    let alone = starting_for(301).answers(&[("b", silence()), ("c", silence())]).decide();
+    assert_eq!(alone.code(), "start_timeout_no_failover");
+    assert_eq!(demotion(&alone), None);
+    let not_alone = starting_for(301).answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert_eq!(demotion(&not_alone), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn d11_a_manual_failover_is_honoured_meanwhile() {
+    let asked = starting_for(10).request(None, Some("b")).answers(&[("b", standby_at(POSITION))]).decide();
+    assert_eq!(asked.code(), "failover_demoting");
+    assert_eq!(demotion(&asked), Some(DemoteMode::Graceful));
+}
+
+#[test]
+fn d12_crash_recovery_is_bounded_while_the_lock_is_held() {
+    let recovering = |seconds| {
+        leader().crashed().job(JobKind::CrashRecovery).view(|view| {
+            view.job.as_mut().unwrap().since = view.now.saturating_sub(Duration::from_secs(seconds));
+        })
+    };
+    assert_eq!(recovering(10).decide().code(), "updated_lock_during");
+    let late = recovering(301).answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert_eq!(late.code(), "crash_recovery_timed_out");
+    assert_eq!(demotion(&late), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn d13_a_failed_start_is_not_repeated_at_once() {
+    let after_failure = replica().stopped().ended(JobKind::Start, failed());
+    let decision = after_failure.decide();
+    assert_eq!(decision.code(), "waiting_to_retry");
+    assert_eq!(decision.deeds(), Vec::<&Action>::new());
+    let later = after_failure.later(Duration::from_millis(1001)).decide();
+    assert_eq!(later.code(), "starting_secondary", "{later:#?}");
+}
+
+#[test]
+fn d13_a_primary_that_does_not_start_gives_the_lock_up() {
+    let first = leader().crashed().decide();
+    for outcome in [failed(), JobOutcome::Succeeded] {
+        let decision = leader().crashed().after(&first).ended(JobKind::Start, outcome.clone()).decide();
+        assert_eq!(decision.code(), "released_after_failed_start", "{outcome:?}");
+        assert!(releases(&decision));
+    }
+}
+
+#[test]
+fn d14_a_failed_start_tells_the_callbacks_before_anything_can_fail() {
+    let first = leader().crashed().decide();
+    let decision = leader().crashed().after(&first).ended(JobKind::Start, failed()).decide();
+    let callback = Action::RunCallback { event: CallbackEvent::OnRoleChange, role: Role::Demoted };
+    assert_eq!(decision.actions.first(), Some(&callback), "{decision:#?}");
+}
+
+#[test]
+fn d15_an_unfit_candidate_never_makes_the_leader_step_down() {
+    let answered = |report| PeerAnswer::Answered(report);
+    for (case, answer) in [
+        ("unreachable", silence()),
+        ("nofailover", answered(PeerReport { nofailover: true, ..standby() })),
+        ("watchdog", answered(PeerReport { watchdog_failed: true, ..standby() })),
+        ("down", answered(PeerReport { position: None, ..standby() })),
+        ("lagging", standby_at(Lsn(1))),
+    ] {
+        let decision = leader().request(Some("a"), Some("b")).answers(&[("b", answer)]).decide();
+        assert_eq!(demotion(&decision), None, "{case}");
+        assert!(decision.says("request_no_healthy_members"), "{case}: {decision:#?}");
+    }
+}
+
+#[test]
+fn d16_before_a_planned_demotion_enough_voters_are_healthy() {
+    let asked = |candidate| {
+        leader()
+            .sync(SyncMode::Quorum, "a", &["b", "c"], 1)
+            .request(Some("a"), candidate)
+            .answers(&[("b", standby_at(POSITION)), ("c", silence())])
+            .decide()
+    };
+    assert_eq!(demotion(&asked(None)), None, "{:#?}", asked(None));
+    assert_eq!(
+        demotion(&asked(Some("b"))),
+        Some(DemoteMode::Graceful),
+        "an explicit candidate skips the count"
+    );
+}
+
+#[test]
+fn d17_an_explicit_nofailover_false_beats_a_priority_of_zero() {
+    let tags = |value| serde_json::from_value::<bellwether_types::Tags>(value).unwrap();
+    let answers = [("a", silence()), ("c", silence())];
+    let explicit = serde_json::json!({"nofailover": false, "failover_priority": 0});
+    let scene = orphan().view(|view| view.me.tags = tags(explicit)).answers(&answers);
+    assert!(acquires(&scene.decide()));
+    let plain = orphan().view(|view| view.me.tags = tags(serde_json::json!({"failover_priority": 0})));
+    assert_eq!(plain.answers(&answers).decide().code(), "not_allowed_to_promote");
+}
+
+#[test]
+fn d18_requests_are_cleared_by_compare_and_set() {
+    let expect = bellwether_types::Revision(130);
+    let clear = Action::WriteFailover { expect, request: None };
+    for scene in [leader().request(Some("b"), None), leader().request(None, Some("a"))] {
+        assert!(scene.decide().actions.contains(&clear), "{:#?}", scene.decide());
+    }
+    let raced = orphan().request(Some("a"), Some("b")).answers(&[("a", silence()), ("c", silence())]);
+    let won = replica().holding().request(Some("a"), Some("b")).after(&raced.decide());
+    assert!(won.decide().actions.contains(&clear), "{:#?}", won.decide());
+    let newer = won.cluster(|cluster| cluster.failover.as_mut().unwrap().revision.0 = 131);
+    let newer = newer.decide();
+    assert!(!newer.actions.iter().any(|action| matches!(action, Action::WriteFailover { .. })), "{newer:#?}");
+}
+
+#[test]
+fn the_winner_of_a_race_arms_and_promotes() {
+    let decision = replica().holding().memory(|memory| memory.racing = true).decide();
+    assert_eq!(decision.code(), "promoted_by_acquiring_lock");
+    let Action::Promote { fence } = decision.deeds()[0] else { panic!("{decision:#?}") };
+    assert_eq!(fence.term.0, 150);
+}
+
+#[test]
+fn a_promotion_that_was_asked_for_is_not_asked_for_again() {
+    let first = replica().holding().decide();
+    let scene = replica().holding().after(&first).ended(JobKind::Promote, JobOutcome::Succeeded);
+    let decision = scene.view(|view| view.postgres.role = Role::Promoted).decide();
+    assert_eq!(decision.code(), "promotion_under_way");
+    assert!(!promotes(&decision) && decision.wake_at.since(crate::testing::NOW) <= Duration::from_millis(20));
+}
+
+#[test]
+fn answers_given_to_an_earlier_question_do_not_count() {
+    let stale = orphan().answers(&[("a", silence()), ("c", silence())]).later(Duration::from_secs(3));
+    let stale = stale.memory(|memory| memory.need_peers_since = None).decide();
+    assert!(matches!(stale.deeds()[..], [Action::PollPeers { .. }]), "{stale:#?}");
+}
+
+#[test]
+fn peers_are_asked_once_while_the_answers_are_on_their_way() {
+    let first = orphan().decide();
+    let second = orphan().after(&first).later(Duration::from_millis(100)).decide();
+    assert_eq!(second.code(), "polling_peers");
+    assert_eq!(second.deeds(), Vec::<&Action>::new());
+    let overdue = orphan().after(&second).later(Duration::from_secs(2)).decide();
+    assert!(matches!(overdue.deeds()[..], [Action::PollPeers { .. }]));
+}
+
+#[test]
+fn a_race_backoff_lasts_while_the_old_primary_still_sends() {
+    let backoff = |scene: Scene| {
+        scene.settings(|settings| settings.primary_race_backoff = Duration::from_secs(10)).memory(|memory| {
+            memory.previous_position = Some(BEFORE);
+            memory.position_seen_at = crate::testing::NOW;
+        })
+    };
+    let answers = [("a", silence()), ("c", silence())];
+    let first = backoff(orphan()).decide();
+    assert_eq!(first.code(), "race_backoff");
+    let moving = backoff(orphan().after(&first)).later(Duration::from_millis(1500)).decide();
+    assert_eq!(moving.code(), "race_backoff");
+    let still = backoff(orphan().after(&first))
+        .memory(|memory| memory.previous_position = Some(POSITION))
+        .later(Duration::from_millis(1500))
+        .answers(&answers);
+    assert!(acquires(&still.decide()), "{:#?}", still.decide());
+    let over = backoff(orphan().after(&first)).later(Duration::from_secs(11)).answers(&answers);
+    assert!(acquires(&over.decide()));
+}
+
+#[test]
+fn a_leader_that_stepped_down_leaves_the_lock_to_others_for_a_while() {
+    let released = handing_over(|scene| scene.request(Some("a"), None))
+        .answers(&[("b", standby_at(BEYOND)), ("c", silence())]);
+    let decision = released.decide();
+    let follower = || {
+        Scene::of("a").unlocked().lease(LeaseView::NotHeld).after(&decision).view(|view| {
+            view.postgres = replica().view.postgres;
+            view.postgres.upstream = None;
+        })
+    };
+    let soon = follower().later(Duration::from_secs(1)).memory(|memory| memory.demoting = None).decide();
+    assert!(soon.says("released_shortly_ago"), "{soon:#?}");
+}

@@ -1,0 +1,236 @@
+//! What operators ask for: restart, reinitialize, scheduled actions.
+
+use std::time::Duration;
+
+use bellwether_types::{PostgresState, Role, WallTime, cluster::Schedule, settings::SyncMode};
+
+use super::{demotion, releases};
+use crate::{
+    Action, Decision,
+    action::{Answer, CallbackEvent, DemoteMode},
+    memory::ScheduledRestart,
+    testing::{self, NOW, POSITION, Scene, leader, replica, standby_at},
+    view::{Guardian, JobKind, JobOutcome, RequestKind, RestartConditions},
+};
+
+fn restart(conditions: RestartConditions) -> RequestKind {
+    RequestKind::Restart { conditions, timeout: None }
+}
+
+fn answer(decision: &Decision) -> Option<&Answer> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::Answer { request: 7, answer } => Some(answer),
+        _ => None,
+    })
+}
+
+fn refusal(decision: &Decision) -> Option<&str> {
+    match answer(decision)? {
+        Answer::Refused { why } => Some(why),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_restart_is_answered_and_begun() {
+    for scene in [replica(), leader()] {
+        let decision = scene.asked(restart(RestartConditions::default())).decide();
+        assert_eq!(decision.code(), "restart_initiated");
+        assert_eq!(answer(&decision), Some(&Answer::Started));
+        assert!(decision.actions.contains(&Action::Restart { timeout: None }));
+    }
+}
+
+#[test]
+fn every_condition_of_a_restart_must_hold() {
+    let asked = |conditions| replica().asked(restart(conditions)).decide();
+    for (case, conditions, allowed) in [
+        ("role", RestartConditions { role: Some(Role::Primary), ..Default::default() }, false),
+        ("same role", RestartConditions { role: Some(Role::Replica), ..Default::default() }, true),
+        ("version reached", RestartConditions { version_below: Some(150_018), ..Default::default() }, false),
+        ("version above", RestartConditions { version_below: Some(150_019), ..Default::default() }, true),
+        ("pending", RestartConditions { pending: true, ..Default::default() }, false),
+    ] {
+        let decision = asked(conditions);
+        let why = refusal(&decision);
+        assert_eq!(why.is_none(), allowed, "{case}: {decision:#?}");
+        assert!(why.is_none_or(|why| why == "restart conditions are not satisfied"));
+    }
+}
+
+#[test]
+fn one_long_action_at_a_time() {
+    let busy = replica().job(JobKind::Reinitialize).asked(restart(RestartConditions::default())).decide();
+    assert_eq!(refusal(&busy), Some("reinitialize already in progress"));
+    let errand = leader().job(JobKind::Checkpoint).asked(restart(RestartConditions::default())).decide();
+    assert!(errand.actions.contains(&Action::CancelJob { kind: JobKind::Checkpoint }), "{errand:#?}");
+    assert_eq!(answer(&errand), None, "it will be answered when the checkpoint has made way");
+}
+
+#[test]
+fn a_primary_is_not_restarted_without_its_guardian() {
+    let decision = leader()
+        .view(|view| view.fencing.guardian = Guardian::Ready)
+        .asked(restart(RestartConditions::default()))
+        .decide();
+    assert!(!decision.actions.iter().any(|action| matches!(action, Action::Restart { .. })), "{decision:#?}");
+    assert!(decision.actions.iter().any(|action| matches!(action, Action::ArmGuardian { .. })));
+}
+
+#[test]
+fn a_failed_restart_of_the_leader_gives_the_lock_up() {
+    let begun = leader().asked(restart(RestartConditions::default())).decide();
+    let failed = JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false };
+    let scene = leader().after(&begun).crashed().ended(JobKind::Restart, failed);
+    let decision = scene.view(|view| view.postgres.state = PostgresState::RestartFailed).decide();
+    assert_eq!(decision.code(), "released_after_failed_start");
+    assert!(releases(&decision));
+}
+
+#[test]
+fn a_synchronous_standby_asks_to_be_released_first() {
+    let asked = || replica().sync(SyncMode::On, "a", &["b"], 0).asked(restart(RestartConditions::default()));
+    let first = asked().decide();
+    assert_eq!(first.code(), "releasing_sync_duty");
+    let published = first
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::PublishMember { member } if member.release_sync));
+    assert!(published, "{first:#?}");
+    let released = asked().after(&first).sync(SyncMode::On, "a", &["c"], 0).decide();
+    assert_eq!(released.code(), "restart_initiated");
+    let unheard = asked().after(&first).later(Duration::from_secs(2)).decide();
+    assert_eq!(unheard.code(), "restart_initiated", "a courtesy, not a guarantee");
+}
+
+#[test]
+fn reinitializing_is_for_replicas_of_a_leader() {
+    let kind = || RequestKind::Reinitialize { force: false, from_leader: true };
+    let refused = |scene: Scene| {
+        let decision = scene.asked(kind()).decide();
+        refusal(&decision).map(str::to_owned)
+    };
+    assert_eq!(refused(leader()).as_deref(), Some("I am the leader, can not reinitialize"));
+    let unlocked = replica().unlocked();
+    assert_eq!(refused(unlocked).as_deref(), Some("Cluster has no leader, can not reinitialize"));
+    let decision = replica().asked(kind()).decide();
+    assert_eq!(answer(&decision), Some(&Answer::Started));
+    assert!(decision.actions.contains(&Action::Reinitialize { from: testing::upstream("a", "b") }));
+}
+
+#[test]
+fn a_reinitialized_member_runs_again_even_in_pause() {
+    let paused = |scene: Scene| scene.settings(|settings| settings.pause = true);
+    let begun =
+        paused(replica()).asked(RequestKind::Reinitialize { force: false, from_leader: true }).decide();
+    assert!(begun.actions.iter().any(|action| matches!(action, Action::Reinitialize { .. })), "{begun:#?}");
+    let done = paused(replica()).after(&begun).stopped().ended(JobKind::Reinitialize, JobOutcome::Succeeded);
+    assert_eq!(done.decide().code(), "starting_secondary");
+}
+
+#[test]
+fn a_reload_is_done_and_told() {
+    let decision = replica().asked(RequestKind::Reload).decide();
+    assert_eq!(answer(&decision), Some(&Answer::Done));
+    assert!(decision.actions.contains(&Action::Reload));
+    let callback = Action::RunCallback { event: CallbackEvent::OnReload, role: Role::Replica };
+    assert!(decision.actions.contains(&callback));
+}
+
+fn switchover_in(millis: i64) -> Scene {
+    let mut scene = leader().request(Some("a"), Some("b")).answers(&[("b", standby_at(POSITION))]);
+    let time = WallTime::from_unix_millis(scene.view.wall.unix_millis + millis);
+    let request = scene.cluster.failover.as_mut().unwrap().value.as_mut().unwrap();
+    request.scheduled_at = Some(Schedule::At { text: "2027-01-15T08:00:00+00:00".to_owned(), time });
+    scene
+}
+
+#[test]
+fn d19_scheduled_switchovers_run_on_time_or_not_at_all() {
+    let early = switchover_in(700).decide();
+    assert!(early.says("awaiting_scheduled"), "{early:#?}");
+    assert_eq!(demotion(&early), None);
+    assert!(early.wake_at <= NOW + Duration::from_millis(700));
+    assert_eq!(demotion(&switchover_in(0).decide()), Some(DemoteMode::Graceful));
+    let late = switchover_in(-1001).decide();
+    assert!(late.says("stale_scheduled"), "{late:#?}");
+    assert_eq!(demotion(&late), None);
+    assert!(late.actions.iter().any(|action| matches!(action, Action::WriteFailover { request: None, .. })));
+    let paused = switchover_in(0).settings(|settings| settings.pause = true).decide();
+    assert_eq!(demotion(&paused), None, "ignored in pause");
+}
+
+#[test]
+fn d19_an_unreadable_schedule_is_cleared() {
+    let mut scene = switchover_in(0);
+    let request = scene.cluster.failover.as_mut().unwrap().value.as_mut().unwrap();
+    request.scheduled_at = Some(Schedule::Unparsable { text: "soon".to_owned() });
+    let decision = scene.decide();
+    assert_eq!(demotion(&decision), None);
+    assert!(
+        decision.actions.iter().any(|action| matches!(action, Action::WriteFailover { request: None, .. }))
+    );
+}
+
+fn restart_in(millis: i64) -> Scene {
+    replica().view(|view| {
+        view.memory.restart_at = Some(ScheduledRestart {
+            at: WallTime::from_unix_millis(view.wall.unix_millis + millis),
+            text: "2027-01-15T08:00:00+00:00".to_owned(),
+            conditions: RestartConditions::default(),
+            timeout: None,
+            postmaster_started_at: view.postgres.postmaster_started_at.clone(),
+        });
+    })
+}
+
+fn restarts(decision: &Decision) -> bool {
+    decision.actions.iter().any(|action| matches!(action, Action::Restart { .. }))
+}
+
+#[test]
+fn d19_scheduled_restarts_run_on_time_or_not_at_all() {
+    assert!(!restarts(&restart_in(500).decide()));
+    let due = restart_in(0).decide();
+    assert!(restarts(&due), "{due:#?}");
+    assert_eq!(due.memory.restart_at, None);
+    let stale = restart_in(-5000).decide();
+    assert!(!restarts(&stale) && stale.memory.restart_at.is_none());
+    assert!(!restarts(&restart_in(0).settings(|settings| settings.pause = true).decide()));
+}
+
+#[test]
+fn d20_a_restart_that_has_happened_already_voids_the_schedule() {
+    let decision = restart_in(0)
+        .view(|view| {
+            view.postgres.postmaster_started_at = Some("2026-11-22 02:00:00.000000+00:00".to_owned())
+        })
+        .decide();
+    assert!(decision.says("scheduled_restart_void"), "{decision:#?}");
+    assert!(!restarts(&decision) && decision.memory.restart_at.is_none());
+}
+
+#[test]
+fn a_schedule_is_kept_and_published() {
+    let kind = RequestKind::ScheduleRestart {
+        at: WallTime::from_unix_millis(1_900_000_000_000),
+        text: "2030-03-17T17:46:40+00:00".to_owned(),
+        conditions: RestartConditions::default(),
+        timeout: None,
+    };
+    let decision = replica().asked(kind).decide();
+    assert_eq!(answer(&decision), Some(&Answer::Done));
+    let published = decision.actions.iter().any(
+        |action| matches!(action, Action::PublishMember { member } if member.scheduled_restart.is_some()),
+    );
+    assert!(published, "{decision:#?}");
+    let cancelled = replica().after(&decision).asked(RequestKind::CancelScheduledRestart).decide();
+    assert_eq!(cancelled.memory.restart_at, None);
+    assert_eq!(answer(&cancelled), Some(&Answer::Done));
+}
+
+#[test]
+fn requests_are_refused_while_the_server_is_being_stopped() {
+    let decision = leader().job(JobKind::Demote).asked(restart(RestartConditions::default())).decide();
+    assert_eq!(refusal(&decision), Some("demote already in progress"));
+}

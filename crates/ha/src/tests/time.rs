@@ -1,0 +1,127 @@
+//! 6.B: time, watchdog, guardian.
+
+use std::time::Duration;
+
+use super::{demotion, promotes, releases};
+use crate::{
+    Action,
+    action::DemoteMode,
+    testing::{NOW, Scene, leader, orphan, replica, silence, standby, standby_at},
+    view::{Guardian, LeaseView, PeerAnswer, PeerReport, Watchdog},
+};
+
+fn watched(scene: Scene, watchdog: Watchdog) -> Scene {
+    scene.view(|view| view.fencing.watchdog = watchdog)
+}
+
+#[test]
+fn b2_the_guardian_is_armed_before_a_promotion() {
+    let unarmed = |guardian| replica().holding().view(|view| view.fencing.guardian = guardian).decide();
+    for guardian in [Guardian::Ready, Guardian::Armed { until: NOW }] {
+        let decision = unarmed(guardian);
+        assert_eq!(decision.code(), "arming_guardian");
+        assert!(
+            matches!(decision.deeds()[..], [Action::ArmGuardian { until }] if *until > NOW),
+            "{decision:#?}"
+        );
+    }
+    let dead = unarmed(Guardian::Dead);
+    assert!(dead.actions.contains(&Action::RespawnGuardian) && !promotes(&dead));
+    assert!(promotes(&replica().holding().decide()));
+    assert!(promotes(&unarmed(Guardian::Off)), "a rehearsal holds nothing up");
+}
+
+#[test]
+fn b2_a_primary_whose_guardian_stays_dead_gives_up() {
+    let dead = leader().view(|view| view.fencing.guardian = Guardian::Dead);
+    let first = dead.decide();
+    assert!(first.actions.contains(&Action::RespawnGuardian), "{first:#?}");
+    assert_eq!(demotion(&first), None);
+    let later =
+        dead.after(&first).later(Duration::from_millis(1001)).lease(crate::testing::held(NOW)).decide();
+    assert_eq!(demotion(&later), Some(DemoteMode::Immediate));
+    assert_eq!(later.code(), "guardian_stays_dead");
+}
+
+#[test]
+fn b5_leadership_is_refused_when_a_required_watchdog_is_unusable() {
+    let unusable = Watchdog::Required { usable: false, active: false };
+    let replica = watched(replica().holding(), unusable).decide();
+    assert_eq!(replica.code(), "watchdog_unusable_replica");
+    assert!(releases(&replica) && !promotes(&replica));
+    let primary = watched(leader(), unusable).decide();
+    assert_eq!(demotion(&primary), Some(DemoteMode::Immediate));
+    let racing = watched(orphan(), unusable).answers(&[("a", silence()), ("c", silence())]).decide();
+    assert!(racing.says("watchdog_not_usable"));
+}
+
+#[test]
+fn b5_a_required_watchdog_is_active_before_a_promotion() {
+    let idle = watched(replica().holding(), Watchdog::Required { usable: true, active: false }).decide();
+    assert!(matches!(idle.deeds()[..], [Action::ActivateWatchdog]), "{idle:#?}");
+    let active = watched(replica().holding(), Watchdog::Required { usable: true, active: true }).decide();
+    assert!(promotes(&active));
+    assert!(promotes(&watched(replica().holding(), Watchdog::Optional { active: false }).decide()));
+}
+
+#[test]
+fn b5_peers_do_not_wait_for_a_member_without_its_watchdog() {
+    let broken = PeerAnswer::Answered(PeerReport {
+        watchdog_failed: true,
+        position: Some(bellwether_types::Lsn(u64::MAX)),
+        ..standby()
+    });
+    let decision = orphan().answers(&[("a", silence()), ("c", broken)]).decide();
+    assert_eq!(decision.code(), "acquiring_lock", "{decision:#?}");
+}
+
+#[test]
+fn b6_nothing_is_armed_in_pause() {
+    let paused = |scene: Scene| scene.settings(|settings| settings.pause = true);
+    let armed = paused(watched(leader(), Watchdog::Optional { active: true })).decide();
+    assert!(armed.actions.contains(&Action::DisarmGuardian), "{armed:#?}");
+    assert!(armed.actions.contains(&Action::DisableWatchdog));
+    let ready = paused(leader()).view(|view| view.fencing.guardian = Guardian::Ready).decide();
+    assert!(!ready.actions.iter().any(|action| matches!(action, Action::ArmGuardian { .. })));
+}
+
+#[test]
+fn b6_after_the_pause_the_lease_comes_before_the_guardian() {
+    let resumed = |lease| {
+        leader()
+            .lease(lease)
+            .view(|view| view.fencing.guardian = Guardian::Ready)
+            .memory(|memory| memory.was_paused = true)
+            .decide()
+    };
+    let without = resumed(LeaseView::NotHeld);
+    assert!(
+        !without.actions.iter().any(|action| matches!(action, Action::ArmGuardian { .. })),
+        "{without:#?}"
+    );
+    let with = resumed(crate::testing::held(NOW));
+    assert!(with.actions.iter().any(|action| matches!(action, Action::ArmGuardian { .. })));
+}
+
+#[test]
+fn b11_leadership_is_a_matter_of_the_monotonic_clock() {
+    let back = leader().view(|view| view.wall.unix_millis -= 86_400_000).decide();
+    let forth = leader().view(|view| view.wall.unix_millis += 86_400_000).decide();
+    assert_eq!(back.code(), "leader_with_the_lock");
+    assert_eq!(back.deeds(), forth.deeds());
+}
+
+#[test]
+fn a_leader_is_woken_before_it_must_step_down() {
+    let LeaseView::Held { demote_at, .. } = crate::testing::held(NOW) else { unreachable!() };
+    let scene = leader().settings(|settings| settings.loop_wait = Duration::from_secs(60));
+    assert!(scene.decide().wake_at <= demote_at);
+}
+
+#[test]
+fn a_standby_is_not_guarded_any_more() {
+    let decision = replica().view(|view| view.fencing.guardian = Guardian::Armed { until: NOW }).decide();
+    assert!(decision.actions.contains(&Action::DisarmGuardian), "{decision:#?}");
+    assert!(!decision.says("lease_running_out"));
+    assert!(standby_at(bellwether_types::Lsn(1)) != silence());
+}

@@ -180,15 +180,15 @@ fn recovery(
     given: BTreeMap<String, String>,
     major: u32,
 ) -> BTreeMap<String, String> {
+    let owned = |name: &str| {
+        name.starts_with("recovery_target") || ["primary_conninfo", "primary_slot_name"].contains(&name)
+    };
     let mut values: BTreeMap<String, String> =
         RECOVERY_TARGETS.iter().map(|name| ((*name).to_owned(), String::new())).collect();
     match &plan.recovery {
-        Recovery::None => return BTreeMap::new(),
+        // Without effect on a primary, but pg_rewind looks for `restore_command` in the files of a stopped one.
+        Recovery::None => return given.into_iter().filter(|(name, _)| !owned(name)).collect(),
         Recovery::Standby { upstream } => {
-            let owned = |name: &str| {
-                name.starts_with("recovery_target")
-                    || ["primary_conninfo", "primary_slot_name"].contains(&name)
-            };
             values.extend(given.into_iter().filter(|(name, _)| !owned(name)));
             let set = |name: &str, value: String| (name.to_owned(), value);
             let conninfo = upstream.as_ref().map(|upstream| primary_conninfo(settings, upstream, major));
@@ -346,6 +346,9 @@ pub(crate) mod tests {
         assert_eq!(recovery["promote_trigger_file"], "/tmp/go");
         assert!(!at(16).recovery.contains_key("promote_trigger_file"));
         assert!(!at(15).parameters.contains_key("recovery_min_apply_delay"));
+        let primary = effective(&settings, &ConfigPlan::primary(), None, 15).recovery;
+        assert_eq!(primary["restore_command"], "cp /a/%f %p", "a later rewind needs it");
+        assert!(!primary.contains_key("recovery_target_time") && !primary.contains_key("primary_conninfo"));
     }
 
     #[test]

@@ -53,6 +53,13 @@ pub struct ConfigFileError {
     pub cause: io::Error,
 }
 
+impl ConfigFileError {
+    /// Whether trying again without human help can succeed: a full disk may have room later, a missing right stays missing.
+    pub fn is_retryable(&self) -> bool {
+        self.cause.kind() != io::ErrorKind::PermissionDenied
+    }
+}
+
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ConfigFileError {
     let path = path.to_owned();
     move |cause| ConfigFileError { path, cause }

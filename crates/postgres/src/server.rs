@@ -312,7 +312,7 @@ impl Server {
     pub async fn run_pre_promote(&self, cancel: &CancellationToken) -> Result<bool, ServerError> {
         let Some(line) = &self.settings.pre_promote else { return Ok(true) };
         let finished = run(self.settings.hook(line)?, None, cancel).await?;
-        tracing::info!(status = %finished.status, "pre_promote script ended");
+        tracing::info!(status = %finished.status, output = finished.last_line(), "pre_promote script ended");
         Ok(finished.status.success())
     }
 

@@ -142,7 +142,9 @@ impl Server {
             Err(error) => Err(error),
         };
         match finished {
-            Ok(finished) => tracing::info!(status = %finished.status, "before_stop script ended"),
+            Ok(finished) => {
+                tracing::info!(status = %finished.status, output = finished.last_line(), "before_stop script ended");
+            }
             Err(error) => tracing::warn!(%error, "before_stop script failed"),
         }
     }

@@ -204,3 +204,39 @@ fn nothing_is_written_into_a_directory_without_a_database() {
         assert_eq!(server.server.probe().await, Readiness::NoResponse);
     });
 }
+
+#[test]
+fn a_stop_that_waits_for_a_replica_has_told_its_shutdown_checkpoint_before() {
+    run(async |root| {
+        let mut primary = TestServer::primary(settings(&root, "pg1")).await;
+        let mut standby = TestServer::standby(settings(&root, "pg2"), &primary).await;
+        let seen = standby.observe_until(|seen| seen.receiver.is_some()).await;
+        let receiver = rustix::process::Pid::from_raw(seen.receiver.unwrap().pid).unwrap();
+        rustix::process::kill_process(receiver, rustix::process::Signal::STOP).unwrap();
+        primary.sql("CREATE TABLE t (i int)").await;
+
+        let (stage, mut seen) = watch::channel(StopStage::Preparing);
+        let postmaster = primary.postmaster.take().unwrap();
+        let stopping = tokio::spawn({
+            let (server, postmaster) = (primary.server.clone(), postmaster.clone());
+            let request = StopRequest {
+                kill_after: Some(Duration::from_secs(20)),
+                ..StopRequest::plain(StopMode::Fast)
+            };
+            async move { server.stop(&postmaster, &request, &stage).await.unwrap() }
+        });
+        let told = tokio::time::timeout(PATIENCE, async {
+            let stage =
+                seen.wait_for(|stage| matches!(stage, StopStage::ShutDown(_) | StopStage::Gone)).await;
+            *stage.unwrap()
+        });
+        let StopStage::ShutDown(checkpoint) = told.await.unwrap() else {
+            panic!("it did not wait for the replica")
+        };
+        assert!(postmaster.is_alive());
+        assert_eq!(postmaster.client_backends().unwrap(), 0);
+        assert_eq!(checkpoint.checkpoint, primary.server.peek().await.unwrap().checkpoint);
+        rustix::process::kill_process(receiver, rustix::process::Signal::CONT).unwrap();
+        assert_eq!(stopping.await.unwrap(), StopEnd::AsAsked);
+    });
+}

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Takes the times of one failover and gives the budget when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct FailoverClock {
-    /// The last sign of life of the leader (its last write to the store) before it was gone.
+    /// The last time that WAL was seen to stream from the leader before it was gone.
     last_sign: Option<Timestamp>,
     old_leader: Option<MemberName>,
     unlocked_at: Option<Timestamp>,

@@ -72,9 +72,11 @@ impl Agent {
     fn watch_the_clock(&mut self, view: &View, now: Timestamp) {
         if let Some(cluster) = view.store.cluster.as_deref() {
             match cluster.leader_name() {
+                // WAL that streams is the last sign of a primary that could acknowledge commits.
                 Some(leader) if *leader != self.config.name => {
-                    let leader = leader.clone();
-                    self.clock.leader_seen(&leader, view.store.confirmed_at);
+                    if let Some(server) = view.postgres.server.as_ref().filter(|server| server.streaming) {
+                        self.clock.leader_seen(leader, server.answered_at);
+                    }
                 }
                 Some(_) => {}
                 None => self.clock.unlocked(now),

@@ -5,9 +5,12 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    config_commands::{self, ConfigArgs},
+    dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
     exit::Status,
     run::{self, RunOptions},
+    witness,
 };
 
 /// The name that the binary was called by.
@@ -36,6 +39,16 @@ enum Command {
     },
     /// Starts a three-node cluster on this machine to play with, or with --drill puts one to the test.
     Demo(DemoArgs),
+    /// Votes in the embedded store without running PostgreSQL: the third vote of two nodes.
+    Witness {
+        /// The configuration: `name`, `scope` and `raft` are enough.
+        #[arg(value_name = "CONFIG")]
+        file: Option<PathBuf>,
+    },
+    /// Looks after the embedded store (the DCS): its members, its keys, its backups.
+    Dcs(DcsArgs),
+    /// Checks and explains configurations; connects to nothing.
+    Config(ConfigArgs),
 }
 
 /// `patroni [configfile]`.
@@ -56,6 +69,9 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
         Called::Bellwether => match Bellwether::parse_from(arguments).command {
             Command::Run { file } => run::run(&RunOptions { file, as_patroni: false }),
             Command::Demo(args) => show_demo(args),
+            Command::Witness { file } => witness::run(file),
+            Command::Dcs(args) => dcs_commands::run(args),
+            Command::Config(args) => config_commands::run(args),
         },
     }
 }

@@ -4,12 +4,15 @@
 //! is called by matters: `patroni FILE` runs the agent, `patronictl ...` the command line, both as Patroni's users know them.
 
 mod arguments;
+mod config_commands;
 mod control;
+mod dcs_commands;
 mod demo;
 mod exit;
 mod logging;
 mod run;
 mod store;
+mod witness;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 

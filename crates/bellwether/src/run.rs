@@ -72,7 +72,14 @@ async fn serve(config: Config, options: &RunOptions) -> Status {
             return store_status(&error);
         }
     };
-    let status = serve_with_store(config, options, &opened, &stop).await;
+    let status = tokio::select! {
+        status = serve_with_store(config, options, &opened, &stop) => status,
+        // PostgreSQL is left to the guardian and to the agent that comes next.
+        why = opened.stopped() => {
+            error!(why, "this node of the store has stopped by itself: the agent ends and must be started anew");
+            Status::Failed
+        }
+    };
     opened.shutdown().await;
     status
 }
@@ -131,7 +138,7 @@ async fn serve_with_store(
     Status::from(&exit)
 }
 
-fn store_status(error: &bellwether_dcs_raft::StartError) -> Status {
+pub(crate) fn store_status(error: &bellwether_dcs_raft::StartError) -> Status {
     use bellwether_dcs_raft::StartError;
     match error {
         StartError::Config(_) | StartError::Credentials(_) => Status::Config,

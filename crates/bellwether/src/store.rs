@@ -25,6 +25,14 @@ impl OpenStore {
         }
     }
 
+    /// Ends when a node of ours stops by itself, with the reason; never for a client.
+    pub(crate) async fn stopped(&self) -> String {
+        match self {
+            Self::Node(node) => node.stopped().await,
+            Self::Client(_) => std::future::pending().await,
+        }
+    }
+
     /// Leaves in order, if nobody else uses the store any more; otherwise as a crash would, which costs an election.
     pub(crate) async fn shutdown(self) {
         if let Self::Node(node) = self

@@ -240,3 +240,62 @@ fn a_stop_that_waits_for_a_replica_has_told_its_shutdown_checkpoint_before() {
         assert_eq!(stopping.await.unwrap(), StopEnd::AsAsked);
     });
 }
+
+#[test]
+fn no_commit_that_waits_for_a_standby_is_acknowledged_by_a_stop() {
+    run(async |root| {
+        for (name, mode) in [("pg1", StopMode::Fast), ("pg2", StopMode::Immediate)] {
+            let mut primary = TestServer::primary(settings(&root, name)).await;
+            primary.sql("CREATE TABLE t (i int)").await;
+            let plan = ConfigPlan {
+                synchronous_standby_names: Some("ANY 1 (nobody)".to_owned()),
+                ..ConfigPlan::primary()
+            };
+            primary.server.apply_config(&plan).await.unwrap();
+            primary.server.reload(primary.postmaster()).unwrap();
+            primary.observe_until(|seen| seen.synchronous_standby_names == "ANY 1 (nobody)").await;
+
+            let mut writers = tokio::task::JoinSet::new();
+            for number in 0..20 {
+                let client = primary.client().await;
+                writers.spawn(async move {
+                    client.batch_execute(&format!("INSERT INTO t VALUES ({number})")).await
+                });
+            }
+            let client = primary.client().await;
+            let waiting = async || -> i64 {
+                let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+                client.query_one(count, &[]).await.unwrap().get(0)
+            };
+            until("all writers wait", async || waiting().await == 20).await;
+            primary.stop(mode).await;
+            while let Some(result) = writers.join_next().await {
+                assert!(result.unwrap().is_err(), "a commit was acknowledged after a {mode:?} stop");
+            }
+        }
+    });
+}
+
+#[test]
+fn hooks_run_and_a_failing_pre_promote_is_reported() {
+    run(async |root| {
+        let mark = root.join("stopping");
+        let mut hooked = settings(&root, "pg1");
+        hooked.before_stop = Some(format!("sh -c 'echo before > {}; exit 1'", mark.display()));
+        let mut primary = TestServer::primary(hooked).await;
+        let never = tokio_util::sync::CancellationToken::new();
+        for (script, go_on) in [(None, true), (Some("true"), true), (Some("sh -c 'exit 3'"), false)] {
+            primary.change(|settings| settings.pre_promote = script.map(str::to_owned));
+            assert_eq!(primary.server.run_pre_promote(&never).await.unwrap(), go_on, "{script:?}");
+        }
+        primary.change(|settings| settings.pre_promote = Some("sh -c 'unbalanced".to_owned()));
+        assert!(matches!(primary.server.run_pre_promote(&never).await, Err(ServerError::Program(_))));
+
+        let (stage, _) = watch::channel(StopStage::Preparing);
+        let request = StopRequest { hook: true, ..StopRequest::plain(StopMode::Fast) };
+        let postmaster = primary.postmaster.take().unwrap();
+        let end = primary.server.stop(&postmaster, &request, &stage).await.unwrap();
+        assert_eq!(end, StopEnd::AsAsked, "its exit code does not matter");
+        assert_eq!(std::fs::read_to_string(mark).unwrap(), "before\n");
+    });
+}

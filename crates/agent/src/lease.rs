@@ -363,3 +363,176 @@ impl LeaseKeeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bellwether_dcs::memory::{Fault, MemoryStore};
+
+    use super::*;
+    use crate::fencing::GuardianUse;
+
+    const TTL: Duration = Duration::from_secs(2);
+
+    struct Node {
+        lease: LeaseHandle,
+        link: MemoryStore,
+        stop: CancellationToken,
+        /// Cancelled: the loop hangs, the keeper does not.
+        beating: CancellationToken,
+        _ttl: watch::Sender<Duration>,
+    }
+
+    impl Drop for Node {
+        fn drop(&mut self) {
+            self.stop.cancel();
+        }
+    }
+
+    fn node(name: &str, store: &MemoryStore) -> Node {
+        let link = store.another_client();
+        let fencing = Fencing::new(GuardianUse::Off, "/nonexistent".into(), "/nonexistent".into());
+        let (ttl, ttl_changes) = watch::channel(TTL);
+        let shared: Arc<dyn Store> = Arc::new(link.clone());
+        let (keeper, lease) = LeaseKeeper::new(shared, MemberName::new(name).unwrap(), ttl_changes, fencing);
+        let stop = CancellationToken::new();
+        tokio::spawn(keeper.run(stop.clone()));
+        // A loop that is alive, for as long as the test runs.
+        let (heart, beating) = (lease.clone(), stop.child_token());
+        let stopped = beating.clone();
+        tokio::spawn(async move {
+            while stopped.run_until_cancelled(tokio::time::sleep(TTL / 10)).await.is_some() {
+                heart.beat(clock::now());
+            }
+        });
+        Node { lease, link, stop, beating, _ttl: ttl }
+    }
+
+    /// Waits until the lease looks as wanted; the store's and the keeper's timers decide when.
+    async fn wait_for(node: &Node, what: &str, wanted: impl Fn(&LeaseView) -> bool) -> LeaseView {
+        let mut changes = node.lease.subscribe();
+        let seen = async {
+            loop {
+                let view = changes.borrow_and_update().view.clone();
+                if wanted(&view) {
+                    return view;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(10 * TTL, seen)
+            .await
+            .unwrap_or_else(|_| panic!("never {what}: {:?}", node.lease.state()))
+    }
+
+    fn is_held(view: &LeaseView) -> bool {
+        matches!(view, LeaseView::Held { .. })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn exactly_one_of_two_gets_the_lock_and_keeps_it() {
+        let store = MemoryStore::new();
+        let (a, b) = (node("a", &store), node("b", &store));
+        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(b.lease.acquire(None, None).await, Acquired::No));
+        let LeaseView::Held { until, .. } = a.lease.state().view else { panic!("held") };
+        wait_for(
+            &a,
+            "extended",
+            |view| matches!(view, LeaseView::Held { until: later, .. } if *later > until + TTL / 2),
+        )
+        .await;
+        assert_eq!(b.lease.state().view, LeaseView::NotHeld);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lock_that_somebody_removed_is_a_rejection() {
+        let store = MemoryStore::new();
+        let a = node("a", &store);
+        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        store.commit(&[], &[Write::delete(keys::LEADER)], Deadline::after(TTL)).await;
+        wait_for(&a, "rejected", |view| matches!(view, LeaseView::Rejected { .. })).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silence_is_no_rejection_and_does_not_extend() {
+        let store = MemoryStore::new();
+        let a = node("a", &store);
+        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        a.link.set_fault(Some(Fault::Silent));
+        let unanswered =
+            |view: &LeaseView| matches!(view, LeaseView::Held { unavailable_since: Some(_), .. });
+        let LeaseView::Held { until: before, .. } = wait_for(&a, "unanswered", unanswered).await else {
+            unreachable!()
+        };
+        assert!(before < clock::now() + TTL, "belief is shorter than the lease");
+        a.link.set_fault(None);
+        // The store drops a lease that was not renewed; whichever came first, the keeper must not invent one.
+        wait_for(&a, "answered or rejected", |view| {
+            matches!(view, LeaseView::Rejected { .. } | LeaseView::Held { unavailable_since: None, .. })
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_next_agent_takes_over_the_key_of_the_one_before() {
+        let store = MemoryStore::new();
+        let before = node("a", &store);
+        let Acquired::Yes { term } = before.lease.acquire(None, None).await else { panic!("free lock") };
+        let LeaseView::Held { revision, .. } = before.lease.state().view else { panic!("held") };
+        drop(before);
+        let next = node("a", &store);
+        assert!(matches!(next.lease.acquire(None, None).await, Acquired::No), "a plain race must not win it");
+        let resumed = next.lease.acquire(Some(revision), None).await;
+        assert!(matches!(resumed, Acquired::Yes { .. }), "{resumed:?} after {term:?}");
+        // The key hangs on the new lease now and so survives the old one.
+        let LeaseView::Held { until, .. } = next.lease.state().view else { panic!("held") };
+        wait_for(
+            &next,
+            "kept",
+            |view| matches!(view, LeaseView::Held { until: later, .. } if *later > until + TTL),
+        )
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_race_that_rests_on_an_old_sync_state_is_lost() {
+        let store = MemoryStore::new();
+        let a = node("a", &store);
+        store.commit(&[], &[Write::put(keys::SYNC, "{}")], Deadline::after(TTL)).await;
+        assert!(
+            matches!(a.lease.acquire(None, None).await, Acquired::No),
+            "`sync` was absent when it was decided"
+        );
+        assert_eq!(a.lease.state().view, LeaseView::NotHeld);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn release_stops_belief_before_the_key_is_gone() {
+        let store = MemoryStore::new();
+        let (a, b) = (node("a", &store), node("b", &store));
+        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(a.lease.release(Some(br#"{"optime":7}"#.to_vec())).await);
+        assert_eq!(a.lease.state().view, LeaseView::NotHeld);
+        let snapshot = store.snapshot(Deadline::after(TTL)).await.unwrap();
+        assert!(!snapshot.entries.contains_key(&Key::from(keys::LEADER)));
+        assert_eq!(snapshot.entries[&Key::from(keys::STATUS)].value, br#"{"optime":7}"#);
+        assert!(matches!(b.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(!a.lease.release(None).await, "it is somebody else's now");
+        assert!(is_held(&b.lease.state().view));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_loop_that_hangs_loses_the_lock() {
+        let store = MemoryStore::new();
+        let a = node("a", &store);
+        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        a.beating.cancel();
+        let b = node("b", &store);
+        let taken = async {
+            while !matches!(b.lease.acquire(None, None).await, Acquired::Yes { .. }) {
+                tokio::time::sleep(TTL / 20).await;
+            }
+        };
+        tokio::time::timeout(10 * TTL, taken).await.expect("the lease of a hung agent runs out");
+    }
+}

@@ -279,8 +279,13 @@ impl World {
 
     /// `bellwether resume` refuses while a running primary has no agent that has seen the pause; the operator tries again.
     fn resume_cluster(&mut self) {
-        let unseen = self.hosts.iter().any(|host| {
-            host.pg.is_primary() && !(host.agent.alive && host.agent.mind.settings.pause && host.is_alive())
+        let place = self.network.store();
+        let unseen = (0..self.hosts.len()).any(|index| {
+            // It asks the agent itself: the member key of a frozen or isolated one says "paused" for a whole ttl.
+            let host = &self.hosts[index];
+            let reachable = self.network.is_open(place, index) && self.network.is_open(index, place);
+            let answers = reachable && host.is_alive() && host.agent.alive && !host.agent.frozen;
+            host.pg.is_primary() && !(answers && host.agent.mind.settings.pause)
         });
         if unseen && self.now < self.heal_from {
             self.schedule.push(self.now + SECONDS, Event::Operator);

@@ -148,7 +148,7 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
     let mut out = io::stdout().lock();
     for outcome in &total.violations {
         let Some(violation) = &outcome.violation else { continue };
-        if !arguments.keep_going {
+        if !arguments.keep_going && !arguments.trace {
             writeln!(out, "{}", outcome.trace.join("\n"))?;
         }
         writeln!(out, "{}", outcome.scenario.summary())?;

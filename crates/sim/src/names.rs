@@ -9,12 +9,17 @@ use crate::event::HostId;
 #[derive(Debug)]
 pub struct Names {
     names: Vec<MemberName>,
+    api_urls: Vec<String>,
+    conn_urls: Vec<String>,
 }
 
 impl Names {
     pub fn new(members: usize) -> Self {
         let name = |host| MemberName::new(letter(host).to_string()).expect("a letter is a name");
-        Self { names: (0..members).map(name).collect() }
+        let names: Vec<MemberName> = (0..members).map(name).collect();
+        let api_urls = names.iter().map(|name| format!("http://{name}:8008/patroni")).collect();
+        let conn_urls = names.iter().map(|name| format!("postgres://{name}:5432/postgres")).collect();
+        Self { names, api_urls, conn_urls }
     }
 
     pub fn of(&self, host: HostId) -> &MemberName {
@@ -27,11 +32,11 @@ impl Names {
     }
 
     pub fn api_url(&self, host: HostId) -> String {
-        format!("http://{}:8008/patroni", self.names[host])
+        self.api_urls[host].clone()
     }
 
     pub fn conn_url(&self, host: HostId) -> String {
-        format!("postgres://{}:5432/postgres", self.names[host])
+        self.conn_urls[host].clone()
     }
 
     pub fn source(&self, upstream: &Upstream) -> HostId {

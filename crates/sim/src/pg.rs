@@ -11,6 +11,8 @@ pub mod copy;
 pub mod process;
 pub mod replication;
 pub mod sync_rule;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, rc::Rc};
 

@@ -82,6 +82,7 @@ impl Scenario {
             remove_data_directory_on_rewind_failure: true,
             remove_data_directory_on_diverged_timelines: random.percent(50),
             use_slots: true,
+            check_timeline: random.percent(50),
             ..Settings::default()
         }
     }
@@ -102,7 +103,8 @@ impl Scenario {
             synchronous_mode, synchronous_mode_strict, synchronous_node_count, failsafe_mode, ..
         } = &self.settings;
         format!(
-            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, failsafe {}, guardian {}, {} faults",
+            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, failsafe {}, guardian {}, \
+             check_timeline {}, {} faults",
             self.seed,
             self.members,
             self.ttl / SECONDS,
@@ -112,6 +114,7 @@ impl Scenario {
             synchronous_node_count,
             failsafe_mode,
             self.guardian,
+            self.settings.check_timeline,
             self.faults.len(),
         )
     }

@@ -133,7 +133,7 @@ impl World {
         Outcome { scenario, stats, hash, violation, trace: trace.into_lines() }
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         let Some(event) = self.admit(event) else { return };
         match event {
             Event::FaultBegins(fault) => self.fault_begins(&fault),

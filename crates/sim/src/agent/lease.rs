@@ -143,7 +143,7 @@ impl World {
             && known.is_none_or(|known| known.revision != config.revision)
             && let ConfigDocument::Valid(value) = &config.value
         {
-            mind.settings = serde_json::from_value(value.clone()).expect("written by this world");
+            mind.settings.pause = value["pause"] == true;
         }
         mind.cluster = Some(cluster.clone());
         if concerns {

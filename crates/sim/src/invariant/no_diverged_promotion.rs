@@ -1,22 +1,34 @@
 //! Nobody is promoted whose WAL parted from that of the last leader: its transactions were given up when somebody else was promoted.
+//!
+//! A candidate can know only what the store tells it. So the promise holds where `/history` already names the newer timeline,
+//! or where synchronous replication decides who may lead. A promotion that nobody else had heard of yet (the leader died before it
+//! could write `/history`) may be overlooked without synchronous replication; such a run is counted and ends there, because what
+//! comes of two timelines of one number is not decidable any more.
 
 use crate::{event::HostId, names::letter, wal::Pos, world::World};
 
 impl World {
     pub(crate) fn check_trunk(&mut self, host: HostId, end: Pos) {
         let Some(trunk) = self.checks.trunk else { return };
-        if self.wal.diverged(end, trunk) {
-            let text = format!(
-                "{} was promoted on timeline {} at {}, which parted from timeline {}",
-                letter(host),
-                self.wal.timeline(end),
-                self.wal.lsn(end),
-                self.wal.timeline(trunk),
-            );
+        if self.wal.contains(end, trunk) {
+            return;
+        }
+        let (mine, newest) = (self.wal.timeline(end), self.wal.timeline(trunk));
+        let diverged = self.wal.diverged(end, trunk);
+        let recorded = self.store.cluster().timeline().is_some_and(|timeline| timeline >= newest);
+        let protected = self.scenario.is_synchronous() && self.store.cluster().active_sync().is_some();
+        let text = format!(
+            "{} was promoted on timeline {mine} at {} although timeline {newest} had begun (in /history: {recorded})",
+            letter(host),
+            self.wal.lsn(end),
+        );
+        if diverged && (recorded || protected) {
+            self.violated("no_diverged_promotion", format!("{text}, and has WAL that it does not contain"));
+        } else if recorded && self.scenario.settings.check_timeline {
             self.violated("no_diverged_promotion", text);
-        } else if !self.wal.contains(end, trunk) {
-            // Behind the fork: no harm to its own WAL, but its timeline gets a number that exists already.
+        } else {
             self.stats.duplicate_timelines += 1;
+            self.finished = true;
         }
     }
 }

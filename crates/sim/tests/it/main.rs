@@ -1,0 +1,6 @@
+//! The simulator's own tests: that it is deterministic, that it bites, that the core survives it, and that the model PostgreSQL
+//! behaves like PostgreSQL where decisions depend on it.
+
+mod bugs;
+mod clean;
+mod determinism;

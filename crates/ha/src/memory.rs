@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bellwether_types::{Lsn, MemberName, Revision, TimelineId, Timestamp, WallTime, cluster::Cluster};
+use bellwether_types::{
+    Lsn, MemberName, Revision, Term, TimelineId, Timestamp, WallTime,
+    cluster::{Cluster, SyncState},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::view::{JobKind, RestartConditions};
@@ -106,6 +109,7 @@ pub enum Attempt {
     DropSlots,
     AdvanceSlots,
     SyncNames,
+    GenerateWal,
     ResumeReplay,
     SetRole,
     SetState,
@@ -150,16 +154,40 @@ pub struct Demoting {
     pub since: Timestamp,
 }
 
+/// What the running primary knows about its synchronous standbys; see [`crate::sync`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SyncMemory {
+    /// The leadership that all this belongs to; another one starts afresh.
+    pub term: Option<Term>,
     /// `synchronous_standby_names` as last seen on the running primary.
     pub names_seen: Option<String>,
+    /// The answer of the server that was taken in last.
+    pub seen_at: Timestamp,
+    /// Where the WAL ended when `names_seen` was seen first: a walsender that sent more has read it.
+    pub changed_at: Lsn,
+    /// Walsender connections that may still act by an earlier text.
+    pub stale: BTreeSet<String>,
     /// Standbys must pass this position before they count.
     pub gate: Option<Lsn>,
-    /// Connections that passed it.
+    /// Since when something is waited for.
+    pub waiting_since: Timestamp,
+    /// Connections that passed the gate.
     pub ready: BTreeSet<String>,
+    /// The text that was asked for last and has not been seen yet.
+    pub asked_names: Option<String>,
+    /// Writes of `/sync` of which it is not known whether they land.
+    pub pending: Option<PendingSync>,
     /// A warning about strict mode was given in this episode.
     pub strict_warned: bool,
+    /// The mode is off, and the names were given back.
+    pub released: bool,
+}
+
+/// Writes that were tried on one revision of `/sync`: at most one of them lands, and none once the revision has changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PendingSync {
+    pub on: Option<Revision>,
+    pub states: Vec<SyncState>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

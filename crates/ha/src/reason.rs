@@ -180,6 +180,17 @@ reasons! {
     RequestBusy { action: String, running: String } = "request_busy", "Failed to run {action}, {running} is already in progress";
     ReleasingSyncDuty = "releasing_sync_duty", "Waiting for primary to release us from synchronous standby";
 
+    // --- synchronous replication ---
+    SyncEnabled = "sync_enabled", "Enabled synchronous replication";
+    SyncDisabled = "sync_disabled", "Disabled synchronous replication";
+    SyncNamesAssigned { names: String } = "sync_names_assigned", "Assigning synchronous_standby_names to {names}";
+    SyncStatusAssigned { standbys: String } = "sync_status_assigned", "Synchronous standby status assigned to [{standbys}]";
+    SyncShrunk { from: String, to: String } = "sync_shrunk", "Updating /sync key temporarily from [{from}] to [{to}]";
+    QuorumChanged { leader: String, quorum: usize, voters: String } = "quorum_changed", "Setting leader to {leader}, quorum to {quorum} of ({voters})";
+    SyncStrictDelays { keeping: String } = "sync_strict_delays", "No active replication connections from Patroni members and synchronous_mode_strict is requested. {keeping}Commits will be delayed.";
+    SyncNotYetProven { names: String } = "sync_not_yet_proven", "waiting until every walsender acts by synchronous_standby_names = '{names}' and standbys have caught up";
+    PreparingSync = "preparing_sync", "preparing synchronous replication before the promotion";
+
     // --- pause ---
     PausedPrimaryWithoutLock = "paused_primary_without_lock", "continue to run as primary without lock";
     PausedNotRunning = "paused_not_running", "postgres is not running";

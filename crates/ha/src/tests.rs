@@ -11,6 +11,7 @@ mod postgres;
 mod properties;
 mod rewind;
 mod slots;
+mod stories;
 mod tables;
 mod time;
 

@@ -234,11 +234,9 @@ impl<'s> Resolver<'s> {
                 let voters = &self.voters | &alive;
                 self.set_electorate(voters.len().checked_sub(self.numsync), voters, Adjust::Yes)?;
             }
-            if !self.voters.is_empty() || alive.is_empty() {
-                let rest = self.sync.intersection(&self.voters).cloned().collect::<Names>();
-                if rest != self.sync {
-                    self.set_names(Some(self.numsync.min(rest.len())), rest)?;
-                }
+            let rest = &self.sync & &self.voters;
+            if rest != self.sync {
+                self.set_names(Some(self.numsync.min(rest.len())), rest)?;
             }
         }
         let wanted = self.situation.wanted;

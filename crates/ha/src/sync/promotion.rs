@@ -1,0 +1,99 @@
+//! What must be in place before this member becomes primary: commits must wait for the right standbys from the first one on.
+
+use std::collections::BTreeSet;
+
+use bellwether_types::{
+    cluster::{Cluster, SyncState},
+    settings::SyncMode,
+};
+
+use super::{
+    names::{self, Method, SyncNames},
+    off, scene,
+};
+use crate::{
+    Action, Reason, View,
+    draft::Draft,
+    memory::{Attempt, SyncMemory},
+    view::Server,
+};
+
+/// One step; `Ok` when all are taken.
+pub(super) fn prepare(
+    view: &View,
+    cluster: &Cluster,
+    server: &Server,
+    draft: &mut Draft,
+) -> Result<(), Reason> {
+    // Whatever was proven in an earlier leadership counts no more; that a text was asked for still does.
+    let asked_names = draft.memory.sync.asked_names.take();
+    draft.memory.sync = SyncMemory { asked_names, ..SyncMemory::default() };
+    let text = match view.settings.sync_mode() {
+        SyncMode::Off => {
+            return if off::step(view, cluster, server, draft) { Ok(()) } else { Err(Reason::PreparingSync) };
+        }
+        SyncMode::On => {
+            let state = alone_or_strict(view, cluster);
+            if cluster.active_sync() != Some(&state) {
+                // Without the change in the store no promotion: others would go on trusting the old list.
+                let expect = cluster.sync_revision();
+                draft.attempt(Attempt::WriteSync, Action::WriteSync { expect, state });
+                return Err(Reason::PreparingSync);
+            }
+            let voters = scene::electorate(view, cluster, &state).voters;
+            text(view, &SyncNames::all(voters))
+        }
+        SyncMode::Quorum => text(view, &old_electorate(view, cluster)),
+    };
+    let asked_at = draft.memory.attempts.get(&Attempt::SyncNames).copied().unwrap_or_default();
+    let is_settled = match &draft.memory.sync.asked_names {
+        None => true,
+        Some(asked) => *asked == text && server.answered_at > asked_at,
+    };
+    if server.synchronous_standby_names == text && is_settled {
+        draft.memory.sync.asked_names = None;
+        return Ok(());
+    }
+    scene::assign(draft, text);
+    Err(Reason::PreparingSync)
+}
+
+/// Mode `on`: nobody else may lead until standbys have confirmed the new primary's commits. In strict mode commits wait meanwhile
+/// for those who may have the last ones.
+fn alone_or_strict(view: &View, cluster: &Cluster) -> SyncState {
+    let me = &view.me.name;
+    let mut state = SyncState { leader: Some(me.clone()), ..SyncState::default() };
+    if view.settings.synchronous_mode_strict
+        && let Some(sync) = cluster.active_sync()
+    {
+        state.voters.clone_from(&sync.voters);
+        state.voters.extend(sync.leader.clone());
+        state.voters.retain(|name| !name.same_standby(me));
+    }
+    state
+}
+
+/// Mode `quorum`: `/sync` stays as it is, and new commits wait for as many of the old electorate as it takes to meet whoever could
+/// be elected by it.
+fn old_electorate(view: &View, cluster: &Cluster) -> SyncNames {
+    let Some(sync) = cluster.active_sync() else { return SyncNames::any(0, BTreeSet::new()) };
+    let electorate = scene::electorate(view, cluster, sync);
+    let mut names = electorate.voters;
+    names.insert(electorate.leader);
+    let mut count = names.len().saturating_sub(electorate.quorum + 1);
+    if !names.remove(view.me.name.as_str()) {
+        count += 1;
+    }
+    let least = usize::try_from(view.settings.min_sync()).unwrap_or(usize::MAX);
+    SyncNames::any(count.max(least), names)
+}
+
+fn text(view: &View, wanted: &SyncNames) -> String {
+    let version = view.postgres.server_version;
+    let text = wanted.to_text(version);
+    if text.is_empty() && view.settings.synchronous_mode_strict {
+        let method = if view.settings.sync_mode() == SyncMode::Quorum { Method::Any } else { Method::First };
+        return names::placeholder(method, version);
+    }
+    text
+}

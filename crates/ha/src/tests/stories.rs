@@ -1,0 +1,431 @@
+//! Whole procedures of one member: decide, let every action have its effect, decide again, until nothing is left to do.
+//!
+//! They show that the steps follow from what is seen alone, in the right order, and that each procedure comes to an end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bellwether_types::{
+    Lsn, Role, TimelineId, TimelineSwitch,
+    cluster::{ConfigDocument, Initialize, Keyed, Leader, Status},
+};
+
+use crate::{
+    Action,
+    action::StartRole,
+    draft::job_kind,
+    testing::{self, POSITION, Scene, leader, newcomer, orphan, replica, silence, standby_at},
+    view::{
+        DataDirectory, Guardian, JobKind, JobOutcome, JobPhase, LeaseView, LocalHistory, PeerAnswer, Process,
+        RequestKind,
+    },
+};
+
+/// Steps after which a procedure must have come to an end.
+const PATIENCE: usize = 40;
+
+struct Story {
+    scene: Scene,
+    answers: BTreeMap<&'static str, PeerAnswer>,
+    /// Whether a comparison of histories finds that this member has diverged.
+    diverged: bool,
+    /// The kinds of actions in the order in which they happened, without what every tick publishes.
+    deeds: Vec<String>,
+}
+
+impl Story {
+    fn of(scene: Scene) -> Self {
+        let answers = ["a", "b", "c"].map(|name| (name, standby_at(POSITION))).into();
+        Self { scene, answers, diverged: false, deeds: Vec::new() }
+    }
+
+    fn answering(mut self, member: &'static str, answer: PeerAnswer) -> Self {
+        self.answers.insert(member, answer);
+        self
+    }
+
+    /// Until a tick decides nothing but routine.
+    fn run(mut self) -> Self {
+        let mut quiet = 0;
+        for _ in 0..PATIENCE {
+            let seen = self.deeds.len();
+            self.step();
+            quiet = if self.deeds.len() == seen { quiet + 1 } else { 0 };
+            if quiet == 3 {
+                return self;
+            }
+        }
+        panic!("no end: {:?}", self.deeds);
+    }
+
+    fn step(&mut self) {
+        let mut scene = self.scene.clone().later(Duration::from_millis(400));
+        if matches!(scene.view.lease, LeaseView::Held { .. }) {
+            scene = renewed(scene);
+        }
+        self.scene = scene;
+        let decision = self.scene.decide();
+        self.scene.view.memory = decision.memory;
+        for action in decision.actions {
+            let routine = matches!(action, Action::PublishMember { .. } | Action::WriteStatus { .. });
+            if !routine {
+                let text = format!("{action:?}");
+                self.deeds.push(text.split([' ', '{', '(']).next().unwrap_or_default().to_owned());
+            }
+            self.apply(action);
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        if let Some(kind) = job_kind(&action) {
+            self.run_job(&action);
+            let now = self.scene.view.now;
+            self.scene.view.job = None;
+            self.scene.view.last_job =
+                Some(crate::view::FinishedJob { kind, ended_at: now, outcome: JobOutcome::Succeeded });
+            return;
+        }
+        let view = &mut self.scene.view;
+        let cluster = &mut self.scene.cluster;
+        cluster.revision.0 += 1;
+        let revision = cluster.revision;
+        match action {
+            Action::PollPeers { members, .. } => {
+                view.peers.polled_at = Some(view.now);
+                view.peers.answers = members
+                    .keys()
+                    .map(|name| {
+                        (name.clone(), self.answers.get(name.as_str()).cloned().unwrap_or_else(silence))
+                    })
+                    .collect();
+            }
+            Action::AcquireLease { .. } | Action::ResumeLease { .. } => {
+                cluster.leader = Some(Leader {
+                    name: view.me.name.clone(),
+                    term: bellwether_types::Term(revision.0),
+                    revision,
+                    lease: None,
+                });
+                view.lease = LeaseView::Held {
+                    until: view.now,
+                    demote_at: view.now,
+                    term: bellwether_types::Term(revision.0),
+                    revision,
+                    unavailable_since: None,
+                };
+                self.scene = renewed(self.scene.clone());
+            }
+            Action::ReleaseLease { .. } => {
+                cluster.leader = None;
+                view.lease = LeaseView::NotHeld;
+            }
+            Action::ArmGuardian { until } => {
+                assert!(until > view.now, "armed for the past");
+                view.fencing.guardian = Guardian::Armed { until };
+            }
+            Action::DisarmGuardian | Action::RespawnGuardian => view.fencing.guardian = Guardian::Ready,
+            Action::SetRole { role } => view.postgres.role = role,
+            Action::SetState { state } => view.postgres.state = state,
+            Action::Follow { upstream } => view.postgres.upstream = upstream,
+            Action::ClaimInitialize => {
+                cluster.initialize = Some(Keyed { value: Initialize::InProgress, revision });
+            }
+            Action::WriteInitialize { .. } => {
+                let id = view.postgres.system_id.expect("an identity");
+                cluster.initialize = Some(Keyed { value: Initialize::Done(id), revision });
+            }
+            Action::WriteConfig { .. } => {
+                cluster.config =
+                    Some(Keyed { value: ConfigDocument::Valid(serde_json::Value::Null), revision });
+            }
+            Action::WriteStatus { status } => cluster.status = Some(Keyed { value: status, revision }),
+            Action::WriteHistory { history } => cluster.history = Some(Keyed { value: history, revision }),
+            Action::WriteFailsafe { map } => cluster.failsafe = Some(Keyed { value: map, revision }),
+            Action::WriteFailover { request, .. } => {
+                cluster.failover = Some(Keyed { value: request, revision });
+            }
+            Action::DeleteSync { .. } => cluster.sync = None,
+            Action::CreateSlots { names } => {
+                for name in names {
+                    self.scene = self.scene.clone().slot(&name, |_| ());
+                }
+            }
+            Action::DropSlots { names } => {
+                let server = view.postgres.server.as_mut().expect("a running server");
+                server.slots.retain(|slot| !names.contains(&slot.name));
+            }
+            Action::WipeDataDirectory { .. } => self.scene = self.scene.clone().empty(),
+            Action::Answer { request, .. } => view.requests.retain(|open| open.id != request),
+            Action::PublishMember { member } => {
+                let key = testing::member(view.me.name.as_str(), view.postgres.role);
+                let known = cluster.members.entry(view.me.name.clone()).or_insert(key);
+                known.role = Some(view.postgres.role);
+                known.state = Some(view.postgres.state);
+                known.pause = member.pause;
+                known.checkpoint_after_promote = member.checkpoint_pending.then_some(false);
+            }
+            Action::RunCallback { .. } | Action::Exit { .. } => {}
+            other => panic!("the story does not know {other:?}"),
+        }
+    }
+
+    fn run_job(&mut self, action: &Action) {
+        let scene = self.scene.clone();
+        let diverged = self.diverged;
+        self.scene = match action {
+            Action::Promote { fence } => {
+                assert!(scene.view.now < fence.valid_until);
+                promoted(scene)
+            }
+            Action::Start { role: StartRole::Primary { .. } } | Action::Bootstrap => {
+                running(scene).as_primary()
+            }
+            Action::Start { role: StartRole::Standby { upstream } } => {
+                let upstream = upstream.clone();
+                running(scene).view(|view| {
+                    view.postgres.upstream = upstream;
+                    view.postgres.role = Role::Replica;
+                })
+            }
+            Action::Demote { .. } => scene.stopped().view(|view| view.postgres.role = Role::Demoted),
+            Action::Stop { .. } => scene.stopped(),
+            Action::Clone { .. } | Action::Reinitialize { .. } => {
+                running(scene).stopped().view(|view| view.postgres.role = Role::Replica)
+            }
+            Action::CheckDivergence { leader } => {
+                let leader = leader.member.clone();
+                scene.divergence(|found| {
+                    found.leader = leader;
+                    found.local_timeline = TimelineId(if diverged { 9 } else { 1 });
+                })
+            }
+            Action::Rewind { .. } => {
+                self.diverged = false;
+                scene.stopped()
+            }
+            Action::CrashRecovery => scene.view(|view| {
+                view.postgres.control.as_mut().expect("a control file").state =
+                    crate::view::ControlState::ShutDown;
+            }),
+            Action::Checkpoint => scene.view(|view| {
+                let timeline = view.postgres.server.as_ref().and_then(|server| server.timeline);
+                view.postgres.control.as_mut().expect("a control file").timeline =
+                    timeline.unwrap_or(TimelineId(1));
+            }),
+            Action::PostBootstrap | Action::Restart { .. } => scene,
+            other => panic!("no job: {other:?}"),
+        };
+    }
+}
+
+fn renewed(mut scene: Scene) -> Scene {
+    let LeaseView::Held { term, .. } = scene.view.lease else { return scene };
+    let LeaseView::Held { until, demote_at, .. } = testing::held(scene.view.now) else { unreachable!() };
+    scene.view.lease = LeaseView::Held {
+        until,
+        demote_at,
+        term,
+        revision: bellwether_types::Revision(term.0),
+        unavailable_since: None,
+    };
+    if let Guardian::Armed { .. } = scene.view.fencing.guardian {
+        scene.view.fencing.guardian = Guardian::Armed { until };
+    }
+    scene
+}
+
+/// A standby that runs, with slots for the others.
+fn running(scene: Scene) -> Scene {
+    let fresh = Scene::of(if scene.view.me.name.as_str() == "a" { "c" } else { scene.view.me.name.as_str() });
+    scene.view(|view| {
+        let memory = view.postgres.clone();
+        view.postgres = fresh.view.postgres;
+        view.postgres.upstream = memory.upstream;
+        view.postgres.system_id = memory.system_id.or(view.postgres.system_id);
+    })
+}
+
+fn promoted(scene: Scene) -> Scene {
+    scene.as_primary().server(|server| server.timeline = Some(TimelineId(2))).view(|view| {
+        view.postgres.local_history = Some(LocalHistory {
+            switches: vec![TimelineSwitch { timeline: TimelineId(1), end: POSITION, reason: String::new() }],
+            written_at: "2026-11-22T01:00:00+00:00".to_owned(),
+        });
+    })
+}
+
+/// What matters of a story: not who was told, and not the bookkeeping of slots.
+fn told(story: &Story) -> Vec<&str> {
+    const ASIDE: [&str; 6] =
+        ["RunCallback", "CreateSlots", "DropSlots", "SetRole", "SetState", "WriteFailsafe"];
+    story.deeds.iter().map(String::as_str).filter(|deed| !ASIDE.contains(deed)).collect()
+}
+
+#[test]
+fn a_failover() {
+    let story = Story::of(orphan()).answering("a", silence()).run();
+    assert_eq!(
+        told(&story),
+        ["PollPeers", "AcquireLease", "ArmGuardian", "Promote", "Checkpoint", "WriteHistory"]
+    );
+    assert_eq!(story.scene.view.postgres.role, Role::Primary);
+}
+
+#[test]
+fn a_cluster_from_nothing() {
+    let story = Story::of(newcomer()).run();
+    assert_eq!(
+        told(&story),
+        [
+            "ClaimInitialize",
+            "Bootstrap",
+            "PostBootstrap",
+            "WriteInitialize",
+            "WriteConfig",
+            "AcquireLease",
+            "ArmGuardian"
+        ]
+    );
+    assert_eq!(story.scene.decide().code(), "leader_with_the_lock");
+}
+
+#[test]
+fn a_new_member() {
+    let story = Story::of(replica().empty()).run();
+    assert_eq!(told(&story), ["Clone", "Start"]);
+    assert_eq!(story.scene.decide().code(), "secondary_following");
+}
+
+#[test]
+fn a_crash_of_the_primary() {
+    let story = Story::of(leader().crashed()).run();
+    assert_eq!(told(&story), ["Start"]);
+    assert_eq!(story.scene.decide().code(), "leader_with_the_lock");
+}
+
+#[test]
+fn a_deposed_leader_rewinds_and_follows() {
+    let mut story =
+        Story::of(leader().rejected().leader_is("b").settings(|settings| settings.use_pg_rewind = true));
+    story.scene = story.scene.member("b", |member| member.role = Some(Role::Primary));
+    story.diverged = true;
+    let story = story.run();
+    assert_eq!(
+        told(&story),
+        ["Demote", "DisarmGuardian", "CheckDivergence", "Rewind", "Start", "CheckDivergence"]
+    );
+    assert_eq!(story.scene.decide().code(), "secondary_following");
+}
+
+#[test]
+fn a_switchover_seen_by_the_leader() {
+    let mut story = Story::of(leader().request(Some("a"), Some("b")));
+    while !story.deeds.iter().any(|deed| deed == "Demote") {
+        story.step();
+    }
+    // The stop is under way again, its checkpoint on disk, and the candidate has it.
+    story.scene.view.memory.demoting = Some(crate::memory::Demoting {
+        mode: crate::action::DemoteMode::Graceful,
+        since: story.scene.view.now,
+    });
+    let phase = JobPhase::ShutdownCheckpoint { checkpoint: POSITION, end: POSITION };
+    story.scene = story.scene.job_in(JobKind::Demote, phase);
+    for _ in 0..3 {
+        story.step();
+    }
+    assert_eq!(told(&story), ["PollPeers", "Demote", "PollPeers", "ReleaseLease"]);
+    // Ended; the candidate leads.
+    story.scene = story.scene.ended(JobKind::Demote, JobOutcome::Succeeded).leader_is("b");
+    let story = story.run();
+    assert_eq!(told(&story)[4..], ["DisarmGuardian", "Start"]);
+    assert_eq!(story.scene.view.postgres.upstream, Some(testing::upstream("b", "a")));
+}
+
+#[test]
+fn a_switchover_seen_by_the_candidate() {
+    let asked = replica().unlocked().request(Some("a"), Some("b"));
+    let story = Story::of(asked).run();
+    assert_eq!(
+        told(&story),
+        [
+            "PollPeers",
+            "AcquireLease",
+            "WriteFailover",
+            "ArmGuardian",
+            "Promote",
+            "Checkpoint",
+            "WriteHistory"
+        ]
+    );
+}
+
+#[test]
+fn a_restart_of_the_agent_on_a_running_primary() {
+    let adopted = leader().lease(LeaseView::NotHeld).memory(|memory| *memory = crate::Memory::default());
+    let story = Story::of(adopted.view(|view| view.fencing.guardian = Guardian::Ready)).run();
+    assert_eq!(told(&story), ["ResumeLease", "ArmGuardian"]);
+}
+
+#[test]
+fn a_start_of_the_whole_cluster() {
+    let cold = |me: &str| {
+        Scene::of(me)
+            .unlocked()
+            .stopped()
+            .lease(LeaseView::NotHeld)
+            .memory(|memory| *memory = crate::Memory::default())
+    };
+    let standby = Story::of(cold("b")).run();
+    assert_eq!(
+        told(&standby),
+        ["Start", "PollPeers", "AcquireLease", "ArmGuardian", "Promote", "Checkpoint", "WriteHistory"]
+    );
+    let former = cold("a").view(|view| {
+        view.postgres.role = Role::Demoted;
+        view.fencing.guardian = Guardian::Ready;
+    });
+    let former = Story::of(former).run();
+    assert_eq!(told(&former).first(), Some(&"Start"));
+    assert_eq!(former.scene.decide().code(), "leader_with_the_lock");
+}
+
+#[test]
+fn a_reinitialization() {
+    let kind = RequestKind::Reinitialize { force: false, from_leader: true };
+    let story = Story::of(replica().asked(kind)).run();
+    assert_eq!(told(&story), ["Answer", "Reinitialize", "Start"]);
+}
+
+#[test]
+fn a_shutdown_of_the_leader() {
+    let mut story = Story::of(leader().view(|view| view.stopping = true));
+    for _ in 0..3 {
+        story.step();
+    }
+    assert_eq!(told(&story)[..4], ["Stop", "ReleaseLease", "DisarmGuardian", "Exit"], "{:?}", story.deeds);
+}
+
+#[test]
+fn a_data_directory_that_is_lost_is_cloned_again() {
+    let lost = leader().view(|view| view.postgres.data = DataDirectory::Empty);
+    let mut story = Story::of(lost);
+    story.step();
+    assert_eq!(told(&story), ["Stop"]);
+    story.scene = story.scene.empty();
+    story.step();
+    assert_eq!(told(&story), ["Stop", "ReleaseLease"]);
+    story.scene = story.scene.leader_is("b");
+    let story = story.run();
+    assert_eq!(told(&story)[2..], ["DisarmGuardian", "Clone", "Start"]);
+    assert!(matches!(story.scene.view.postgres.process, Process::Running { .. }));
+}
+
+#[test]
+fn the_status_of_a_leader_follows_its_position() {
+    let mut story = Story::of(leader());
+    story.scene = story.scene.server(|server| server.position = Lsn(POSITION.0 + 64));
+    for _ in 0..3 {
+        story.step();
+    }
+    let status: &Status = &story.scene.cluster.status.as_ref().expect("a status").value;
+    assert_eq!(status.optime, Lsn(POSITION.0 + 64));
+}

@@ -1,17 +1,22 @@
 //! Who has a vote: taking in wiped and new nodes, removing old ones, moving the leadership.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bellwether_dcs::Deadline;
 use openraft::{
-    ChangeMembers,
+    ChangeMembers, ServerState,
+    async_runtime::watch::WatchReceiver as _,
     errors::{ClientWriteError, RaftError},
 };
 use tokio::time::{sleep, timeout};
 
 use crate::{
     clock::{budget, is_over},
-    consensus::{NodeId, Peer, TypeConfig},
+    consensus::{NodeId, Peer},
     leadership,
     net::message::{Answer, Probed, Request, Response},
     node::Node,
@@ -20,6 +25,10 @@ use crate::{
 const PROBE_LIMIT: Duration = Duration::from_millis(800);
 /// How often to look whether a newcomer has caught up.
 const CATCH_UP_CHECK: Duration = Duration::from_millis(20);
+
+/// A step of a change needs a round trip and an fsync.
+const CHANGE_LIMIT: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the membership was not changed, or perhaps not.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +114,8 @@ impl Node {
             }
         }
         if !known {
-            let added = timeout(budget(by), self.raft.add_learner(newcomer, peer.clone(), false)).await;
-            if let Some(answer) = changed(self, added).err() {
+            let learner = ChangeMembers::AddNodes(BTreeMap::from([(newcomer, peer)]));
+            if let Err(answer) = self.change(learner, by).await {
                 return answer;
             }
             tracing::info!(peer = %addr, node = format_args!("{newcomer:x}"), "a node joins the store as a learner");
@@ -127,14 +136,12 @@ impl Node {
             ChangeMembers::AddVoterIds(BTreeSet::from([newcomer])),
             ChangeMembers::RemoveVoters(old_voters),
         ]);
-        let promoted = timeout(budget(by), self.raft.change_membership(change, false)).await;
-        if let Some(answer) = changed(self, promoted).err() {
+        if let Err(answer) = self.change(change, by).await {
             return answer;
         }
         if !old_learners.is_empty() {
             let forget = ChangeMembers::RemoveNodes(old_learners);
-            let forgotten = timeout(budget(by), self.raft.change_membership(forget, false)).await;
-            if let Some(answer) = changed(self, forgotten).err() {
+            if let Err(answer) = self.change(forget, by).await {
                 return answer;
             }
         }
@@ -173,8 +180,7 @@ impl Node {
             if nothing {
                 continue;
             }
-            let removed = timeout(budget(by), self.raft.change_membership(change, false)).await;
-            if let Some(answer) = changed(self, removed).err() {
+            if let Err(answer) = self.change(change, by).await {
                 return answer;
             }
         }
@@ -228,20 +234,94 @@ impl Node {
     }
 }
 
-type Changed<T> =
-    Result<Result<T, RaftError<TypeConfig, ClientWriteError<TypeConfig>>>, tokio::time::error::Elapsed>;
-
-/// What a change of the membership came to.
-fn changed<T>(node: &Node, result: Changed<T>) -> Result<T, Answer> {
-    match result {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(Answer::NotLeader {
-            leader: node.leader_addr().filter(|leader| *leader != node.config.self_addr),
-        }),
-        Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error)))) => {
-            Err(Answer::Unavailable(error.to_string()))
+impl Node {
+    /// Changes the membership. In a task of its own: a change has two steps, and must not stay half-way because
+    /// somebody stopped waiting for it.
+    async fn change(&self, change: ChangeMembers<NodeId, Peer>, by: Deadline) -> Result<(), Answer> {
+        let raft = self.raft.clone();
+        // Otherwise "retain" would keep removed voters as learners.
+        let retain = matches!(change, ChangeMembers::AddNodes(_));
+        let task = tokio::spawn(async move { raft.change_membership(change, retain).await });
+        match timeout(budget(by), task).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))))) => {
+                let elsewhere = self.leader_addr().filter(|leader| *leader != self.config.self_addr);
+                Err(Answer::NotLeader { leader: elsewhere })
+            }
+            Ok(Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))))) => {
+                Err(Answer::Unavailable(error.to_string()))
+            }
+            Ok(Ok(Err(error))) => Err(Answer::Unknown(error.to_string())),
+            Ok(Err(error)) => Err(Answer::Unknown(error.to_string())),
+            Err(_) => Err(Answer::Unknown("not committed in time".to_owned())),
         }
-        Ok(Err(error)) => Err(Answer::Unknown(error.to_string())),
-        Err(_) => Err(Answer::Unknown("not committed in time".to_owned())),
+    }
+}
+
+/// Ends the changes that a lost leader left half-way: until then both the old and the new members are needed.
+pub(crate) async fn finish_changes(node: Arc<Node>) {
+    let mut roles = node.raft.server_metrics();
+    loop {
+        let joint = {
+            let roles = roles.borrow_and_update();
+            roles.state == ServerState::Leader
+                && roles.committed_membership_config.get_joint_config().len() > 1
+                && roles.committed_membership_config == roles.membership_config
+        };
+        if joint && let Ok(_changing) = node.changing.try_lock() {
+            let nobody_new = ChangeMembers::AddVoterIds(BTreeSet::new());
+            if node.change(nobody_new, Deadline::after(CHANGE_LIMIT)).await.is_ok() {
+                tracing::info!("completed a change of the store's members that was left half-way");
+            }
+        }
+        let look_again = async { if joint { sleep(LOOK_AGAIN).await } else { std::future::pending().await } };
+        tokio::select! {
+            () = look_again => {}
+            changed = roles.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{EntryPayload, Membership};
+
+    use super::*;
+    use crate::{config::Config, node::Running};
+
+    async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Deadline::after(Duration::from_secs(20));
+        while !condition() {
+            assert!(!is_over(deadline), "{what}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_that_a_lost_leader_left_half_way_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = Config::new("demo", format!("127.0.0.1:{port}"), folder.path().join("node"));
+        let running = Running::start(config).await.unwrap();
+        let node = running.node.clone();
+        until("it leads", || node.metrics().state == ServerState::Leader).await;
+        node.confirm(Deadline::after(Duration::from_secs(10))).await.unwrap();
+        // As the first step of replacing a member that is gone: old and new voters overlap in this node.
+        let gone = Peer { addr: "127.0.0.1:1".to_owned(), witness: false };
+        let changing = node.changing.lock().await;
+        node.raft
+            .change_membership(ChangeMembers::AddNodes(BTreeMap::from([(77, gone.clone())])), true)
+            .await
+            .unwrap();
+        let nodes = BTreeMap::from([(node.id, node.peer()), (77, gone)]);
+        let joint =
+            Membership::new(vec![BTreeSet::from([node.id]), BTreeSet::from([node.id])], nodes).unwrap();
+        node.raft.append_membership(joint, EntryPayload::Blank, []).await.unwrap();
+        assert_eq!(node.metrics().membership_config.get_joint_config().len(), 2);
+        drop(changing);
+        until("the change is completed", || node.metrics().membership_config.get_joint_config().len() == 1)
+            .await;
+        drop(node);
+        running.stop(Deadline::after(Duration::from_secs(5))).await;
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     consensus::{LogId, Metrics, NodeId, Peer, Raft, metrics},
     leadership,
     leases::LeaseTimers,
+    membership,
     net::{Net, credentials::Credentials, listener::listen, raft_network::Network},
     router::Router,
     status::{MemberInfo, MemberRole, StoreStatus},
@@ -108,6 +109,7 @@ impl Running {
         tasks.spawn(listen(listener, node.clone()));
         tasks.spawn(leadership::end_leases(node.clone()));
         tasks.spawn(leadership::step_aside(node.clone()));
+        tasks.spawn(membership::finish_changes(node.clone()));
         tasks.spawn(bootstrap::take_part(node.clone()));
         tracing::info!(
             address = %address, node = format_args!("{:x}", node.id), credentials = ?node.net.credentials,

@@ -65,8 +65,14 @@ pub(crate) async fn connect(
     let stream =
         TlsConnector::from(net.credentials.client.clone()).connect(name, stream).await.map_err(handshake)?;
     let mut frames = framed(Stream::Client(Box::new(stream)));
-    let hello =
-        Hello { protocol: PROTOCOL, cluster: net.cluster.clone(), store: net.store(), from: net.node, to };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        oldest_protocol: OLDEST_PROTOCOL,
+        cluster: net.cluster.clone(),
+        store: net.store(),
+        from: net.node,
+        to,
+    };
     frames.send(plain(&hello)).await.map_err(handshake)?;
     // In TLS 1.3 the server judges our certificate after we are done: its refusal arrives here.
     let answer = frames
@@ -79,7 +85,7 @@ pub(crate) async fn connect(
     if let Some(refusal) = welcome.refusal {
         return Err(ConnectError::Refused(refusal));
     }
-    if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&welcome.protocol) {
+    if welcome.protocol < OLDEST_PROTOCOL {
         return Err(ConnectError::Refused(Refusal::Protocol(welcome.protocol)));
     }
     Ok((frames, welcome))

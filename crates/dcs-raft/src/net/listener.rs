@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Net,
     connection::{self, ConnectError, Frames},
-    message::{Hello, OLDEST_PROTOCOL, PROTOCOL, Refusal, Request, Response, Welcome},
+    message::{Hello, PROTOCOL, Refusal, Request, Response, Welcome},
 };
 
 /// Connections that may be served at once: a few per node, some for clients.
@@ -75,7 +75,7 @@ async fn visit<S: Service>(stream: TcpStream, visitor: String, service: Arc<S>) 
         }
     };
     let mut welcome = service.welcome(&hello).await;
-    if !(OLDEST_PROTOCOL..=PROTOCOL).contains(&hello.protocol) {
+    if !hello.is_understood() {
         welcome.refusal = Some(Refusal::Protocol(PROTOCOL));
     }
     if let Some(refusal) = &welcome.refusal

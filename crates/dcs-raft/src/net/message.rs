@@ -22,12 +22,21 @@ pub(crate) const OLDEST_PROTOCOL: u8 = 1;
 /// The first frame of a connection, from the side that opened it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
+    /// The newest protocol that the visitor speaks. Both sides use the newest that both know.
     pub(crate) protocol: u8,
+    pub(crate) oldest_protocol: u8,
     pub(crate) cluster: String,
     pub(crate) store: Option<u64>,
     pub(crate) from: Option<NodeId>,
     /// The node that is meant; `None` for whoever answers there.
     pub(crate) to: Option<NodeId>,
+}
+
+impl Hello {
+    /// Whether there is a protocol that both sides speak.
+    pub(crate) fn is_understood(&self) -> bool {
+        self.oldest_protocol <= PROTOCOL && self.protocol >= OLDEST_PROTOCOL
+    }
 }
 
 /// The answer to it.
@@ -170,4 +179,29 @@ pub(crate) enum Answer {
     Lost,
     Status(Box<StoreStatus>),
     Done,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_in_version_understand_each_other() {
+        for (case, oldest_protocol, protocol, understood) in [
+            ("same version", PROTOCOL, PROTOCOL, true),
+            ("newer, and speaks ours", PROTOCOL, PROTOCOL + 1, true),
+            ("too new", PROTOCOL + 1, PROTOCOL + 2, false),
+            ("too old", 0, OLDEST_PROTOCOL - 1, false),
+        ] {
+            let hello = Hello {
+                protocol,
+                oldest_protocol,
+                cluster: "demo".to_owned(),
+                store: None,
+                from: None,
+                to: None,
+            };
+            assert_eq!(hello.is_understood(), understood, "{case}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -29,7 +30,9 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens a node's directory, or makes a new identity with an empty log in an empty one. Blocks.
     pub(crate) fn open(directory: &Path, cluster: &str) -> Result<Self, StorageError> {
-        fs::create_dir_all(directory).map_err(StorageError::io("create", directory))?;
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private.create(directory).map_err(StorageError::io("create", directory))?;
         match Identity::load(directory)? {
             Some(identity) => Self::open_existing(directory, cluster, identity),
             None => Self::create(directory, cluster),

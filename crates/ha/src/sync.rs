@@ -26,6 +26,8 @@ pub mod ready;
 pub mod resolver;
 mod scene;
 mod strict;
+#[cfg(test)]
+mod tests;
 
 use bellwether_types::{cluster::Cluster, settings::SyncMode};
 

@@ -60,8 +60,11 @@ pub(crate) fn replicas(view: &View, cluster: &Cluster, server: &Server) -> Vec<R
         );
     }
     let streaming: BTreeSet<&MemberName> = found.keys().copied().collect();
-    let should_cascade: BTreeSet<MemberName> =
-        streaming.iter().filter(|name| cascades(cluster, name, &streaming)).map(|&name| name.clone()).collect();
+    let should_cascade: BTreeSet<MemberName> = streaming
+        .iter()
+        .filter(|name| cascades(cluster, name, &streaming))
+        .map(|&name| name.clone())
+        .collect();
     let mut replicas: Vec<Replica> =
         found.into_values().filter(|replica| !should_cascade.contains(&replica.name)).collect();
     // The sort is stable, and the names are in order already.

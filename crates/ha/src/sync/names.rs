@@ -212,9 +212,10 @@ mod tests {
 
     #[test]
     fn what_postgresql_refuses_counts_as_off() {
-        for text in
-            ["", "  ", "any", "first, a", "ANY (a)", "ANY 1 a", "0 (a)", "a b", "a,", "2 (a", "\"a", "pg-1", "()"]
-        {
+        for text in [
+            "", "  ", "any", "first, a", "ANY (a)", "ANY 1 a", "0 (a)", "a b", "a,", "2 (a", "\"a", "pg-1",
+            "()",
+        ] {
             assert_eq!(SyncNames::parse(text), SyncNames::default(), "{text:?}");
         }
     }

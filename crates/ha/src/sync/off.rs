@@ -46,5 +46,7 @@ fn is_ours(view: &View, cluster: &Cluster, draft: &Draft, shown: &str) -> bool {
     }
     let parsed = SyncNames::parse(shown);
     let is_member = |name: &String| cluster.members.keys().any(|member| member.as_str() == name);
-    !parsed.names.contains(PLACEHOLDER) && parsed.names.iter().all(is_member) && parsed.to_text(version) == shown
+    !parsed.names.contains(PLACEHOLDER)
+        && parsed.names.iter().all(is_member)
+        && parsed.to_text(version) == shown
 }

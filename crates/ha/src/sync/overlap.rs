@@ -76,7 +76,8 @@ impl Electorate {
             other.iter().all(|name| has(name)) && has(others)
         };
         let sync = &acknowledging.names;
-        contains(&self.voters, &self.leader, sync, actual) || contains(sync, actual, &self.voters, &self.leader)
+        contains(&self.voters, &self.leader, sync, actual)
+            || contains(sync, actual, &self.voters, &self.leader)
     }
 
     /// The members that can elect without the leader in office.

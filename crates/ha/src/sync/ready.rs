@@ -64,7 +64,9 @@ fn learn(draft: &mut Draft, server: &Server) {
         let before = memory.names_seen.replace(shown.clone());
         let named_nobody = before.is_some_and(|before| SyncNames::parse(&before).names.is_empty());
         if !named_nobody {
-            memory.stale.extend(server.standbys.iter().filter(|s| may_act(s, &names)).map(|s| s.connection.clone()));
+            memory
+                .stale
+                .extend(server.standbys.iter().filter(|s| may_act(s, &names)).map(|s| s.connection.clone()));
         }
         memory.changed_at = server.position;
         memory.gate = None;

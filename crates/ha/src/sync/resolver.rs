@@ -169,11 +169,7 @@ impl<'s> Resolver<'s> {
     }
 
     fn electorate(&self) -> Electorate {
-        Electorate {
-            leader: self.recorded_leader.clone(),
-            quorum: self.quorum,
-            voters: self.voters.clone(),
-        }
+        Electorate { leader: self.recorded_leader.clone(), quorum: self.quorum, voters: self.voters.clone() }
     }
 
     fn acknowledging(&self) -> Acknowledging {
@@ -213,8 +209,12 @@ impl<'s> Resolver<'s> {
     fn finish_interrupted(&mut self) -> Result<(), Broken> {
         let active = &self.situation.active;
         if self.sync.is_subset(&self.voters) && self.sync != self.voters {
-            let kept: Names =
-                self.voters.iter().filter(|&v| self.sync.contains(v) || active.contains(v)).cloned().collect();
+            let kept: Names = self
+                .voters
+                .iter()
+                .filter(|&v| self.sync.contains(v) || active.contains(v))
+                .cloned()
+                .collect();
             if kept != self.voters {
                 let adjust = self.sync.is_subset(active).into();
                 self.set_electorate(kept.len().checked_sub(self.numsync), kept, adjust)?;
@@ -224,8 +224,12 @@ impl<'s> Resolver<'s> {
             }
         } else if self.voters.is_subset(&self.sync) && self.sync != self.voters {
             let extra: Names = self.sync.difference(&self.voters).cloned().collect();
-            let kept: Names =
-                self.sync.iter().filter(|&s| self.voters.contains(s) || active.contains(s)).cloned().collect();
+            let kept: Names = self
+                .sync
+                .iter()
+                .filter(|&s| self.voters.contains(s) || active.contains(s))
+                .cloned()
+                .collect();
             if kept != self.sync && !kept.is_empty() {
                 self.set_names(Some(self.numsync.min(kept.len())), kept)?;
             }

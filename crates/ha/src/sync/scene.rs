@@ -130,7 +130,8 @@ impl<'v> Scene<'v> {
         if !overlap::may_set_names([&present], &wanted, &self.me) {
             return false;
         }
-        let pending = draft.memory.sync.pending.as_ref().filter(|pending| pending.on == self.cluster.sync_revision());
+        let pending =
+            draft.memory.sync.pending.as_ref().filter(|pending| pending.on == self.cluster.sync_revision());
         let pending: Vec<Electorate> = pending
             .into_iter()
             .flat_map(|pending| &pending.states)

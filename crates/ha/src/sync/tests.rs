@@ -1,0 +1,3 @@
+//! Tests of synchronous replication that need more than one of its files.
+
+mod vectors;

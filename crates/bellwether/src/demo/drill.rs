@@ -28,8 +28,8 @@ const SUCCESSOR_WITHIN: Duration = Duration::from_secs(45);
 const LOOK_EACH: Duration = Duration::from_millis(20);
 /// Undisturbed writing between two events, so that each gap belongs to one of them.
 const CALM_ROWS: u64 = 50;
-/// A client that has had its last answer more recently than this is writing.
-const WRITING: Duration = Duration::from_millis(200);
+/// A client without a longer gap than this is writing undisturbed, whatever else the machine does.
+const WRITING: Duration = Duration::from_millis(400);
 
 /// What is done to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,7 @@ impl Drill<'_> {
     }
 
     async fn put_to(&self, event: Event) -> EventReport {
+        self.progress.say(&format!("next: {event}"));
         let mut report = EventReport::begin(event);
         if let Err(problem) = self.try_event(event, &mut report).await {
             report.problem = Some(problem);

@@ -13,7 +13,7 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
@@ -91,6 +91,8 @@ pub(super) struct Layout {
 pub(crate) enum LayoutError {
     #[error("the folder `{}` is not empty; name a new one, or none at all", folder.display())]
     NotEmpty { folder: PathBuf },
+    #[error("the nodes run as `{user}`, who may not pass through `{}`; name a folder elsewhere, e.g. in /tmp", path.display())]
+    Unreachable { user: String, path: PathBuf },
     #[error("could not prepare `{}`", path.display())]
     Prepare {
         path: PathBuf,
@@ -124,6 +126,9 @@ impl Layout {
                 store_port: ports[2],
             })
             .collect();
+        if let Some(account) = &account {
+            require_passage(account, &folder)?;
+        }
         let layout = Self { folder, ours, nodes, passwords: Passwords::random(), account, bin_dir };
         layout.fill()?;
         Ok(layout)
@@ -208,6 +213,25 @@ fn make_folder(asked: Option<&Path>) -> Result<(PathBuf, bool), LayoutError> {
     }
 }
 
+/// Whether the nodes' user can get to the folder, which itself will be theirs.
+fn require_passage(account: &Account, folder: &Path) -> Result<(), LayoutError> {
+    for above in folder.ancestors().skip(1) {
+        let metadata =
+            fs::metadata(above).map_err(|cause| LayoutError::Prepare { path: above.to_owned(), cause })?;
+        let needed = if metadata.uid() == account.user {
+            0o100
+        } else if metadata.gid() == account.group {
+            0o010
+        } else {
+            0o001
+        };
+        if metadata.mode() & needed == 0 {
+            return Err(LayoutError::Unreachable { user: account.name.clone(), path: above.to_owned() });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,6 +250,19 @@ mod tests {
         }
         assert!(!format!("{layout:?}").contains(&layout.passwords.superuser));
         assert!(!layout.url("read-write").contains(&layout.passwords.superuser));
+    }
+
+    #[test]
+    fn a_folder_that_the_nodes_cannot_reach_is_refused_before_they_try() {
+        let temporary = tempfile::tempdir().unwrap();
+        let above = temporary.path().join("above");
+        fs::create_dir(&above).unwrap();
+        let nobody = Account { name: "nobody".into(), user: 65_534, group: 65_534 };
+        for (mode, passes) in [(0o711, true), (0o700, false), (0o744, false)] {
+            fs::set_permissions(temporary.path(), Permissions::from_mode(0o711)).unwrap();
+            fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(require_passage(&nobody, &above.join("folder")).is_ok(), passes, "{mode:o}");
+        }
     }
 
     #[test]

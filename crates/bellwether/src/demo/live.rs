@@ -17,13 +17,14 @@ use super::{
     ledger::Ledger,
     members::{Members, Picture},
     nodes::Nodes,
+    respawner::Run,
 };
 
 /// All that is shown, at one moment.
 struct Scene {
     picture: Picture,
     ports: Vec<(String, u16)>,
-    starts: Vec<u32>,
+    runs: Vec<Run>,
     ledger: Ledger,
     writes_per_second: u64,
     silence: Duration,
@@ -55,7 +56,7 @@ pub(super) async fn show(
         let scene = Scene {
             picture: members.now(),
             ports: layout.nodes.iter().map(|node| (node.name.clone(), node.postgres_port)).collect(),
-            starts: layout.nodes.iter().map(|node| nodes.run_of(&node.name).starts).collect(),
+            runs: layout.nodes.iter().map(|node| nodes.run_of(&node.name)).collect(),
             writes_per_second: speed.measure(ledger.acknowledged().len(), now),
             silence: ledger.silence(now),
             ledger,
@@ -106,7 +107,7 @@ impl Scene {
             "{:<8} {:<8} {:<18} {:>3} {:>10}  {:<17} {:>6}\n",
             "member", "role", "state", "TL", "lag", "address", "starts"
         );
-        for ((member, (_, port)), starts) in self.picture.members.iter().zip(&self.ports).zip(&self.starts) {
+        for ((member, (_, port)), run) in self.picture.members.iter().zip(&self.ports).zip(&self.runs) {
             let leads = self.picture.leader().is_some_and(|leader| leader.name == member.name);
             let role = match member.role {
                 _ if leads => "leader".to_owned(),
@@ -121,11 +122,17 @@ impl Scene {
             };
             let (name, condition) = (&member.name, member.condition());
             let address = format!("127.0.0.1:{port}");
+            let starts = run.starts;
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
                 "{name:<8} {role:<8} {condition:<18} {timeline:>3} {lag:>10}  {address:<17} {starts:>6}"
             );
+        }
+        for ((name, _), run) in self.ports.iter().zip(&self.runs) {
+            if let Some(reason) = &run.given_up {
+                let _ = writeln!(text, "{name} is not started again: {reason}");
+            }
         }
         let (outages, longest) = self.ledger.outages();
         let _ = writeln!(
@@ -175,8 +182,8 @@ impl Scene {
             .members
             .iter()
             .zip(&self.ports)
-            .zip(&self.starts)
-            .map(|((member, (_, port)), starts)| {
+            .zip(&self.runs)
+            .map(|((member, (_, port)), run)| {
                 json!({
                     "name": member.name,
                     "role": member.role,
@@ -184,7 +191,8 @@ impl Scene {
                     "timeline": member.timeline,
                     "lag_bytes": self.picture.lag_bytes(member),
                     "port": port,
-                    "starts": starts,
+                    "starts": run.starts,
+                    "given_up": run.given_up,
                 })
             })
             .collect();
@@ -246,7 +254,7 @@ mod tests {
         Scene {
             picture: Picture { members: vec![primary, replica, silent] },
             ports: vec![("node1".into(), 1), ("node2".into(), 2), ("node3".into(), 3)],
-            starts: vec![1, 1, 4],
+            runs: [1, 1, 4].map(|starts| Run { starts, ..Run::default() }).into(),
             ledger,
             writes_per_second: 99,
             silence: Duration::from_millis(700),
@@ -268,6 +276,14 @@ outages  1, the longest 1234 ms; no write for 700 ms
 failover node1 took over in 900 ms
 ";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn a_node_that_is_not_started_again_is_named_with_the_reason() {
+        let mut scene = scene();
+        scene.runs[2].given_up = Some("exit status: 78: a person must act first".into());
+        let told = "node3 is not started again: exit status: 78: a person must act first\n";
+        assert!(scene.to_table().contains(told));
     }
 
     #[test]

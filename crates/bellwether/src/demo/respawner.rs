@@ -6,8 +6,10 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::process::ExitStatusExt as _,
-    path::PathBuf,
+    os::unix::{
+        fs::{OpenOptionsExt as _, fchown},
+        process::ExitStatusExt as _,
+    },
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -66,7 +68,10 @@ impl Respawner {
     pub(super) fn start(node: &Node, account: Option<Account>) -> io::Result<Self> {
         let (orders, received) = mpsc::channel(COMMANDS);
         let (report, run) = watch::channel(Run::default());
-        let log = OpenOptions::new().create(true).append(true).open(node.log())?;
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(node.log())?;
+        if let Some(account) = &account {
+            fchown(&log, Some(account.user), Some(account.group))?;
+        }
         let recipe = Recipe { node: node.clone(), account, log };
         let child = recipe.start()?;
         report.send_modify(|run| {
@@ -120,19 +125,15 @@ impl Recipe {
             .stdout(self.log.try_clone()?)
             .stderr(self.log.try_clone()?);
         if let Some(account) = &self.account {
+            // Nothing of the nodes should depend on anybody's home directory.
             command
                 .uid(account.user)
                 .gid(account.group)
                 .env("USER", &account.name)
-                .env("HOME", home(&self.node));
+                .env("HOME", &self.node.dir);
         }
         command.spawn()
     }
-}
-
-/// Nothing of the nodes should depend on anybody's home directory.
-fn home(node: &Node) -> PathBuf {
-    node.dir.clone()
 }
 
 #[derive(Debug)]

@@ -1,1 +1,43 @@
-//! Behaviour tests with real PostgreSQL.
+//! Real clusters for behaviour tests: the real binary, real PostgreSQL, the embedded store, on loopback.
+//!
+//! [`Cluster::start`] makes nodes in a folder of their own, with free ports and generated configurations, and keeps their
+//! agents running as systemd would. A test then does harm ([`Node::kill_tree`], [`Node::freeze_agent`], ...), watches from
+//! outside as an operator or a client would (REST, SQL, processes), and reads the journal for the reason. What a test
+//! started is killed by process id when the cluster is dropped; after a failure logs and journals stay and are shown.
+//!
+//! Deliberately not here: any use of our own crates. The tests know the binary only by what it shows to the outside, so
+//! that they would notice a change of it. Nothing waits for seconds; everything waits for a condition
+//! ([`wait::eventually`]).
+//!
+//! Start with [`cluster`], then read any file in `tests/it/`, one per behaviour.
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `BELLWETHER_BINARY` | the binary to test, instead of the one in the target directory |
+//! | `BELLWETHER_TEST_PG_BIN` | the directory of PostgreSQL's programs, instead of Debian's version 15 |
+//! | `BELLWETHER_MATRIX` | run the expensive variations as well (`make test-matrix` sets it) |
+
+pub mod account;
+pub mod binary;
+pub mod cluster;
+pub mod configuration;
+pub mod journal;
+pub mod ledger;
+pub mod node;
+pub mod ports;
+pub mod processes;
+pub mod rest;
+pub mod run;
+pub mod sql;
+pub mod supervisor;
+pub mod wait;
+pub mod writer;
+
+pub use cluster::{Cluster, Options};
+pub use node::Node;
+pub use wait::{PATIENCE, eventually};
+
+/// Whether the expensive variations run too.
+pub fn is_matrix() -> bool {
+    std::env::var_os("BELLWETHER_MATRIX").is_some()
+}

@@ -86,7 +86,10 @@ pub struct Agent {
 
 /// Where a reload reads the configuration from. Returns it with the warnings to log, or the text of what is wrong.
 #[derive(Clone)]
-pub struct ReloadSource(pub Arc<dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync>);
+pub struct ReloadSource(pub Arc<LoadAgain>);
+
+/// Loads the local configuration anew.
+pub type LoadAgain = dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync;
 
 impl std::fmt::Debug for ReloadSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

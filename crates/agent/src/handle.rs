@@ -189,14 +189,17 @@ impl AgentHandle {
                     state.cluster.as_deref().filter(|cluster| Some(cluster.revision) >= written)
                 {
                     let pending = cluster.failover_request().is_some();
+                    // Another than the candidate counts once the request is dealt with.
+                    let counts = |leader: &MemberName| {
+                        !pending || candidate.as_ref().is_none_or(|candidate| candidate == leader)
+                    };
                     match cluster.leader_name() {
-                        Some(leader) if Some(leader) != old.as_ref() => {
-                            // Another than the candidate counts once the request is dealt with.
-                            if !pending || candidate.as_ref().is_none_or(|candidate| candidate == leader) {
-                                return SwitchoverEnd::Done { new_leader: leader.clone() };
-                            }
+                        Some(leader) if Some(leader) != old.as_ref() && counts(leader) => {
+                            return SwitchoverEnd::Done { new_leader: leader.clone() };
                         }
-                        Some(_) if !pending => return SwitchoverEnd::Failed,
+                        Some(leader) if Some(leader) == old.as_ref() && !pending => {
+                            return SwitchoverEnd::Failed;
+                        }
                         _ => {}
                     }
                 }

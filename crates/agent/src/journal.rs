@@ -86,10 +86,10 @@ impl Journal {
     }
 
     fn append(&self, record: Value) {
-        if let Some(queue) = &self.queue {
-            if queue.try_send(record.to_string()).is_err() {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some(queue) = &self.queue
+            && queue.try_send(record.to_string()).is_err()
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
         let mut recent = self.recent.lock().expect("nothing panics while it holds the journal");
         if recent.len() == KEPT_IN_MEMORY {
@@ -118,11 +118,12 @@ fn open_file(path: &Path) -> std::io::Result<File> {
 fn write_records(records: &Receiver<String>, mut file: File, dir: &Path) {
     let mut size = file.metadata().map_or(0, |metadata| metadata.len());
     for line in records {
-        if size > MAX_BYTES && fs::rename(dir.join(FILE), dir.join(PREVIOUS)).is_ok() {
-            if let Ok(fresh) = open_file(&dir.join(FILE)) {
-                file = fresh;
-                size = 0;
-            }
+        if size > MAX_BYTES
+            && fs::rename(dir.join(FILE), dir.join(PREVIOUS)).is_ok()
+            && let Ok(fresh) = open_file(&dir.join(FILE))
+        {
+            file = fresh;
+            size = 0;
         }
         if writeln!(file, "{line}").is_ok() {
             size += line.len() as u64 + 1;

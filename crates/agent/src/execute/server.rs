@@ -58,10 +58,11 @@ impl Agent {
                     warn!(warning, "configuration of PostgreSQL");
                 }
                 let changed = applied.changed();
-                if changed && let Some(postmaster) = &self.local.postmaster {
-                    if let Err(error) = self.server.reload(postmaster) {
-                        warn!(error = work::chain(&error), "PostgreSQL was not told to reload");
-                    }
+                if changed
+                    && let Some(postmaster) = &self.local.postmaster
+                    && let Err(error) = self.server.reload(postmaster)
+                {
+                    warn!(error = work::chain(&error), "PostgreSQL was not told to reload");
                 }
                 Some(changed)
             }

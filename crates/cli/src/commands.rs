@@ -1,0 +1,17 @@
+//! One file per command, or per family of commands that do nearly the same.
+
+pub(crate) mod dsn;
+pub(crate) mod edit_config;
+pub(crate) mod flush;
+pub(crate) mod history;
+pub(crate) mod leader_change;
+pub(crate) mod list;
+pub(crate) mod pause;
+pub(crate) mod query;
+pub(crate) mod reinit;
+pub(crate) mod reload;
+pub(crate) mod remove;
+pub(crate) mod restart;
+pub(crate) mod shell;
+pub(crate) mod show_config;
+pub(crate) mod version;

@@ -1,0 +1,48 @@
+//! `dsn`: where a member's PostgreSQL is.
+
+use bellwether_types::cluster::{Cluster, Member};
+
+use crate::{
+    command::{DsnArgs, RoleChoice},
+    error::CliError,
+    manner::Outcome,
+    members,
+    render::members::host_and_port,
+    session::Session,
+};
+
+pub(crate) async fn dsn(session: &mut Session, args: &DsnArgs) -> Result<Outcome, CliError> {
+    let which = Which::from_options(args.role, args.member.as_deref())?;
+    let target = session.target(args.cluster.as_deref()).await?;
+    let cluster = target.cluster().await?;
+    let address = which.find(&cluster).and_then(host_and_port);
+    let (host, port) = address.ok_or_else(|| CliError::refused("Can not find a suitable member"))?;
+    session.talk.line(format!("host={host} port={port}"));
+    Ok(Outcome::Done)
+}
+
+/// The member to talk to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Which<'a> {
+    Role(RoleChoice),
+    Member(&'a str),
+}
+
+impl<'a> Which<'a> {
+    pub(crate) fn from_options(role: Option<RoleChoice>, member: Option<&'a str>) -> Result<Self, CliError> {
+        match (role, member) {
+            (Some(_), Some(_)) => {
+                Err(CliError::refused("--role and --member are mutually exclusive options"))
+            }
+            (_, Some(member)) => Ok(Self::Member(member)),
+            (role, None) => Ok(Self::Role(role.unwrap_or(RoleChoice::Leader))),
+        }
+    }
+
+    pub(crate) fn find(self, cluster: &'a Cluster) -> Option<&'a Member> {
+        match self {
+            Self::Member(name) => cluster.members.values().find(|member| member.name.as_str() == name),
+            Self::Role(role) => members::with_role(cluster, role).into_iter().next(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `list` and `topology`.
+
+use std::time::Duration;
+
+use bellwether_types::cluster::Cluster;
+
+use crate::{
+    command::{ListArgs, TopologyArgs, Watch},
+    error::CliError,
+    manner::Outcome,
+    render::{
+        members::{self, Named, View},
+        output::Format,
+    },
+    schedule,
+    session::{Session, Target},
+};
+
+/// Moves the cursor to the upper left and clears the screen.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub(crate) async fn list(session: &mut Session, args: &ListArgs) -> Result<Outcome, CliError> {
+    let view = View::List { format: args.format, extended: args.extended };
+    show(session, &args.clusters, view, args.watch, args.timestamp).await
+}
+
+pub(crate) async fn topology(session: &mut Session, args: &TopologyArgs) -> Result<Outcome, CliError> {
+    show(session, &args.clusters, View::Topology, args.watch, false).await
+}
+
+impl Watch {
+    /// Between two updates; `None`: once is enough.
+    pub(crate) fn interval(self) -> Option<Duration> {
+        let seconds = self.watch.or(self.auto.then_some(2.0))?;
+        Duration::try_from_secs_f64(seconds).ok().filter(|interval| !interval.is_zero())
+    }
+}
+
+async fn show(
+    session: &mut Session,
+    clusters: &[String],
+    view: View,
+    watch: Watch,
+    with_time: bool,
+) -> Result<Outcome, CliError> {
+    let targets = targets(session, clusters).await?;
+    if targets.is_empty() {
+        session.talk.warn("Listing members: No cluster names were provided");
+        return Ok(Outcome::Done);
+    }
+    loop {
+        let mut text = String::new();
+        if with_time {
+            text.push_str(&format!("{}\n", schedule::second_stamp()));
+        }
+        for target in &targets {
+            text.push_str(&render(target, &target.cluster().await?, view));
+        }
+        let Some(interval) = watch.interval() else {
+            session.talk.terminal.out(&text);
+            return Ok(Outcome::Done);
+        };
+        session.talk.terminal.out(&format!("{CLEAR}{text}"));
+        tokio::time::sleep(interval).await;
+    }
+}
+
+async fn targets(session: &Session, clusters: &[String]) -> Result<Vec<Target>, CliError> {
+    if clusters.is_empty() && session.config.scope.is_none() {
+        return Ok(Vec::new());
+    }
+    if clusters.is_empty() {
+        return Ok(vec![session.target(None).await?]);
+    }
+    let mut targets = Vec::new();
+    for name in clusters {
+        targets.push(session.target(Some(name)).await?);
+    }
+    Ok(targets)
+}
+
+fn render(target: &Target, cluster: &Cluster, view: View) -> String {
+    members::render(Named { name: target.name.as_str(), cluster }, view)
+}
+
+/// The table that other commands show beside their questions and results.
+pub(crate) fn table(target: &Target, cluster: &Cluster) -> String {
+    render(target, cluster, View::List { format: Format::Pretty, extended: false })
+}

@@ -1,0 +1,359 @@
+//! `list` and `topology`: the members of a cluster and what is planned for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bellwether_config::{Floors, dynamic};
+use bellwether_types::{
+    Lsn, MemberName, ReplicationState,
+    cluster::{Cluster, ConfigDocument, Initialize, Member, Schedule},
+    settings::{Settings, SyncMode},
+};
+use serde_json::{Value, json};
+
+use super::{
+    output::{Empty, Format, Rows},
+    table::Align,
+    yaml,
+};
+
+/// Longer reasons of a pending restart are hidden in tables.
+const LONGEST_REASON: usize = 50;
+const MEBIBYTE: u64 = 1024 * 1024;
+
+/// What is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    List {
+        format: Format,
+        /// Show the optional columns even if they are empty.
+        extended: bool,
+    },
+    /// A table whose rows show who streams from whom.
+    Topology,
+}
+
+/// A cluster by the name that was asked for. One that is not in the store is an empty one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) cluster: &'a Cluster,
+}
+
+/// The text of one cluster, footer included.
+pub(crate) fn render(named: Named<'_>, view: View) -> String {
+    let (format, extended) = match view {
+        View::List { format, extended } => (format, extended),
+        View::Topology => (Format::Pretty, false),
+    };
+    let rows = rows(named, view, format, extended);
+    let title = title(named);
+    let mut text = rows.render(format, Some(&title), Empty::Omit);
+    if format == Format::Pretty {
+        text.push_str(&footer(named.cluster));
+    }
+    text
+}
+
+/// The settings of the cluster, as far as they can be read.
+pub(crate) fn settings(cluster: &Cluster) -> Settings {
+    match cluster.config.as_ref().map(|keyed| &keyed.value) {
+        Some(ConfigDocument::Valid(document)) => {
+            dynamic::parse(document, Floors::bellwether(std::time::Duration::ZERO))
+                .map(|dynamic| dynamic.settings)
+                .unwrap_or_default()
+        }
+        _ => Settings::default(),
+    }
+}
+
+fn title(named: Named<'_>) -> String {
+    let system = match named.cluster.initialize.as_ref().map(|keyed| &keyed.value) {
+        None => "uninitialized".to_owned(),
+        Some(Initialize::InProgress) => "initializing".to_owned(),
+        Some(Initialize::Done(id)) => id.to_string(),
+        Some(Initialize::Invalid(text)) => text.clone(),
+    };
+    format!(" Cluster: {} ({system}) ", named.name)
+}
+
+/// Below the table: the pause and a scheduled switchover.
+fn footer(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    if settings(cluster).pause {
+        text.push_str(" Maintenance mode: on\n");
+    }
+    let request = cluster.failover_request().map(|(request, _)| request);
+    if let Some((request, schedule)) =
+        request.and_then(|request| Some((request, request.scheduled_at.as_ref()?)))
+    {
+        let at = match schedule {
+            Schedule::At { text, .. } | Schedule::Unparsable { text } => text,
+        };
+        text.push_str(&format!(" Switchover scheduled at: {at}\n"));
+        for (label, name) in [("from", &request.leader), ("to", &request.candidate)] {
+            if let Some(name) = name {
+                text.push_str(&format!("{label:>24}: {name}\n"));
+            }
+        }
+    }
+    text
+}
+
+fn rows(named: Named<'_>, view: View, format: Format, extended: bool) -> Rows {
+    let cluster = named.cluster;
+    let is_table = format == Format::Pretty;
+    let facts = Facts::new(cluster);
+    let order = match view {
+        View::Topology => topology_order(cluster),
+        View::List { .. } => cluster.members.keys().map(|name| (name.clone(), name.to_string())).collect(),
+    };
+    let (receive_lag, replay_lag) = if is_table { ("Lag", "Lag") } else { ("Receive Lag", "Replay Lag") };
+    let mut columns = vec![
+        ("Member".into(), Align::Left),
+        ("Host".into(), Align::Left),
+        ("Role".into(), Align::Left),
+        ("State".into(), Align::Left),
+        ("TL".into(), Align::Right),
+        ("Receive LSN".into(), Align::Right),
+        (receive_lag.into(), Align::Right),
+        ("Replay LSN".into(), Align::Right),
+        (replay_lag.into(), Align::Right),
+    ];
+    if !is_table {
+        columns.insert(0, ("Cluster".into(), Align::Left));
+    }
+    let mut rows: Vec<Vec<Value>> = order
+        .iter()
+        .filter_map(|(name, shown)| Some((cluster.member(name)?, shown)))
+        .map(|(member, shown)| {
+            let mut row = facts.row(member, shown);
+            if !is_table {
+                row.insert(0, json!(named.name));
+            }
+            row
+        })
+        .collect();
+    for (heading, cell) in optional_cells(view, format) {
+        let cells: Vec<(bool, Value)> = order
+            .iter()
+            .filter_map(|(name, _)| cluster.member(name))
+            .map(|member| (facts.host(member).is_some(), cell(member)))
+            .collect();
+        if extended || cells.iter().any(|(has_host, value)| *has_host && !value.is_null()) {
+            columns.push((heading.into(), Align::Left));
+            for (row, (_, value)) in rows.iter_mut().zip(cells) {
+                row.push(value);
+            }
+        }
+    }
+    Rows { columns, rows }
+}
+
+type Cell = Box<dyn Fn(&Member) -> Value>;
+
+fn optional_cells(view: View, format: Format) -> [(&'static str, Cell); 4] {
+    let is_table = format == Format::Pretty;
+    [
+        ("Pending restart", Box::new(|member| if member.pending_restart { json!("*") } else { Value::Null })),
+        ("Pending restart reason", Box::new(move |member| pending_reason(member, is_table))),
+        ("Scheduled restart", Box::new(scheduled_restart)),
+        ("Tags", Box::new(move |member| tags(member, view, format))),
+    ]
+}
+
+fn pending_reason(member: &Member, is_table: bool) -> Value {
+    let Some(Value::Object(reasons)) = &member.pending_restart_reason else { return Value::Null };
+    let line = |(name, change): (&String, &Value)| {
+        let side = |key: &str| change.get(key).map(super::output::text).unwrap_or_default();
+        let text = format!("{}->{}", side("old_value"), side("new_value"));
+        match is_table && text.chars().count() > LONGEST_REASON {
+            true => format!("{name}: [hidden - too long]"),
+            false => format!("{name}: {text}"),
+        }
+    };
+    let lines: Vec<String> = reasons.iter().map(line).collect();
+    if lines.is_empty() { Value::Null } else { json!(lines.join("\n")) }
+}
+
+fn scheduled_restart(member: &Member) -> Value {
+    let Some(restart) = &member.scheduled_restart else { return Value::Null };
+    let Some(schedule) = restart.get("schedule").and_then(Value::as_str) else { return Value::Null };
+    match restart.get("postgres_version").map(super::output::text) {
+        Some(version) => json!(format!("{schedule} if version < {version}")),
+        None => json!(schedule),
+    }
+}
+
+fn tags(member: &Member, view: View, format: Format) -> Value {
+    if member.tags.0.is_empty() {
+        return Value::Null;
+    }
+    let tags = Value::Object(member.tags.0.clone().into_iter().collect());
+    match (view, format) {
+        (View::Topology, _) | (_, Format::Tsv) => json!(yaml::flow(&tags)),
+        (_, Format::Pretty) => json!(yaml::block(&tags).trim_end()),
+        (_, Format::Json | Format::Yaml | Format::Yml) => tags,
+    }
+}
+
+/// What the rows need to know of the whole cluster.
+struct Facts<'a> {
+    cluster: &'a Cluster,
+    settings: Settings,
+    shows_ports: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let hosts: Vec<(String, u16)> = cluster.members.values().filter_map(host_and_port).collect();
+        let distinct: BTreeSet<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
+        let shows_ports = hosts.iter().any(|(_, port)| *port != 5432) || distinct.len() < hosts.len();
+        Self { cluster, settings: settings(cluster), shows_ports }
+    }
+
+    fn host(&self, member: &Member) -> Option<String> {
+        let (host, port) = host_and_port(member)?;
+        Some(if self.shows_ports { format!("{host}:{port}") } else { host })
+    }
+
+    fn row(&self, member: &Member, shown: &str) -> Vec<Value> {
+        let leads = self.cluster.leader_name() == Some(&member.name);
+        let [receive, replay] = if leads { [Position::Blank; 2] } else { self.positions(member) };
+        vec![
+            json!(shown),
+            json!(self.host(member).unwrap_or_default()),
+            json!(self.role(member, leads)),
+            json!(self.state(member, leads)),
+            member.timeline.map_or_else(|| json!(""), |timeline| json!(timeline)),
+            receive.lsn(),
+            self.lag(receive),
+            replay.lsn(),
+            self.lag(replay),
+        ]
+    }
+
+    fn role(&self, member: &Member, leads: bool) -> &'static str {
+        let is_voter = self.cluster.active_sync().is_some_and(|sync| sync.has_voter(&member.name));
+        match self.settings.sync_mode() {
+            _ if leads && self.settings.standby_cluster.is_some() => "Standby Leader",
+            _ if leads => "Leader",
+            SyncMode::On if is_voter => "Sync Standby",
+            SyncMode::Quorum if is_voter => "Quorum Standby",
+            _ => "Replica",
+        }
+    }
+
+    /// As published: a word that we do not know is shown all the same.
+    fn state(&self, member: &Member, leads: bool) -> String {
+        let published = |key: &str| member.raw.get(key).and_then(Value::as_str);
+        let is_primary = leads && self.settings.standby_cluster.is_none();
+        let replication = published("replication_state").filter(|_| !is_primary);
+        replication.or_else(|| published("state")).unwrap_or_default().to_owned()
+    }
+
+    fn positions(&self, member: &Member) -> [Position; 2] {
+        let known = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn > Lsn::ZERO);
+        match (known(member.receive_lsn), known(member.replay_lsn), known(member.xlog_location)) {
+            // An old member tells only the larger of both.
+            (None, None, Some(only)) if member.replication_state == Some(ReplicationState::Streaming) => {
+                [Position::At(only), Position::Unknown]
+            }
+            (None, None, Some(only)) => [Position::Unknown, Position::At(only)],
+            (receive, replay, _) => [receive, replay].map(|lsn| lsn.map_or(Position::Unknown, Position::At)),
+        }
+    }
+
+    fn lag(&self, position: Position) -> Value {
+        match position {
+            Position::At(lsn) => json!(mebibytes(self.cluster.optime() - lsn)),
+            Position::Unknown | Position::Blank => json!(""),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Position {
+    At(Lsn),
+    Unknown,
+    /// The leader has no lag.
+    Blank,
+}
+
+impl Position {
+    fn lsn(self) -> Value {
+        match self {
+            Self::At(lsn) => json!(lsn.to_string()),
+            Self::Unknown => json!("unknown"),
+            Self::Blank => json!(""),
+        }
+    }
+}
+
+/// Rounded half to even.
+fn mebibytes(bytes: u64) -> u64 {
+    let (whole, rest) = (bytes / MEBIBYTE, bytes % MEBIBYTE);
+    match rest.cmp(&(MEBIBYTE / 2)) {
+        std::cmp::Ordering::Less => whole,
+        std::cmp::Ordering::Greater => whole + 1,
+        std::cmp::Ordering::Equal => whole + whole % 2,
+    }
+}
+
+/// Where a member's PostgreSQL is reached.
+pub(crate) fn host_and_port(member: &Member) -> Option<(String, u16)> {
+    let (_, rest) = member.conn_url.as_deref()?.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
+    };
+    let port = port.map_or(Some(5432), |port| port.parse().ok())?;
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+/// Names in the order of the tree, and as they are shown in it.
+fn topology_order(cluster: &Cluster) -> Vec<(MemberName, String)> {
+    let leader = cluster.leader_name().filter(|name| cluster.members.contains_key(*name));
+    let mut children: BTreeMap<Option<&MemberName>, Vec<&MemberName>> = BTreeMap::new();
+    let upstreams: BTreeMap<&MemberName, MemberName> = cluster
+        .members
+        .values()
+        .filter_map(|member| Some((&member.name, member.tags.replicatefrom()?)))
+        .collect();
+    for name in cluster.members.keys().filter(|name| Some(*name) != leader) {
+        let upstream = upstreams.get(name).filter(|upstream| *upstream != name);
+        let parent =
+            upstream.and_then(|upstream| cluster.members.get_key_value(upstream)).map(|(name, _)| name);
+        children.entry(parent.or(leader)).or_default().push(name);
+    }
+    let mut order: Vec<(MemberName, String)> =
+        leader.map(|name| (name.clone(), name.to_string())).into_iter().collect();
+    descend(&children, leader, 0, &mut order);
+    // Members that name each other as upstream hang below nobody; they are shown all the same.
+    for name in cluster.members.keys() {
+        if !order.iter().any(|(shown, _)| shown == name) {
+            order.push((name.clone(), format!("+ {name}")));
+        }
+    }
+    order
+}
+
+fn descend(
+    children: &BTreeMap<Option<&MemberName>, Vec<&MemberName>>,
+    parent: Option<&MemberName>,
+    depth: usize,
+    order: &mut Vec<(MemberName, String)>,
+) {
+    for name in children.get(&parent).into_iter().flatten() {
+        order.push(((*name).clone(), format!("{}+ {name}", "  ".repeat(depth))));
+        descend(children, Some(name), depth + 1, order);
+    }
+}
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

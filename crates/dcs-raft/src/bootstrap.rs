@@ -100,7 +100,7 @@ async fn join(node: &Node, members: &[String]) -> Result<(), String> {
     let mut last = "nobody has a log".to_owned();
     let mut candidates: Vec<String> = members.to_vec();
     while let Some(member) = candidates.pop() {
-        match node.router.once(&member, &ask, by).await {
+        match node.router.once(None, &member, &ask, by).await {
             Ok(Answer::Done) => {
                 tracing::info!(through = %member, "joined the store");
                 return Ok(());

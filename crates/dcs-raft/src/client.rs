@@ -89,7 +89,7 @@ impl RaftClient {
         let address = address.map(str::to_owned);
         let ask = async move {
             match address {
-                Some(address) => router.once(&address, &Ask::Status, by).await,
+                Some(address) => router.exactly(&address, &Ask::Status, by).await,
                 None => router.ask(None, Ask::Status, by).await,
             }
         };

@@ -223,9 +223,11 @@ impl Node {
 
     /// Wakes when the leader may have changed, or after a moment.
     pub(crate) async fn leader_changes(&self, at_most: Duration) {
-        let mut metrics = self.raft.server_metrics();
+        let mut roles = self.raft.server_metrics();
+        // A new receiver has seen nothing yet, and would wake at once.
+        roles.borrow_and_update();
         tokio::select! {
-            _ = metrics.changed() => {}
+            _ = roles.changed() => {}
             () = sleep(at_most) => {}
         }
     }

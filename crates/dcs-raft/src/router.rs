@@ -71,6 +71,16 @@ enum Attempt {
     Unknown(StoreError),
 }
 
+impl From<Attempt> for Result<Answer, Unanswered> {
+    fn from(attempt: Attempt) -> Self {
+        match attempt {
+            Attempt::Answered(answer) => Ok(answer),
+            Attempt::Again(error) => Err(Unanswered::WithoutEffect(error)),
+            Attempt::Unknown(error) => Err(Unanswered::Unknown(error)),
+        }
+    }
+}
+
 impl Router {
     pub(crate) fn new(net: Arc<Net>, addresses: Vec<String>) -> Self {
         Self { net, addresses, memory: Mutex::default() }
@@ -116,19 +126,26 @@ impl Router {
     }
 
     /// One question to one address, or to the leader that it names.
-    pub(crate) async fn once(&self, address: &str, ask: &Ask, by: Deadline) -> Result<Answer, Unanswered> {
-        let mut attempt = self.at(None, address, ask, by).await;
+    pub(crate) async fn once(
+        &self,
+        local: Option<&Node>,
+        address: &str,
+        ask: &Ask,
+        by: Deadline,
+    ) -> Result<Answer, Unanswered> {
+        let mut attempt = self.at(local, address, ask, by).await;
         let leader = self.lock().leader.clone();
         if let (Attempt::Again(_), Some(leader)) = (&attempt, leader)
             && leader != address
         {
-            attempt = self.at(None, &leader, ask, by).await;
+            attempt = self.at(local, &leader, ask, by).await;
         }
-        match attempt {
-            Attempt::Answered(answer) => Ok(answer),
-            Attempt::Again(error) => Err(Unanswered::WithoutEffect(error)),
-            Attempt::Unknown(error) => Err(Unanswered::Unknown(error)),
-        }
+        attempt.into()
+    }
+
+    /// One question to the node at this address and to no other.
+    pub(crate) async fn exactly(&self, address: &str, ask: &Ask, by: Deadline) -> Result<Answer, Unanswered> {
+        self.attempt(None, address, ask, by).await.into()
     }
 
     /// A question that must not be asked twice is asked only of a leader that has just proved to be one: of a dead

@@ -132,7 +132,7 @@ impl Node {
             let next = match self.confirm(by).await {
                 Ok(_) => return Ok(()),
                 Err(Answer::NotLeader { leader: Some(leader) }) => {
-                    match self.router.once(&leader, &Ask::ReadIndex, by).await {
+                    match self.router.once(Some(self), &leader, &Ask::ReadIndex, by).await {
                         Ok(Answer::ReadIndex { next }) => Some(next),
                         Ok(other) => {
                             last = other;

@@ -99,4 +99,9 @@ async fn a_client_without_a_vote_follows_the_leader() {
     assert_eq!(value(&client.snapshot(soon()).await.expect("a snapshot"), "a").as_deref(), Some("2"));
     let status = client.status(None, soon()).await.expect("a status");
     assert_eq!(status.members.len(), 3);
+    let addresses = cluster.addresses();
+    let dead = client.status(Some(&addresses[leader]), soon()).await;
+    assert!(dead.is_err(), "nobody speaks for a dead node: {dead:?}");
+    let other = &addresses[(leader + 1) % 3];
+    assert_eq!(client.status(Some(other), soon()).await.expect("it is up").addr, *other);
 }

@@ -68,7 +68,9 @@ pub(crate) fn clone_source<'c>(draft: &Draft, cluster: &'c Cluster) -> Option<&'
         .filter(|member| !view.is_me(&member.name) && Some(&member.name) != leader)
         .collect();
     if offers.is_empty() {
-        return cluster.leader_member().filter(|member| member.conn_url.is_some());
+        return cluster
+            .leader_member()
+            .filter(|member| member.conn_url.is_some() && !view.is_me(&member.name));
     }
     Some(offers[spread(&view.me.name) % offers.len()])
 }
@@ -142,7 +144,7 @@ fn give_up(draft: &mut Draft, cluster: &Cluster) -> Reason {
     draft.memory.bootstrapping = Some(BootstrapStage::Failed);
     if view.postgres.process != Process::NotRunning {
         if !draft.backing_off(&JobKind::Stop) {
-            draft.then(Action::Stop { mode: StopMode::Immediate });
+            draft.stop_postgres(StopMode::Immediate);
         }
         return Reason::BootstrapFailed;
     }

@@ -6,7 +6,7 @@ use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster};
 
 use crate::{
     Action, Reason,
-    action::{CallbackEvent, DemoteMode, Exit, StopMode},
+    action::{DemoteMode, Exit, StopMode},
     candidate,
     draft::Draft,
     fence,
@@ -157,7 +157,6 @@ pub(crate) fn shut_down(draft: &mut Draft) -> Reason {
 }
 
 fn stop_server(draft: &mut Draft) -> Reason {
-    let view = draft.view;
     match draft.outcome(&JobKind::Stop) {
         // It may still be writing: the key stays, and so do the fences.
         Some(JobOutcome::Failed { .. }) => {
@@ -166,8 +165,7 @@ fn stop_server(draft: &mut Draft) -> Reason {
         }
         _ if !restart::released_sync_duty(draft) => Reason::ReleasingSyncDuty,
         _ => {
-            draft.then(Action::Stop { mode: StopMode::Fast });
-            draft.then(Action::RunCallback { event: CallbackEvent::OnStop, role: view.postgres.role });
+            draft.stop_postgres(StopMode::Fast);
             Reason::ShuttingDown
         }
     }

@@ -6,6 +6,7 @@ use bellwether_types::{Role, Timestamp};
 
 use crate::{
     Action, Decision, Memory, Reason, View,
+    action::{CallbackEvent, StopMode},
     memory::Attempt,
     view::{JobKind, JobOutcome},
 };
@@ -129,6 +130,19 @@ impl<'v> Draft<'v> {
         let last = view.last_job.as_ref().filter(|last| last.kind == *kind)?;
         let decided_at = self.memory.jobs.get(kind)?;
         (last.ended_at >= *decided_at && view.job.is_none()).then_some(&last.outcome)
+    }
+
+    /// Stops the server for another reason than the loss of leadership, and tells the callbacks.
+    pub(crate) fn stop_postgres(&mut self, mode: StopMode) {
+        self.then(Action::Stop { mode });
+        self.tell_stop();
+    }
+
+    /// A virtual address must not stay with a server that is being stopped.
+    pub(crate) fn tell_stop(&mut self) {
+        if self.memory.callback_fired && self.view.postgres.server.is_some() {
+            self.then(Action::RunCallback { event: CallbackEvent::OnStop, role: self.view.postgres.role });
+        }
     }
 
     pub fn set_role(&mut self, role: Role) {

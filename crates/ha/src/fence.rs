@@ -107,6 +107,9 @@ pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reaso
     draft.memory.racing = false;
     draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
     draft.then(Action::Demote { mode });
+    if draft.view.job_kind() != Some(&JobKind::Demote) {
+        draft.tell_stop();
+    }
     reason
 }
 
@@ -160,13 +163,17 @@ pub(crate) fn set_up(draft: &mut Draft, held: Held) -> Fences {
             draft.attempt(Attempt::Watchdog, Action::ActivateWatchdog);
             return Fences::Waiting(Reason::ActivatingWatchdog);
         }
-        Watchdog::Optional { active: false } => {
-            // May not work on this machine: try now and then, never wait for it.
-            draft.every(view.settings.loop_wait, Attempt::Watchdog, Action::ActivateWatchdog);
-        }
         _ => {}
     }
     Fences::Ready
+}
+
+/// A watchdog that may or may not work on this machine is tried now and then. Nothing waits for it, so this comes last.
+pub(crate) fn try_watchdog(draft: &mut Draft) {
+    let view = draft.view;
+    if view.fencing.watchdog == (Watchdog::Optional { active: false }) && !view.settings.pause {
+        draft.every(view.settings.loop_wait, Attempt::Watchdog, Action::ActivateWatchdog);
+    }
 }
 
 /// PostgreSQL is about to run as a standby without the lock, or not at all: nothing to guard any more.

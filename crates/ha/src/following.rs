@@ -10,7 +10,7 @@ use crate::{
     leading::announce,
     memory::{Attempt, Checkpoint, RewindState},
     rewind,
-    view::{LeaseView, Process, Upstream},
+    view::{Guardian, LeaseView, Process, Upstream},
 };
 
 /// Another member holds the lock.
@@ -68,6 +68,11 @@ fn be_replica(draft: &mut Draft) {
         return;
     }
     draft.memory.checkpoint_after_promote = Checkpoint::None;
+    draft.memory.start_wanted = false;
+    if draft.view.fencing.guardian == Guardian::Dead {
+        // Whoever may be promoted next should not have to wait for it then.
+        draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
+    }
     draft.set_role(Role::Replica);
     announce(draft, Role::Replica);
 }

@@ -29,6 +29,7 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if !draft.ends_something() && draft.memory.released_at != Some(draft.now()) {
         // After what matters: a write that fails must not keep a promotion from happening.
         keep_books(draft, cluster, held);
+        fence::try_watchdog(draft);
     }
     reason
 }

@@ -92,7 +92,7 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
     if view.postgres.process.exists() {
         // It can go on serving from open files.
         if !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
-            draft.then(Action::Stop { mode: StopMode::Immediate });
+            draft.stop_postgres(StopMode::Immediate);
         }
         return Some(Reason::StoppingWithoutDataDir);
     }

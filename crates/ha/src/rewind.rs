@@ -148,7 +148,7 @@ fn wipe(draft: &mut Draft, reason: Reason) -> Reason {
     draft.memory.start_wanted = true;
     if draft.view.postgres.process.exists() {
         if !draft.backing_off(&JobKind::Stop) {
-            draft.then(Action::Stop { mode: StopMode::Fast });
+            draft.stop_postgres(StopMode::Fast);
         }
         return reason;
     }

@@ -555,11 +555,15 @@ fn cluster() -> Cluster {
 }
 
 impl Decision {
-    /// The actions that do something to the world beyond what every tick publishes.
+    /// The actions that do something to the world, without what every tick publishes and without callbacks.
     pub fn deeds(&self) -> Vec<&Action> {
-        let is_routine =
-            |action: &&Action| !matches!(action, Action::PublishMember { .. } | Action::WriteStatus { .. });
-        self.actions.iter().filter(is_routine).collect()
+        let is_deed = |action: &&Action| {
+            !matches!(
+                action,
+                Action::PublishMember { .. } | Action::WriteStatus { .. } | Action::RunCallback { .. }
+            )
+        };
+        self.actions.iter().filter(is_deed).collect()
     }
 
     /// The code of the deciding reason.

@@ -137,6 +137,12 @@ fn an_empty_member_clones_from_who_offers_itself_else_from_the_leader() {
 }
 
 #[test]
+fn nobody_clones_itself() {
+    let decision = leader().empty().lease(LeaseView::NotHeld).decide();
+    assert!(!decision.actions.iter().any(|action| matches!(action, Action::Clone { .. })), "{decision:#?}");
+}
+
+#[test]
 fn a_failed_clone_is_repeated_but_not_at_once() {
     let scene = replica().empty().ended(JobKind::Clone, failed());
     assert_eq!(scene.decide().code(), "waiting_to_retry");

@@ -62,6 +62,14 @@ fn p19_a_restart_in_the_same_role_is_told_as_a_restart() {
 }
 
 #[test]
+fn p19_a_stop_is_told() {
+    let expected = Action::RunCallback { event: CallbackEvent::OnStop, role: Role::Primary };
+    for scene in [leader().rejected(), leader().view(|view| view.stopping = true)] {
+        assert!(scene.decide().actions.contains(&expected), "{:#?}", scene.decide());
+    }
+}
+
+#[test]
 fn p20_a_server_that_is_gone_is_not_called_running() {
     let gone = replica().crashed().view(|view| view.postgres.state = PostgresState::Running);
     let decision = gone.decide();

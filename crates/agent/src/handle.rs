@@ -106,6 +106,22 @@ impl AgentHandle {
         self.ask(RequestKind::Restart { conditions, timeout }).await
     }
 
+    /// Remembers to restart PostgreSQL at `at`; `text` is the time as it was given. Replaces an earlier schedule.
+    pub async fn schedule_restart(
+        &self,
+        at: bellwether_types::WallTime,
+        text: String,
+        conditions: RestartConditions,
+        timeout: Option<Duration>,
+    ) -> Answer {
+        self.ask(RequestKind::ScheduleRestart { at, text, conditions, timeout }).await
+    }
+
+    /// Drops the scheduled restart. False: there was none.
+    pub async fn cancel_scheduled_restart(&self) -> bool {
+        matches!(self.ask(RequestKind::CancelScheduledRestart).await, Answer::Done | Answer::Started)
+    }
+
     /// Begins to rebuild this member.
     pub async fn reinitialize(&self, force: bool, from_leader: bool) -> Answer {
         self.ask(RequestKind::Reinitialize { force, from_leader }).await

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::codec::MemberDocument;
-use bellwether_ha::{View, action::MemberUpdate};
+use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
     PostgresState, ReplicationState, Role, Tags, TimelineId, Timestamp,
@@ -38,6 +38,7 @@ impl Agent {
         }
         document.checkpoint_pending = update.checkpoint_pending;
         document.pause = update.pause;
+        document.scheduled_restart = update.scheduled_restart.as_ref().map(scheduled_restart);
         document.pending_restart = !self.local.pending_restart.is_empty();
         document.pending_restart_reason = Some(self.pending_restart_reason());
         if let Some((_, observation)) = &self.local.observation {
@@ -106,7 +107,7 @@ impl Agent {
             pending_restart: !self.local.pending_restart.is_empty(),
             pending_restart_reason: self.pending_restart_reason(),
             tags: self.config.tags.clone(),
-            scheduled_restart: None,
+            scheduled_restart: self.memory.restart_at.as_ref().map(scheduled_restart),
             watchdog_failed: false,
             lease_until: self.lease_until(),
             store: mirrored.cluster.as_deref().filter(|_| fresh).cloned(),
@@ -180,6 +181,28 @@ impl Agent {
             believable_until: view.store.confirmed_at + view.settings.ttl,
         }
     }
+}
+
+/// A scheduled restart as Patroni's tools read it.
+fn scheduled_restart(scheduled: &ScheduledRestart) -> Value {
+    let mut fields = Map::new();
+    fields.insert("schedule".into(), json!(scheduled.text));
+    if let Some(started) = &scheduled.postmaster_started_at {
+        fields.insert("postmaster_start_time".into(), json!(started));
+    }
+    if let Some(role) = scheduled.conditions.role {
+        fields.insert("role".into(), json!(role));
+    }
+    if let Some(version) = scheduled.conditions.version_below {
+        fields.insert("postgres_version".into(), json!(format!("{}.{}", version / 10_000, version % 10_000)));
+    }
+    if scheduled.conditions.pending {
+        fields.insert("restart_pending".into(), json!(true));
+    }
+    if let Some(timeout) = scheduled.timeout {
+        fields.insert("timeout".into(), json!(timeout.as_secs()));
+    }
+    Value::Object(fields)
 }
 
 fn topology_member(cluster: &Cluster, member: &Member) -> TopologyMember {

@@ -97,7 +97,13 @@ pub(crate) async fn start(job: JobContext, server: Server, plan: ConfigPlan, lim
     job.tell(JobNews::Started(started.postmaster.clone())).await;
     tokio::select! {
         ready = server.wait_ready(&started.postmaster, limit) => match ready {
-            Ok(Readiness::Ready | Readiness::Rejecting | Readiness::NoResponse) => JobOutcome::Succeeded,
+            Ok(Readiness::Ready) => {
+                if let Err(error) = server.back_up_config().await {
+                    tracing::warn!(error = chain(&error), "the configuration files were not backed up");
+                }
+                JobOutcome::Succeeded
+            }
+            Ok(Readiness::Rejecting | Readiness::NoResponse) => JobOutcome::Succeeded,
             Err(error) => failed(&error),
         },
         () = job.cancel.cancelled() => {
@@ -341,7 +347,7 @@ pub(crate) async fn check_divergence(
             .await;
             JobOutcome::Succeeded
         }
-        Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: true },
+        Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: error.is_unreachable() },
     }
 }
 

@@ -71,14 +71,21 @@ impl Control for AgentControl {
     }
 
     async fn restart(&self, _: Caller, request: RestartRequest) -> RestartOutcome {
-        if request.schedule.is_some() {
-            return RestartOutcome::Refused { why: "scheduled restarts are not supported yet".into() };
-        }
         let conditions = RestartConditions {
             role: request.role,
             version_below: request.version_below,
             pending: request.pending_only,
         };
+        if let Some(ScheduledTime { text, time }) = request.schedule {
+            if self.status().scheduled_restart.is_some() {
+                return RestartOutcome::AlreadyScheduled;
+            }
+            return match self.agent.schedule_restart(time, text, conditions, request.timeout).await {
+                Answer::Done | Answer::Started => RestartOutcome::Scheduled,
+                Answer::Refused { why } => RestartOutcome::Refused { why },
+                Answer::Failed { .. } => RestartOutcome::Failed,
+            };
+        }
         match self.agent.restart(conditions, request.timeout).await {
             Answer::Done | Answer::Started => RestartOutcome::Restarted,
             Answer::Refused { why } => RestartOutcome::Refused { why },
@@ -87,7 +94,7 @@ impl Control for AgentControl {
     }
 
     async fn delete_restart(&self, _: Caller) -> bool {
-        false
+        self.agent.cancel_scheduled_restart().await
     }
 
     async fn reinitialize(&self, _: Caller, request: ReinitRequest) -> ReinitOutcome {

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use crate::{
     account::Account,
     configuration::{self, Place},
+    links::Links,
     node::Node,
     ports::Ports,
-    processes,
     rest::Api,
     wait::{PATIENCE, eventually},
     writer::{Ledger, Writer},
@@ -18,25 +18,34 @@ use crate::{
 
 /// For a whole cluster to come up: initdb and base backups on a busy machine.
 const UP_WITHIN: Duration = Duration::from_secs(120);
+/// The name of every test cluster.
+pub const SCOPE: &str = "acceptance";
 const LOG_LINES: usize = 60;
 const JOURNAL_RECORDS: usize = 40;
 
-/// What a cluster is made from. The default is one node with the defaults of a new cluster.
+/// What a cluster is made from.
 #[derive(Debug)]
 pub struct Options {
-    pub nodes: usize,
-    /// Laid over the configuration of every node (as a JSON merge patch).
-    pub patch: Value,
+    nodes: usize,
+    patch: Value,
+    links: bool,
 }
 
 impl Options {
+    /// With the defaults of a new cluster.
     pub fn nodes(nodes: usize) -> Self {
-        Self { nodes, patch: json!({}) }
+        Self { nodes, patch: json!({}), links: false }
     }
 
-    /// Adds to the configuration of every node.
+    /// Lays this over the configuration of every node (as a JSON merge patch).
     pub fn with(mut self, patch: Value) -> Self {
         merge(&mut self.patch, patch);
+        self
+    }
+
+    /// The store's nodes reach each other over [`Cluster::links`] only.
+    pub fn with_links(mut self) -> Self {
+        self.links = true;
         self
     }
 }
@@ -45,8 +54,9 @@ impl Options {
 #[derive(Debug)]
 pub struct Cluster {
     pub nodes: Vec<Node>,
-    pub ports: Ports,
     pub account: Account,
+    ports: Ports,
+    links: Option<Links>,
     dir: Option<TempDir>,
 }
 
@@ -57,7 +67,7 @@ impl Cluster {
     }
 
     pub async fn start_with(options: Options) -> Self {
-        let mut cluster = Self::prepare(options);
+        let mut cluster = Self::prepare(&options).await;
         for node in &mut cluster.nodes {
             node.start();
         }
@@ -66,43 +76,74 @@ impl Cluster {
     }
 
     /// Files and ports, but nothing that runs.
-    pub fn prepare(options: Options) -> Self {
+    pub async fn prepare(options: &Options) -> Self {
         let account = Account::of_nodes();
         let dir = tempfile::Builder::new().prefix("bw-").tempdir().expect("a temporary directory");
         account.own(dir.path(), 0o711);
-        let mut ports = Ports::take();
-        let stores: Vec<u16> = (0..options.nodes).map(|_| ports.take_one()).collect();
-        let nodes = (0..options.nodes)
-            .map(|index| {
-                let name = format!("node{}", index + 1);
-                let place = Place {
-                    scope: "acceptance",
-                    name: &name,
-                    dir: &dir.path().join(&name),
-                    postgres_port: ports.take_one(),
-                    api_port: ports.take_one(),
-                    store_port: stores[index],
-                    partners: stores.iter().copied().filter(|port| *port != stores[index]).collect(),
-                };
-                account.make_dir(place.dir);
-                let mut document = configuration::document(&place);
-                merge(&mut document, options.patch.clone());
-                let node = Node {
-                    dir: place.dir.to_owned(),
-                    postgres_port: place.postgres_port,
-                    api_port: place.api_port,
-                    store_port: place.store_port,
-                    api: Api::on(place.api_port),
-                    account,
-                    name: name.clone(),
-                    document,
-                    supervisor: None,
-                };
-                node.rewrite(&node.document);
-                node
-            })
-            .collect();
-        Self { nodes, ports, account, dir: Some(dir) }
+        let mut cluster = Self { nodes: vec![], account, ports: Ports::take(), links: None, dir: Some(dir) };
+        let stores: Vec<u16> = (0..options.nodes).map(|_| cluster.ports.take_one()).collect();
+        let mut linked = Vec::new();
+        for (index, &store_port) in stores.iter().enumerate() {
+            let partners = stores.iter().copied().filter(|port| *port != store_port).collect();
+            let mut patch = options.patch.clone();
+            if options.links {
+                let bound = cluster.ports.take_one();
+                merge(&mut patch, json!({"raft": {"bind_addr": format!("127.0.0.1:{bound}")}}));
+                linked.push((store_port, bound));
+            }
+            let name = format!("node{}", index + 1);
+            let node = cluster.make_node(&name, Some(store_port), partners, patch);
+            cluster.nodes.push(node);
+        }
+        if options.links {
+            cluster.links = Some(Links::open(&linked).await);
+        }
+        cluster
+    }
+
+    /// A node that is not one of [`Cluster::nodes`] and uses their store without a vote. Nothing of it runs.
+    pub fn guest(&mut self, name: &str, patch: Value) -> Node {
+        let partners = self.nodes.iter().map(|node| node.store_port).collect();
+        self.make_node(name, None, partners, patch)
+    }
+
+    fn make_node(&mut self, name: &str, store_port: Option<u16>, partners: Vec<u16>, patch: Value) -> Node {
+        let votes = if store_port.is_some() { "" } else { "-guest" };
+        let place = Place {
+            scope: SCOPE,
+            name,
+            dir: &self.dir().join(format!("{name}{votes}")),
+            postgres_port: self.ports.take_one(),
+            api_port: self.ports.take_one(),
+            store_port,
+            partners,
+        };
+        self.account.make_dir(place.dir);
+        let mut document = configuration::document(&place);
+        merge(&mut document, patch);
+        let node = Node {
+            name: name.to_owned(),
+            dir: place.dir.to_owned(),
+            postgres_port: place.postgres_port,
+            api_port: place.api_port,
+            store_port: store_port.unwrap_or_default(),
+            api: Api::on(place.api_port),
+            account: self.account,
+            document,
+            supervisor: None,
+        };
+        node.rewrite(&node.document);
+        node
+    }
+
+    /// The links of the store, if the cluster was started with them.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was started with links")
+    }
+
+    /// A port that nobody uses.
+    pub fn free_port(&mut self) -> u16 {
+        self.ports.take_one()
     }
 
     /// The folder that holds everything.
@@ -257,23 +298,11 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.tell();
         }
+        // All at once: a successor of a dead leader would be one more to wait for.
         for node in &self.nodes {
-            if let Some(supervisor) = &node.supervisor {
-                supervisor.hold();
-            }
+            node.hold();
         }
-        for node in &mut self.nodes {
-            let agent = node.agent_pid();
-            for _ in 0..1_000 {
-                let living = processes::of_node(agent, &node.data_dir());
-                if living.is_empty() {
-                    break;
-                }
-                processes::kill_at_once(&living);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            node.supervisor = None;
-        }
+        self.nodes.clear();
         if std::thread::panicking() {
             self.keep();
         }

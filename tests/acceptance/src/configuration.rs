@@ -14,7 +14,8 @@ pub struct Place<'a> {
     pub dir: &'a Path,
     pub postgres_port: u16,
     pub api_port: u16,
-    pub store_port: u16,
+    /// `None`: this node has no vote in the store and only uses it.
+    pub store_port: Option<u16>,
     /// The store addresses of the other nodes.
     pub partners: Vec<u16>,
 }
@@ -23,6 +24,11 @@ pub struct Place<'a> {
 pub fn document(place: &Place<'_>) -> Value {
     let Place { scope, name, dir, postgres_port, api_port, store_port, partners } = place;
     let partners: Vec<String> = partners.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    let mut store = json!({"partner_addrs": partners, "password": "store-secret"});
+    if let Some(port) = store_port {
+        store["self_addr"] = json!(format!("127.0.0.1:{port}"));
+        store["data_dir"] = json!(dir.join("store"));
+    }
     json!({
         "scope": scope,
         "name": name,
@@ -31,12 +37,7 @@ pub fn document(place: &Place<'_>) -> Value {
             "connect_address": format!("127.0.0.1:{api_port}"),
             "authentication": {"username": rest::USER, "password": rest::PASSWORD},
         },
-        "raft": {
-            "self_addr": format!("127.0.0.1:{store_port}"),
-            "partner_addrs": partners,
-            "data_dir": dir.join("store"),
-            "password": "store-secret",
-        },
+        "raft": store,
         "bootstrap": {
             "dcs": {"postgresql": {"use_pg_rewind": true}},
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],

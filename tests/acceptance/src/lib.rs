@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod configuration;
 pub mod journal;
 pub mod ledger;
+pub mod links;
 pub mod node;
 pub mod ports;
 pub mod processes;

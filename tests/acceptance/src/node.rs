@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    process::ExitStatus,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     account::Account,
+    binary,
     journal::Journal,
     processes,
     rest::Api,
@@ -86,6 +87,13 @@ impl Node {
         }));
     }
 
+    /// The agent as a command, to be run by a test itself.
+    pub fn command(&self) -> Command {
+        let mut command = binary::bellwether(self.account);
+        command.arg("run").arg(self.configuration()).current_dir(&self.dir).env("HOME", &self.dir);
+        command
+    }
+
     pub fn supervisor(&self) -> &Supervisor {
         self.supervisor.as_ref().expect("the node was started")
     }
@@ -141,18 +149,28 @@ impl Node {
     /// Like pulling the plug: agent, guardian and PostgreSQL die at one moment, and nothing starts again until
     /// [`Node::power_on`].
     pub fn kill_tree(&self) {
-        if let Some(supervisor) = &self.supervisor {
-            supervisor.hold();
-        }
+        let left = self.try_to_kill_tree();
+        assert!(left.is_empty(), "{left:?} of {} cannot be killed", self.name);
+    }
+
+    /// Who is still there after that.
+    fn try_to_kill_tree(&self) -> Vec<i32> {
+        self.hold();
         let began = Instant::now();
         loop {
             let living = processes::of_node(self.agent_pid(), &self.data_dir());
-            if living.is_empty() {
-                return;
+            if living.is_empty() || began.elapsed() > GONE_WITHIN {
+                return living;
             }
-            assert!(began.elapsed() < GONE_WITHIN, "{living:?} of {} cannot be killed", self.name);
             processes::kill_at_once(&living);
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// From now on a dead agent stays dead.
+    pub fn hold(&self) {
+        if let Some(supervisor) = &self.supervisor {
+            supervisor.hold();
         }
     }
 
@@ -162,9 +180,15 @@ impl Node {
 
     /// Stops the agent with SIGTERM and returns its exit status; it stays down until [`Node::power_on`].
     pub async fn stop(&self) -> ExitStatus {
-        self.supervisor().hold();
+        self.hold();
         assert!(self.signal_agent(Signal::TERM), "{} has no agent to stop", self.name);
         until(format!("{} stops after SIGTERM", self.name), PATIENCE, || self.agent_pid().is_none()).await;
         self.supervisor().last_exit().expect("it has ended")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.try_to_kill_tree();
     }
 }

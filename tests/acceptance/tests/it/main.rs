@@ -1,4 +1,17 @@
 //! One file per behaviour; each says in its head what must hold.
 
+mod agent_frozen;
+mod agent_killed;
+mod bad_input;
+mod clean_stop;
+mod duplicate_name;
+mod guardian_rehearsal;
+mod hanging_postgres;
+mod pause;
 mod postgres_killed;
+mod reinitialize;
+mod restart;
+mod rewind_after_crash;
+mod store_lost;
+mod switchover;
 mod tree_killed;

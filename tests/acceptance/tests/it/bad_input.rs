@@ -1,0 +1,154 @@
+//! Input that cannot be used: a message with file, line, key and remedy, a documented exit status, and no change to any data.
+
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use bellwether_acceptance::{
+    Cluster, Node, Options,
+    binary::postgres_program,
+    run::{Ended, to_the_end},
+};
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const FOREIGN_DATA: i32 = 65;
+const ADDRESS: i32 = 69;
+const CONFIG: i32 = 78;
+
+/// Runs the agent with the good configuration after `change` was made to its text; with the line number of `key`.
+fn run_with(node: &Node, change: (&str, &str)) -> (Ended, usize) {
+    let good = serde_json::to_string_pretty(&node.document).expect("a document can be written");
+    let (from, to) = change;
+    assert!(good.contains(from), "`{from}` is not in {good}");
+    let text = good.replacen(from, to, 1);
+    let line = text.lines().position(|line| line.contains(to)).map_or(0, |index| index + 1);
+    node.account.write(&node.configuration(), &text);
+    let ended = to_the_end(node.command(), LIMIT);
+    node.rewrite(&node.document);
+    (ended, line)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_cannot_be_used_is_explained() {
+    let cluster = Cluster::prepare(&Options::nodes(1)).await;
+    let node = &cluster.nodes[0];
+    let file = node.configuration();
+    for (case, change, key, reason) in [
+        (
+            "a port that is none",
+            (format!("127.0.0.1:{}", node.api_port), "127.0.0.1:rest".to_owned()),
+            "restapi.listen",
+            "",
+        ),
+        (
+            "a list for a text",
+            ("\"name\": \"node1\"".to_owned(), "\"name\": [1, 2]".to_owned()),
+            "name",
+            "expects",
+        ),
+        (
+            "a section that is a number",
+            ("\"use_pg_rewind\": true".to_owned(), "\"parameters\": 5".to_owned()),
+            "parameters",
+            "",
+        ),
+        (
+            "an impossible time",
+            ("\"dcs\": {".to_owned(), "\"dcs\": { \"ttl\": \"soon\",".to_owned()),
+            "bootstrap.dcs.ttl",
+            "",
+        ),
+    ] {
+        let (ended, line) = run_with(node, (&change.0, &change.1));
+        assert_eq!(ended.code(), Some(CONFIG), "{case}: {}", ended.text);
+        ended.says(&format!("{}:{line}: ", file.display()));
+        ended.says(key);
+        ended.says(reason);
+        ended.says("help: ");
+    }
+
+    // Not YAML at all.
+    node.account.write(&file, "scope: acceptance\nname: [\n");
+    let ended = to_the_end(node.command(), LIMIT);
+    assert_eq!(ended.code(), Some(CONFIG), "{}", ended.text);
+    ended.says(&format!("{}:", file.display()));
+
+    // Nobody may read it.
+    fs::set_permissions(&file, Permissions::from_mode(0o000)).expect("it is ours");
+    let ended = to_the_end(node.command(), LIMIT);
+    assert_eq!(ended.code(), Some(CONFIG), "{}", ended.text);
+    ended.says(&format!("could not read {}", file.display()));
+    ended.says("ermission denied");
+
+    let left: Vec<_> =
+        fs::read_dir(&node.dir).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["bellwether.yml"], "nothing was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_keys_are_told_of_and_a_port_in_use_ends_the_agent() {
+    let cluster = Cluster::prepare(&Options::nodes(1)).await;
+    let node = &cluster.nodes[0];
+
+    let store = TcpListener::bind(("127.0.0.1", node.store_port)).expect("the port is ours");
+    let (ended, line) = run_with(node, ("\"initdb\"", "\"intidb\""));
+    assert_eq!(ended.code(), Some(ADDRESS), "{}", ended.text);
+    ended.says(&format!("{}:{line}: bootstrap.intidb: ", node.configuration().display()));
+    ended.says("did you mean `initdb`?");
+    ended.says(&format!("127.0.0.1:{}", node.store_port));
+    drop(store);
+
+    let _api = TcpListener::bind(("127.0.0.1", node.api_port)).expect("the port is ours");
+    let ended = to_the_end(node.command(), LIMIT);
+    assert_eq!(ended.code(), Some(ADDRESS), "{}", ended.text);
+    ended.says(&format!("127.0.0.1:{}", node.api_port));
+    assert!(!node.data_dir().exists(), "no data directory was made");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_data_of_another_cluster_is_refused_and_left_untouched() {
+    let mut cluster = Cluster::start(1).await;
+    let guest = cluster.guest("guest", json!({}));
+    let mut initdb = postgres_program("initdb", guest.account);
+    initdb.args(["--no-sync", "-U", "postgres", "-D"]).arg(guest.data_dir());
+    let made = to_the_end(initdb, LIMIT);
+    assert_eq!(made.code(), Some(0), "{}", made.text);
+    let before = contents(&guest.data_dir());
+
+    let ended = to_the_end(guest.command(), LIMIT);
+    assert_eq!(ended.code(), Some(FOREIGN_DATA), "{}", ended.text);
+    ended.says("system ID mismatch, node guest belongs to a different cluster");
+    assert_eq!(contents(&guest.data_dir()), before, "no file was touched");
+    assert!(guest.journal().decision("system_id_mismatch").is_some(), "{:?}", guest.journal().codes());
+
+    let members = cluster.nodes[0].api.get("/cluster").await.expect("the API answers").json();
+    let names: Vec<_> =
+        members["members"].as_array().into_iter().flatten().map(|member| &member["name"]).collect();
+    assert_eq!(names, ["node1"], "it never became a member");
+}
+
+/// Every file below a directory with its length and time of change.
+fn contents(directory: &Path) -> Vec<(String, u64, SystemTime)> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
+            let metadata = entry.metadata().expect("it is there");
+            found.push((
+                entry.path().display().to_string(),
+                metadata.len(),
+                metadata.modified().expect("a time"),
+            ));
+            if metadata.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}

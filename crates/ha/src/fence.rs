@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use bellwether_types::Timestamp;
+
 use crate::{
     Action, Reason, View,
     action::DemoteMode,
@@ -16,7 +18,7 @@ use crate::{
 
 /// A stop that failed is tried again after this time.
 const STOP_AGAIN: Duration = Duration::from_millis(500);
-/// A primary whose guardian died must have a new one within this time.
+/// A primary without an armed guardian must have one within this time.
 const GUARDIAN_GRACE: Duration = Duration::from_secs(1);
 
 /// PostgreSQL may write and the right to do so is gone, or ends now: stop it, whatever else is going on.
@@ -42,7 +44,7 @@ pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
             }
             draft.wake_by(demote_at);
             failsafe::keep_asking(draft);
-            guardian_lives(draft)
+            is_guarded(draft, until)
         }
         _ if view.settings.pause => None,
         LeaseView::Rejected { .. } => {
@@ -74,19 +76,31 @@ fn lost_before_promote(draft: &mut Draft) -> Option<Reason> {
     Some(Reason::LostBeforePromote)
 }
 
-fn guardian_lives(draft: &mut Draft) -> Option<Reason> {
+/// A primary that nothing guards gets its guardian back at once, or is none.
+fn is_guarded(draft: &mut Draft, until: Timestamp) -> Option<Reason> {
     let view = draft.view;
-    if view.fencing.guardian != Guardian::Dead || view.settings.pause {
-        draft.memory.guardian_dead_since = None;
-        return None;
+    match view.fencing.guardian {
+        Guardian::Off => {
+            draft.memory.guardian_dead_since = None;
+            return None;
+        }
+        Guardian::Armed { until } if view.now < until => {
+            draft.memory.guardian_dead_since = None;
+            return None;
+        }
+        _ => {}
     }
     let since = *draft.memory.guardian_dead_since.get_or_insert(view.now);
     if view.now.since(since) >= GUARDIAN_GRACE {
         return Some(stop(draft, DemoteMode::Immediate, Reason::GuardianStaysDead));
     }
     draft.wake_by(since + GUARDIAN_GRACE);
-    draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
-    draft.note(Reason::RespawningGuardian);
+    if view.fencing.guardian == Guardian::Dead {
+        draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
+        draft.note(Reason::RespawningGuardian);
+    } else {
+        draft.attempt(Attempt::ArmGuardian, Action::ArmGuardian { until });
+    }
     None
 }
 

@@ -53,7 +53,7 @@ pub struct Memory {
     pub followed: Option<(MemberName, Option<TimelineId>)>,
     /// When each kind of paced action was last decided: an action whose effect does not show is not repeated in a hurry.
     pub attempts: BTreeMap<Attempt, Timestamp>,
-    /// PostgreSQL may write and its guardian is dead since then.
+    /// PostgreSQL may write and no armed guardian watches it since then.
     pub guardian_dead_since: Option<Timestamp>,
     /// Single-user crash recovery was tried in this episode of recovery; once is enough.
     pub crash_recovery_tried: bool,

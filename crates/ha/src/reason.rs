@@ -39,7 +39,7 @@ reasons! {
     AcquiredAsLeader = "acquired_as_leader", "acquired session lock as a leader";
     ArmingGuardian = "arming_guardian", "waiting for the guardian to acknowledge the lease deadline";
     RespawningGuardian = "respawning_guardian", "the guardian is dead, starting a new one";
-    GuardianStaysDead = "guardian_stays_dead", "demoting self because no guardian could be started";
+    GuardianStaysDead = "guardian_stays_dead", "demoting self because no guardian could be started and armed";
     ActivatingWatchdog = "activating_watchdog", "activating the watchdog before leading";
     WatchdogDemote = "watchdog_unusable_primary", "Demoting self because watchdog could not be activated";
     WatchdogNoPromotion = "watchdog_unusable_replica", "Not promoting self because watchdog could not be activated";

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bellwether_types::Timestamp;
+
 use super::{demotion, promotes, releases};
 use crate::{
     Action,
@@ -32,15 +34,28 @@ fn b2_the_guardian_is_armed_before_a_promotion() {
 }
 
 #[test]
-fn b2_a_primary_whose_guardian_stays_dead_gives_up() {
-    let dead = leader().view(|view| view.fencing.guardian = Guardian::Dead);
-    let first = dead.decide();
-    assert!(first.actions.contains(&Action::RespawnGuardian), "{first:#?}");
-    assert_eq!(demotion(&first), None);
-    let later =
-        dead.after(&first).later(Duration::from_millis(1001)).lease(crate::testing::held(NOW)).decide();
-    assert_eq!(demotion(&later), Some(DemoteMode::Immediate));
-    assert_eq!(later.code(), "guardian_stays_dead");
+fn b2_a_primary_that_stays_unguarded_gives_up() {
+    for (guardian, remedy) in [
+        (Guardian::Dead, Action::RespawnGuardian),
+        (Guardian::Ready, Action::ArmGuardian { until: held_until(NOW) }),
+        (Guardian::Armed { until: NOW }, Action::ArmGuardian { until: held_until(NOW) }),
+    ] {
+        let unguarded = leader().view(|view| view.fencing.guardian = guardian);
+        let first = unguarded.decide();
+        assert!(first.actions.contains(&remedy), "{first:#?}");
+        assert_eq!(demotion(&first), None, "{guardian:?}");
+        let later =
+            unguarded.after(&first).later(Duration::from_millis(1001)).lease(crate::testing::held(NOW));
+        assert_eq!(demotion(&later.decide()), Some(DemoteMode::Immediate), "{guardian:?}");
+        assert_eq!(later.decide().code(), "guardian_stays_dead");
+    }
+}
+
+fn held_until(sent_at: Timestamp) -> Timestamp {
+    match crate::testing::held(sent_at) {
+        LeaseView::Held { until, .. } => until,
+        _ => unreachable!(),
+    }
 }
 
 #[test]

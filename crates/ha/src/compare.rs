@@ -9,6 +9,7 @@ use bellwether_types::{
 use crate::{
     Reason, View, candidate,
     draft::Draft,
+    failsafe,
     view::{PeerReport, Peers},
 };
 
@@ -53,7 +54,7 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
         let is_former = former.is_some_and(|former| former.same_standby(name));
         let PeerReport { failover_priority: theirs, .. } = *report;
         // Who may not lead does not block either, but in quorum mode its answer is evidence of what was committed.
-        let may_lead = !report.nofailover && !report.watchdog_failed;
+        let may_lead = may_lead(draft, cluster, name, report);
         let Some(theirs_at) = report.position else { continue };
         if theirs_at > position {
             if sync.is_some() && is_former {
@@ -80,6 +81,26 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
         }
     }
     quorum.map_or(Ok(()), |sync| has_quorum(view, sync, votes, somebody_ahead))
+}
+
+/// Whether a rival could take the lock itself. One that could not must not keep everybody else from it.
+fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &PeerReport) -> bool {
+    if report.nofailover || report.watchdog_failed {
+        return false;
+    }
+    if failsafe::is_stranger(draft, cluster, name) {
+        draft.note(Reason::MemberNotPromotable { name: name.clone() });
+        return false;
+    }
+    if draft.view.settings.check_timeline
+        && let (Some(theirs), Some(timeline)) = (report.timeline, cluster.timeline())
+        && theirs < timeline
+    {
+        // What it has beyond the others was given up by the promotion that began the newer timeline.
+        draft.note(Reason::MemberTimelineBehind { name: name.clone(), theirs, cluster: timeline });
+        return false;
+    }
+    true
 }
 
 fn has_quorum(view: &View, sync: &SyncState, votes: i64, somebody_ahead: bool) -> Result<(), Reason> {

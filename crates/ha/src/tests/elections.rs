@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
+use bellwether_types::{Lsn, PostgresState, Role, TimelineId, settings::SyncMode};
 
 use super::{acquires, demotion, promotes, releases};
 use crate::{
     Action,
     action::{CallbackEvent, DemoteMode, StartRole},
-    testing::{POSITION, Scene, leader, orphan, replica, silence, standby, standby_at},
+    testing::{POSITION, Scene, leader, name, orphan, replica, silence, standby, standby_at},
     view::{JobKind, JobOutcome, JobPhase, LeaseView, PeerAnswer, PeerReport, Process},
 };
 
@@ -77,6 +77,23 @@ fn d4_a_former_leader_that_is_ahead_does_not_block_a_synchronous_standby() {
     assert!(sync.decide().says("former_leader_ahead"));
     let off = orphan().answers(&answers).decide();
     assert!(off.says("peer_ahead") && !acquires(&off), "{off:#?}");
+}
+
+#[test]
+fn who_cannot_lead_does_not_keep_the_others_from_it() {
+    // Both were found as clusters in which nobody ever led again.
+    let ahead = [("a", silence()), ("c", standby_at(BEYOND))];
+    let stranger = orphan().answers(&ahead).settings(|settings| settings.failsafe_mode = true);
+    assert!(stranger.clone().decide().says("peer_ahead"), "c is listed in /failsafe");
+    let stranger = stranger
+        .cluster(|cluster| drop(cluster.failsafe.as_mut().unwrap().value.0.remove(&name("c"))))
+        .decide();
+    assert!(acquires(&stranger) && stranger.says("member_not_promotable"), "{stranger:#?}");
+
+    let newer = orphan().history(2).server(|server| server.timeline = Some(TimelineId(2))).answers(&ahead);
+    assert!(newer.clone().decide().says("peer_ahead"), "timelines are not looked at by default");
+    let newer = newer.settings(|settings| settings.check_timeline = true).decide();
+    assert!(acquires(&newer) && newer.says("member_timeline_behind"), "{newer:#?}");
 }
 
 #[test]

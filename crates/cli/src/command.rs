@@ -88,6 +88,10 @@ pub enum Command {
     Version(VersionArgs),
     /// Discard scheduled restarts or a scheduled switchover.
     Flush(FlushArgs),
+    /// Tell what happened and why: failovers, restarts, refusals.
+    Explain(ExplainArgs),
+    /// Collect journals, configuration and states into one file for support; secrets are left out.
+    SupportBundle(SupportBundleArgs),
     /// Print a shell's completion script.
     Completion(CompletionArgs),
     /// Print the manual page, or write all of them to a directory.
@@ -410,6 +414,48 @@ pub struct FlushArgs {
     pub globals: Globals,
 }
 
+/// The form of a story.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StoryFormat {
+    #[default]
+    Pretty,
+    /// One object with a versioned schema.
+    Json,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct ExplainArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Only the last so many events.
+    #[arg(long, value_name = "N")]
+    pub last: Option<usize>,
+    /// Only what this member recorded.
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Only since then: a time, or an age such as `90s`, `2h`, `3d`.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Read journal files below this directory instead of asking members; can be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Vec<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: StoryFormat,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct SupportBundleArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// The file to write; `bellwether-CLUSTER-TIME.tar` in this directory if not given.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct CompletionArgs {
     #[arg(value_enum)]
@@ -445,6 +491,8 @@ impl Command {
             Self::Remove(args) => args.globals.clone(),
             Self::Version(args) => args.globals.clone(),
             Self::Flush(args) => args.globals.clone(),
+            Self::Explain(args) => args.globals.clone(),
+            Self::SupportBundle(args) => args.globals.clone(),
             Self::Completion(_) | Self::Man(_) => Globals::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod dsn;
 pub(crate) mod edit_config;
+pub(crate) mod explain;
 pub(crate) mod flush;
 pub(crate) mod history;
 pub(crate) mod leader_change;
@@ -14,4 +15,5 @@ pub(crate) mod remove;
 pub(crate) mod restart;
 pub(crate) mod shell;
 pub(crate) mod show_config;
+pub(crate) mod support_bundle;
 pub(crate) mod version;

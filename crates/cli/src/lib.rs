@@ -17,6 +17,7 @@
 pub mod command;
 mod commands;
 mod error;
+mod journal;
 mod manner;
 mod members;
 mod render;

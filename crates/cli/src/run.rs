@@ -60,6 +60,8 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Outcome, Cl
         Command::Remove(args) => commands::remove::remove(session, &args).await,
         Command::Version(args) => commands::version::version(session, &args).await,
         Command::Flush(args) => commands::flush::flush(session, &args).await,
+        Command::Explain(args) => commands::explain::explain(session, &args).await,
+        Command::SupportBundle(args) => commands::support_bundle::support_bundle(session, &args).await,
         Command::Completion(_) | Command::Man(_) => Ok(Outcome::Done), // carried out before there is a session
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Session {
     pub(crate) manner: Manner,
     pub(crate) talk: Dialogue,
     pub(crate) config: ClientConfig,
+    /// The local configuration as written, secrets included: never shown as it is.
+    pub(crate) document: Value,
     pub(crate) env: BTreeMap<String, String>,
     stores: Arc<dyn OpenStore>,
     api: ApiClient,
@@ -92,7 +94,10 @@ impl Session {
         stores: Arc<dyn OpenStore>,
     ) -> Result<Self, (CliError, Dialogue)> {
         match configuration(manner, globals, &env) {
-            Ok((loaded, api)) => Ok(Self { manner, talk, config: loaded.config, env, stores, api }),
+            Ok((loaded, api)) => {
+                let Loaded { config, document, .. } = loaded;
+                Ok(Self { manner, talk, config, document, env, stores, api })
+            }
             Err(error) => Err((error, talk)),
         }
     }
@@ -150,6 +155,14 @@ impl Session {
     ) -> Result<Answer, ClientError> {
         let url = member.api_url.as_deref().unwrap_or_default();
         self.api.call(method, url, path, body, patience).await
+    }
+
+    /// Where the agent of this node keeps its journal, if the configuration is a member's: beside the data directory.
+    pub(crate) fn own_journal_dir(&self) -> Option<PathBuf> {
+        let data_dir = &self.config.postgresql.as_ref()?.data_dir;
+        let mut name = data_dir.file_name()?.to_owned();
+        name.push(".bellwether");
+        Some(data_dir.with_file_name(name))
     }
 
     /// Whether the member's REST API answers at all.

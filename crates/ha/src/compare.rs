@@ -35,6 +35,9 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
     if view.settings.check_timeline {
         own_timeline(view, cluster)?;
     }
+    if sync.is_none() {
+        own_branch(view, cluster)?;
+    }
     let last = draft.memory.last_healthy.clone();
     let former = match sync {
         Some(sync) => sync.leader.as_ref(),
@@ -109,6 +112,18 @@ fn has_quorum(view: &View, sync: &SyncState, votes: i64, somebody_ahead: bool) -
         return Ok(());
     }
     Err(Reason::QuorumUnreachable { quorum: sync.quorum })
+}
+
+/// Without synchronous replication nothing but `/history` tells that this member's timeline ended before its WAL does: what lies
+/// beyond was given up when somebody else was promoted, and must not come back by a promotion of ours.
+fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
+    let (Some(server), Some(timeline)) = (view.server(), cluster.timeline()) else { return Ok(()) };
+    let Some(mine) = server.timeline else { return Ok(()) };
+    let history = cluster.history.iter().flat_map(|keyed| &keyed.value.0);
+    match history.into_iter().find(|entry| entry.timeline == mine) {
+        Some(entry) if server.position > entry.end => Err(Reason::TimelineBehind { mine, cluster: timeline }),
+        _ => Ok(()),
+    }
 }
 
 /// A member that comes back from a long freeze must not discard a promotion that happened meanwhile.

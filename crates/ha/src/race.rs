@@ -180,6 +180,15 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         )?);
     };
     match switchover::at_race(draft, cluster, request, peers) {
+        // A switchover's leader may have died before it had handed everything over: in quorum mode that its candidate has every
+        // acknowledged commit is shown by votes alone. A failover accepts the loss.
+        Part::Mine
+            if request.leader.is_some()
+                && view.settings.sync_mode() == SyncMode::Quorum
+                && sync.is_some() =>
+        {
+            Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
+        }
         Part::Mine => Ok(veto(&everybody, peers)?),
         Part::NotMine(why) => Err(why.into()),
         Part::Compare => {

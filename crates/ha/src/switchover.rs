@@ -179,7 +179,7 @@ pub(crate) fn at_race(
         {
             return Part::NotMine(Reason::NotSynchronous);
         }
-        if is_candidate_fit(draft, cluster, candidate, peers) {
+        if is_candidate_fit(draft, cluster, request, candidate, peers) {
             return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });
         }
     } else if view.settings.pause {
@@ -197,9 +197,27 @@ pub(crate) fn at_race(
     Part::Compare
 }
 
-/// Lag is no matter here: the operator named this one.
-fn is_candidate_fit(draft: &mut Draft, cluster: &Cluster, candidate: &MemberName, peers: &Peers) -> bool {
-    match candidate::fit_to_lead(draft.view, cluster, candidate, peers, Lag::AtLeast(Lsn::ZERO)) {
+/// Will the candidate take the lock? Whoever leaves it to one that will not waits for ever.
+///
+/// The operator named it, so lag is no matter, except that a switchover (unlike a failover) never accepts the loss of what a quorum
+/// may have acknowledged: its candidate must be synchronous and, in quorum mode, not behind this member.
+fn is_candidate_fit(
+    draft: &mut Draft,
+    cluster: &Cluster,
+    request: &FailoverRequest,
+    candidate: &MemberName,
+    peers: &Peers,
+) -> bool {
+    let view = draft.view;
+    let mode = view.settings.sync_mode();
+    let sync = cluster.active_sync().filter(|_| mode != SyncMode::Off && request.leader.is_some());
+    if sync.is_some_and(|sync| !sync.includes(candidate)) {
+        draft.note(Reason::MemberNotPromotable { name: candidate.clone() });
+        return false;
+    }
+    let mine = view.server().map_or(Lsn::ZERO, |server| server.position);
+    let needed = if sync.is_some() && mode == SyncMode::Quorum { mine } else { Lsn::ZERO };
+    match candidate::fit_to_lead(view, cluster, candidate, peers, Lag::AtLeast(needed)) {
         Ok(()) => true,
         Err(why) => {
             draft.note(why);

@@ -97,6 +97,47 @@ fn who_cannot_lead_does_not_keep_the_others_from_it() {
 }
 
 #[test]
+fn wal_that_a_promotion_gave_up_does_not_come_back() {
+    let answers = [("a", silence()), ("c", silence())];
+    let end = Lsn(0x300_0001);
+    let at = |position| {
+        let scene = orphan().history(2).cluster(|cluster| cluster.status = None).answers(&answers);
+        scene.server(|server| (server.position, server.timeline) = (position, Some(TimelineId(1)))).decide()
+    };
+    let beyond = at(Lsn(end.0 + 1));
+    assert!(beyond.says("timeline_behind") && !acquires(&beyond), "{beyond:#?}");
+    assert!(acquires(&at(end)), "{:#?}", at(end));
+}
+
+#[test]
+fn a_switchover_never_accepts_the_loss_of_what_a_quorum_acknowledged() {
+    let scene =
+        |candidate| orphan().request(Some("a"), Some(candidate)).sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let lagging = scene("b").answers(&[("a", silence()), ("c", standby_at(BEYOND))]).decide();
+    assert!(
+        lagging.says("peer_ahead") && !acquires(&lagging),
+        "the leader died before it had handed over: {lagging:#?}"
+    );
+    let alone = scene("b").answers(&[("a", silence()), ("c", silence())]).decide();
+    assert!(alone.says("quorum_unreachable") && !acquires(&alone), "{alone:#?}");
+    let level = scene("b").answers(&[("a", silence()), ("c", standby_at(POSITION))]).decide();
+    assert!(acquires(&level), "{level:#?}");
+
+    // The other side of it: nobody waits for a candidate that will not take the lock.
+    let behind_me = scene("c").answers(&[("a", silence()), ("c", standby_at(BEFORE))]).decide();
+    assert!(acquires(&behind_me), "{behind_me:#?}");
+    let outsider = orphan()
+        .request(Some("a"), Some("c"))
+        .sync(SyncMode::Quorum, "a", &["b"], 0)
+        .answers(&[("a", silence()), ("c", standby_at(POSITION))])
+        .decide();
+    assert!(acquires(&outsider), "{outsider:#?}");
+    let failover = orphan().request(None, Some("b")).sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let failover = failover.answers(&[("a", silence()), ("c", standby_at(BEYOND))]).decide();
+    assert!(acquires(&failover), "a failover to a named member accepts the loss: {failover:#?}");
+}
+
+#[test]
 fn d5_nor_does_its_higher_priority() {
     let favoured = PeerAnswer::Answered(PeerReport { failover_priority: 9, ..standby() });
     let former = orphan().answers(&[("a", favoured.clone()), ("c", silence())]).decide();

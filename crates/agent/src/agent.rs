@@ -73,6 +73,8 @@ pub struct Agent {
     pub(crate) clock: FailoverClock,
     pub(crate) member_write: MemberWrite,
     pub(crate) applied_config: Option<bellwether_types::Revision>,
+    /// The one of them that was written beside the data.
+    pub(crate) kept_config: Option<bellwether_types::Revision>,
     pub(crate) store_silent_since: Option<Timestamp>,
     pub(crate) last_reason: Option<Reason>,
     pub(crate) stopping: bool,
@@ -204,6 +206,7 @@ impl Agent {
     async fn tick(&mut self) -> Tick {
         self.take_dynamic_configuration().await;
         self.observe().await;
+        self.keep_dynamic_configuration();
         self.note_store_silence();
         let view = self.view();
         let decision = bellwether_ha::decide(&view);

@@ -40,9 +40,9 @@ impl Fencing {
         Self { usage, data_dir, runtime_dir, state: Arc::default() }
     }
 
-    /// What decisions know about it.
+    /// What decisions know about it. A rehearsal is decided on like the real thing, or it would prove nothing.
     pub(crate) fn view(&self) -> view::Guardian {
-        if self.usage != GuardianUse::On {
+        if self.usage == GuardianUse::Off {
             return view::Guardian::Off;
         }
         let state = self.lock();

@@ -30,7 +30,6 @@ impl Agent {
             return;
         };
         if *document == self.dynamic.document {
-            self.keep_dynamic_configuration();
             return;
         }
         match dynamic::parse(document, self.floors) {
@@ -45,7 +44,6 @@ impl Agent {
         }
         self.dynamic = dynamic;
         self.use_effective(effective(&self.config, &self.dynamic)).await;
-        self.keep_dynamic_configuration();
         self.journal.record("configuration", serde_json::json!({"document": self.dynamic.document}));
     }
 
@@ -86,12 +84,16 @@ impl Agent {
         }
     }
 
-    /// Keeps a copy beside the data, for the next start.
-    fn keep_dynamic_configuration(&self) {
+    /// Keeps a copy beside the data, for the next start; never in a data directory that is not known to be this cluster's.
+    pub(crate) fn keep_dynamic_configuration(&mut self) {
+        let mirrored = self.mirror.state();
+        let cluster_id = mirrored.cluster.as_ref().and_then(|cluster| cluster.system_id());
+        let is_ours = cluster_id.is_some() && cluster_id == self.local.system_id;
         let dir = &self.config.postgresql.data_dir;
-        if !dir.join("PG_VERSION").exists() {
+        if !is_ours || self.kept_config == self.applied_config || !dir.join("PG_VERSION").exists() {
             return;
         }
+        self.kept_config = self.applied_config;
         let temporary = dir.join(format!("{DYNAMIC_FILE}.tmp"));
         let text = self.dynamic.document.to_string();
         let result = std::fs::write(&temporary, text)

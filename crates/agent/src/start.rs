@@ -162,6 +162,7 @@ pub async fn start(
         clock: FailoverClock::default(),
         member_write: MemberWrite::default(),
         applied_config: None,
+        kept_config: None,
         store_silent_since: None,
         last_reason: None,
         stopping: false,

@@ -39,11 +39,9 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
         return;
     }
     let shown = &scene.shown;
-    let is_in_place = shown.names == picked && shown.acknowledging() == picked.len();
+    let is_in_place = is_mine(shown, picked.len()) && shown.names == picked;
     if picked == *voters && is_in_place {
-        if shown.method == Method::Any {
-            scene.set_names(draft, &SyncNames::all(picked));
-        } else if picked.is_empty() {
+        if picked.is_empty() {
             scene.set_names(draft, &SyncNames::default());
         }
         return;
@@ -54,6 +52,10 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
         return;
     }
     if !is_in_place {
+        if is_being_read(draft, scene, picked.len()) {
+            ready::look_again(draft);
+            return;
+        }
         scene.set_names(draft, &SyncNames::all(picked));
         return;
     }
@@ -64,6 +66,19 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
         draft.note(Reason::SyncNotYetProven { names });
         ready::look_again(draft);
     }
+}
+
+/// The names are others than those picked, but good enough, and walsenders are still reading them: until each has, the states
+/// that standbys are picked by are those of an earlier text, and picking by them would go back and forth.
+fn is_being_read(draft: &Draft, scene: &Scene, count: usize) -> bool {
+    let streams = |name: &String| scene.replicas.iter().any(|replica| replica.name.as_str() == name);
+    let is_good = is_mine(&scene.shown, count) && scene.shown.names.iter().all(streams);
+    is_good && !draft.memory.sync.stale.is_empty()
+}
+
+/// A text of this mode with so many names, all of which acknowledge.
+fn is_mine(shown: &SyncNames, count: usize) -> bool {
+    shown.names.len() == count && shown.acknowledging() == count && shown.method == Method::First
 }
 
 /// The picked standbys that have every commit and go on acknowledging each.

@@ -32,7 +32,8 @@ pub(super) fn prepare(
         SyncMode::Off => {
             return if off::step(view, cluster, server, draft) { Ok(()) } else { Err(Reason::PreparingSync) };
         }
-        SyncMode::On => {
+        // A list of quorum mode stays in force until the new primary has replaced it: its voters do not each have everything.
+        SyncMode::On if cluster.active_sync().is_none_or(|sync| sync.quorum == 0) => {
             let state = alone_or_strict(view, cluster);
             if cluster.active_sync() != Some(&state) {
                 // Without the change in the store no promotion: others would go on trusting the old list.
@@ -43,7 +44,7 @@ pub(super) fn prepare(
             let voters = scene::electorate(view, cluster, &state).voters;
             text(view, &SyncNames::all(voters))
         }
-        SyncMode::Quorum => text(view, &old_electorate(view, cluster)),
+        SyncMode::On | SyncMode::Quorum => text(view, &old_electorate(view, cluster)),
     };
     let asked_at = draft.memory.attempts.get(&Attempt::SyncNames).copied().unwrap_or_default();
     let is_settled = match &draft.memory.sync.asked_names {

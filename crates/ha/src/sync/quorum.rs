@@ -23,6 +23,9 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
     if electorate.leader == scene.me && strict::holds(draft, scene, active.len(), Method::Any) {
         return;
     }
+    if write_as_any(draft, scene) {
+        return;
+    }
     let ready = scene.ready(draft);
     let situation = Situation {
         electorate: electorate.clone(),
@@ -44,7 +47,10 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
         ready::look_again(draft);
         return;
     }
-    tidy(draft, scene, electorate, situation.active.is_empty());
+    if situation.active.is_empty() && electorate.voters.is_empty() && electorate.leader == scene.me {
+        // Nobody is there, and nobody is relied on: what is left is a text that names nobody.
+        scene.set_names(draft, &SyncNames::default());
+    }
 }
 
 /// Takes a step if it is safe now. `false`: it is not, or there is nothing to do.
@@ -73,12 +79,9 @@ fn changed(electorate: &Electorate) -> Reason {
     }
 }
 
-/// Both lists are right; what is left is how the text is written.
-fn tidy(draft: &mut Draft, scene: &Scene, electorate: &Electorate, nobody_active: bool) {
+/// A text of mode `on`, or somebody's own: the same names in the form of this mode, by which standbys are told to be ready.
+fn write_as_any(draft: &mut Draft, scene: &Scene) -> bool {
     let shown = &scene.shown;
-    if !shown.names.is_empty() && shown.method != Method::Any && has_any(scene.version()) {
-        scene.set_names(draft, &SyncNames::any(shown.acknowledging(), shown.names.clone()));
-    } else if nobody_active && electorate.voters.is_empty() && electorate.leader == scene.me {
-        scene.set_names(draft, &SyncNames::default());
-    }
+    let is_foreign = !shown.names.is_empty() && shown.method != Method::Any && has_any(scene.version());
+    is_foreign && scene.set_names(draft, &SyncNames::any(shown.acknowledging(), shown.names.clone()))
 }

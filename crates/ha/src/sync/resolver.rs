@@ -92,7 +92,7 @@ impl<'s> Resolver<'s> {
 
     fn run(&mut self) -> Result<(), Broken> {
         if self.recorded_leader == self.situation.leader {
-            if self.check().is_err() {
+            if self.check(&self.electorate(), &self.acknowledging()).is_err() {
                 self.trust_names()?;
             }
         } else {
@@ -138,23 +138,23 @@ impl<'s> Resolver<'s> {
                 return Ok(());
             }
         }
-        self.recorded_leader.clone_from(leader);
-        self.quorum = quorum;
-        self.voters = voters;
-        self.check()?;
-        let step = Step::Electorate(self.electorate());
-        self.push(step);
+        let electorate = Electorate { leader: leader.clone(), quorum, voters };
+        self.check(&electorate, &self.acknowledging())?;
+        self.recorded_leader.clone_from(&electorate.leader);
+        self.quorum = electorate.quorum;
+        self.voters.clone_from(&electorate.voters);
+        self.push(Step::Electorate(electorate));
         Ok(())
     }
 
     /// Sets `synchronous_standby_names`.
     fn set_names(&mut self, count: Option<usize>, names: Names) -> Result<(), Broken> {
         let count = count.filter(|&count| count <= names.len()).ok_or(Broken)?;
-        self.numsync = count;
-        self.sync = names;
-        self.check()?;
-        let step = Step::Acknowledging(self.acknowledging());
-        self.push(step);
+        let acknowledging = Acknowledging { count, names };
+        self.check(&self.electorate(), &acknowledging)?;
+        self.numsync = acknowledging.count;
+        self.sync.clone_from(&acknowledging.names);
+        self.push(Step::Acknowledging(acknowledging));
         Ok(())
     }
 
@@ -177,10 +177,9 @@ impl<'s> Resolver<'s> {
     }
 
     /// Whoever can elect has somebody in common with whoever can acknowledge, and the two groups were not mixed up.
-    fn check(&self) -> Result<(), Broken> {
-        let (electorate, acknowledging) = (self.electorate(), self.acknowledging());
+    fn check(&self, electorate: &Electorate, acknowledging: &Acknowledging) -> Result<(), Broken> {
         let leader = &self.situation.leader;
-        if electorate.meets(&acknowledging, leader) && electorate.is_nested(&acknowledging, leader) {
+        if electorate.meets(acknowledging, leader) && electorate.is_nested(acknowledging, leader) {
             Ok(())
         } else {
             Err(Broken)

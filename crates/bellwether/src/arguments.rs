@@ -1,8 +1,9 @@
-//! The command line of the process itself; operators' commands are in `bellwether-cli`.
+//! The command line: the process's own commands here, operators' commands from `bellwether-cli`.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand};
+use bellwether_cli::{Console, Globals, Manner, Surroundings};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config_commands::{self, ConfigArgs},
@@ -10,7 +11,7 @@ use crate::{
     demo::{self, DemoArgs},
     exit::Status,
     run::{self, RunOptions},
-    witness,
+    store, witness,
 };
 
 /// The name that the binary was called by.
@@ -25,6 +26,8 @@ pub(crate) enum Called {
 #[derive(Debug, Parser)]
 #[command(name = "bellwether", version, about, propagate_version = true)]
 struct Bellwether {
+    #[command(flatten)]
+    globals: Globals,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,6 +52,8 @@ enum Command {
     Dcs(DcsArgs),
     /// Checks and explains configurations; connects to nothing.
     Config(ConfigArgs),
+    #[command(flatten)]
+    Operator(bellwether_cli::Command),
 }
 
 /// `patroni [configfile]`.
@@ -65,24 +70,52 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
             let file = Patroni::parse_from(arguments).file;
             run::run(&RunOptions { file, as_patroni: true })
         }
-        Called::Patronictl => Status::Usage.code(true),
-        Called::Bellwether => match Bellwether::parse_from(arguments).command {
-            Command::Run { file } => run::run(&RunOptions { file, as_patroni: false }),
-            Command::Demo(args) => show_demo(args),
-            Command::Witness { file } => witness::run(file),
-            Command::Dcs(args) => dcs_commands::run(args),
-            Command::Config(args) => config_commands::run(args),
-        },
+        Called::Patronictl => {
+            let surroundings = surroundings(bellwether_cli::Patronictl::command());
+            ExitCode::from(client_runtime().block_on(bellwether_cli::run_patronictl(arguments, surroundings)))
+        }
+        Called::Bellwether => obey(Bellwether::parse_from(arguments)),
     }
+}
+
+fn obey(line: Bellwether) -> ExitCode {
+    match line.command {
+        Command::Run { file } => {
+            run::run(&RunOptions { file: file.or(line.globals.config_file), as_patroni: false })
+        }
+        Command::Demo(args) => show_demo(args),
+        Command::Witness { file } => witness::run(file.or(line.globals.config_file)),
+        Command::Dcs(args) => dcs_commands::run(args.or_config(line.globals.config_file)),
+        Command::Config(args) => config_commands::run(args),
+        Command::Operator(command) => {
+            let surroundings = surroundings(Bellwether::command());
+            let carried_out = bellwether_cli::run(command, line.globals, Manner::Bellwether, surroundings);
+            ExitCode::from(client_runtime().block_on(carried_out))
+        }
+    }
+}
+
+fn surroundings(program: clap::Command) -> Surroundings {
+    Surroundings {
+        stores: Arc::new(store::Stores),
+        terminal: Box::new(Console),
+        env: run::environment(),
+        program,
+    }
+}
+
+/// A command waits for one answer at a time.
+fn client_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("the kernel gives a process its first threads")
 }
 
 #[expect(clippy::print_stderr, reason = "the demo talks to a person, not to a log")]
 fn show_demo(args: DemoArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("the kernel gives a process its first threads");
-    match runtime.block_on(demo::run(args)) {
+    match client_runtime().block_on(demo::run(args)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("bellwether demo: {error}");

@@ -41,6 +41,14 @@ pub(crate) struct DcsArgs {
     command: DcsCommand,
 }
 
+impl DcsArgs {
+    /// `-c` may also stand before `dcs`.
+    pub(crate) fn or_config(mut self, config: Option<PathBuf>) -> Self {
+        self.config = self.config.or(config);
+        self
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Pretty,

@@ -87,7 +87,7 @@ async fn serve(config: Config, options: &RunOptions) -> Status {
 async fn serve_with_store(
     config: Config,
     options: &RunOptions,
-    opened: &store::OpenStore,
+    opened: &store::Opened,
     stop: &CancellationToken,
 ) -> Status {
     let client = match ApiClient::new(client_config(&config)) {

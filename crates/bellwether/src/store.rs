@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bellwether_cli::{OpenError, OpenStore};
 use bellwether_config::sections::raft::{Raft, RaftTiming, Store as StoreSection};
 use bellwether_dcs::Store;
 use bellwether_dcs_raft::{
@@ -10,14 +12,29 @@ use bellwether_dcs_raft::{
 use bellwether_types::ClusterName;
 use secrecy::ExposeSecret;
 
+/// What operators' commands open: a client without a vote.
+#[derive(Debug)]
+pub(crate) struct Stores;
+
+#[async_trait]
+impl OpenStore for Stores {
+    async fn open(&self, config: &bellwether_config::ClientConfig) -> Result<Arc<dyn Store>, OpenError> {
+        let missing = |key: &str| OpenError(format!("the configuration has no `{key}`").into());
+        let cluster = config.scope.as_ref().ok_or_else(|| missing("scope"))?;
+        let Some(StoreSection::Raft(raft)) = &config.store else { return Err(missing("raft")) };
+        let client = connect(raft, cluster).await.map_err(|error| OpenError(Box::new(error)))?;
+        Ok(Arc::new(client))
+    }
+}
+
 /// The store of an agent: a node of its own where it has a vote, a client otherwise.
 #[derive(Debug)]
-pub(crate) enum OpenStore {
+pub(crate) enum Opened {
     Node(Arc<RaftStore>),
     Client(Arc<RaftClient>),
 }
 
-impl OpenStore {
+impl Opened {
     pub(crate) fn as_store(&self) -> Arc<dyn Store> {
         match self {
             Self::Node(node) => node.clone(),
@@ -48,13 +65,13 @@ pub(crate) async fn open(
     section: &StoreSection,
     cluster: &ClusterName,
     witness: bool,
-) -> Result<OpenStore, StartError> {
+) -> Result<Opened, StartError> {
     let StoreSection::Raft(raft) = section else {
         unreachable!("the configuration refuses stores that are not built in");
     };
     match node_config(raft, cluster, witness) {
-        Some(config) => Ok(OpenStore::Node(Arc::new(RaftStore::start(config).await?))),
-        None => Ok(OpenStore::Client(Arc::new(connect(raft, cluster).await?))),
+        Some(config) => Ok(Opened::Node(Arc::new(RaftStore::start(config).await?))),
+        None => Ok(Opened::Client(Arc::new(connect(raft, cluster).await?))),
     }
 }
 

@@ -157,6 +157,28 @@ impl Postmaster {
         Ok(())
     }
 
+    /// Kills the processes that have outlived this dead postmaster, and returns when none is left. A server that somebody has
+    /// started on the data directory meanwhile, and its processes, are left alone.
+    pub async fn kill_orphans(&self, limit: Duration) -> io::Result<()> {
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let data_dir = self.id.data_dir.clone();
+            let found = blocking(move || {
+                let table = ProcessTable::read()?;
+                let orphans = table.orphans_in(&data_dir);
+                for orphan in &orphans {
+                    process::kill(orphan)?;
+                }
+                Ok::<_, io::Error>(!orphans.is_empty())
+            })
+            .await?;
+            if !found {
+                return Ok(());
+            }
+            wait_until(end).await?;
+        }
+    }
+
     /// Kills all members but the postmaster; `true` if there was any.
     async fn kill_members(&self) -> io::Result<bool> {
         let this = self.clone();

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -158,6 +158,21 @@ impl ProcessTable {
 
     pub(crate) fn living(&self) -> impl Iterator<Item = &Process> {
         self.0.values().filter(|process| !process.is_dead())
+    }
+
+    /// Processes of PostgreSQL that work in `data_dir` and whose postmaster is dead.
+    ///
+    /// A postmaster keeps the command line that it was started with; what it forks is titled `postgres: ...` and is its child.
+    pub(crate) fn orphans_in(&self, data_dir: &Path) -> Vec<&Process> {
+        let is_there =
+            |process: &Process| process.cwd.as_deref() == Some(data_dir) && process.runs_postgres();
+        let has_parent = |process: &Process| {
+            self.0.get(&process.parent).is_some_and(|parent| !parent.is_dead() && is_there(parent))
+        };
+        self.living()
+            .filter(|process| is_there(process) && process.title.starts_with("postgres: "))
+            .filter(|process| !has_parent(process))
+            .collect()
     }
 
     /// Pids of all descendants of the process that is `pid` and started at `start_ticks`.

@@ -178,6 +178,30 @@ fn killing_the_tree_gets_a_frozen_backend_and_orphans_too() {
 }
 
 #[test]
+fn orphans_are_killed_and_the_next_server_is_left_alone() {
+    run(async |root| {
+        let mut primary = TestServer::primary(settings(&root, "pg1")).await;
+        let client = primary.client().await;
+        let backend: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let backend = rustix::process::Pid::from_raw(backend).unwrap();
+        rustix::process::kill_process(backend, rustix::process::Signal::STOP).unwrap();
+        let dead = primary.postmaster().clone();
+        let pid = rustix::process::Pid::from_raw(dead.id().pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        dead.exited().await.unwrap();
+        dead.kill_orphans(PATIENCE).await.unwrap();
+        assert!(!dead.any_process_left().unwrap());
+
+        // The next start finds no shared memory in use; and a late look for orphans does not take it for one.
+        primary.start(&ConfigPlan::primary()).await;
+        let client = primary.client().await;
+        dead.kill_orphans(PATIENCE).await.unwrap();
+        client.query_one("SELECT 1", &[]).await.unwrap();
+        assert!(primary.postmaster().is_alive());
+    });
+}
+
+#[test]
 fn a_start_that_fails_says_why() {
     run(async |root| {
         let mut primary = TestServer::primary(settings(&root, "pg1")).await;

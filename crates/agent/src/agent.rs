@@ -159,14 +159,9 @@ impl Agent {
         match event {
             Event::Job { id, news } => self.hear_job(id, news),
             Event::PostmasterExited(id) => {
-                if self.local.postmaster.as_ref().is_some_and(|postmaster| *postmaster.id() == id) {
-                    let expected = self.local.stopping_since.is_some();
-                    if !expected {
-                        warn!(pid = id.pid, "PostgreSQL has ended without being told to");
-                        self.clock.server_lost(clock::now());
-                    }
-                    self.local.lost_postmaster(expected);
-                    self.monitor.disconnect();
+                let known = self.local.postmaster.clone().filter(|postmaster| *postmaster.id() == id);
+                if let Some(postmaster) = known {
+                    self.lose(&postmaster).await;
                 }
             }
             Event::PeersPolled { began_at, answers } => {

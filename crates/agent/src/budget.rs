@@ -43,6 +43,11 @@ impl FailoverClock {
         self.server_lost_at = Some(at);
     }
 
+    /// PostgreSQL has ended by itself and was not seen to write since.
+    pub(crate) fn waits_for_server(&self) -> bool {
+        self.server_lost_at.is_some()
+    }
+
     pub(crate) fn writable(&mut self, at: Timestamp) {
         self.writable_at = Some(at);
     }

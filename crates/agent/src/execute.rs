@@ -71,7 +71,7 @@ impl Agent {
             Action::Demote { mode } => self.demote(mode, view),
             Action::Stop { mode } => self.stop_server(mode),
             Action::Follow { upstream } => self.follow(upstream).await,
-            Action::Restart { timeout } => self.restart_server(timeout),
+            Action::Restart { timeout, fence } => self.restart_server(timeout, fence),
             Action::Reload => self.reload_server().await,
             Action::CheckDivergence { leader } => self.check_divergence(leader),
             Action::Rewind { source } => self.rewind(source),

@@ -189,7 +189,23 @@ impl LeaseKeeper {
         let holding = matches!(self.state.borrow().view, LeaseView::Held { .. });
         let leader = Key::new(keys::LEADER);
         let sent_at = clock::now();
-        let renewal = self.store.keep_alive(lease, holding.then_some(&leader), self.budget()).await;
+        let (store, budget) = (self.store.clone(), self.budget());
+        let mut renewal = store.keep_alive(lease, holding.then_some(&leader), budget);
+        // A renewal that gets no answer takes its whole time. Nothing that is asked meanwhile may wait for it, least of all the
+        // promises of the other members, which are what we need in just this silence.
+        let renewal = loop {
+            tokio::select! {
+                renewal = &mut renewal => break renewal,
+                Some(command) = self.commands.recv() => match command {
+                    Command::Extend { began_at } => self.extend(began_at).await,
+                    command => {
+                        drop(renewal);
+                        self.next_renewal = clock::now();
+                        return self.obey(command).await;
+                    }
+                }
+            }
+        };
         self.conclude(renewal, sent_at, holding).await;
     }
 

@@ -8,12 +8,15 @@ use bellwether_ha::{
 };
 use bellwether_postgres::postmaster::Postmaster;
 use bellwether_types::{Role, Timestamp};
-use tracing::{debug, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{agent::Agent, clock, event::Event, local::ControlFacts, monitor::NoAnswer, work};
 
 /// How long a tick waits for the monitoring query before it goes on with the last answer.
 const QUERY_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a killed process of PostgreSQL is waited for. One in uninterruptible sleep may take longer, but runs no code of its own.
+const ORPHANS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// Looks at the local server and its files.
@@ -21,18 +24,19 @@ impl Agent {
         self.look_at_process().await;
         self.local.data = self.server.data_dir_state().await;
         match self.local.postmaster.clone() {
-            Some(postmaster) => self.ask_server(&postmaster).await,
+            Some(postmaster) => {
+                self.look_at_signal_files().await;
+                self.ask_server(&postmaster).await;
+            }
             None => self.look_at_control_file().await,
         }
         self.derive_upstream();
     }
 
     async fn look_at_process(&mut self) {
-        if let Some(postmaster) = &self.local.postmaster {
+        if let Some(postmaster) = self.local.postmaster.clone() {
             if !postmaster.is_alive() {
-                let expected = self.local.stopping_since.is_some();
-                self.local.lost_postmaster(expected);
-                self.monitor.disconnect();
+                self.lose(&postmaster).await;
             }
             return;
         }
@@ -45,6 +49,23 @@ impl Agent {
             Ok(None) => {}
             Err(error) => debug!(error = work::chain(&error), "could not look for a postmaster"),
         }
+    }
+
+    /// The postmaster is dead: ends what has outlived it, before anybody decides on its end.
+    ///
+    /// A busy backend goes on after its postmaster's death. It could still acknowledge a commit after we have given the lease
+    /// away, and it holds the shared memory that the next start needs.
+    pub(crate) async fn lose(&mut self, postmaster: &Postmaster) {
+        let expected = self.local.stopping_since.is_some();
+        if !expected {
+            warn!(pid = postmaster.id().pid, "PostgreSQL has ended without being told to");
+            self.clock.server_lost(clock::now());
+        }
+        if let Err(error) = postmaster.kill_orphans(ORPHANS_GONE_WITHIN).await {
+            error!(%error, pid = postmaster.id().pid, "a process of PostgreSQL has outlived its postmaster");
+        }
+        self.local.lost_postmaster(expected);
+        self.monitor.disconnect();
     }
 
     /// Takes a postmaster under our eyes, and hears of its end within milliseconds.
@@ -68,6 +89,7 @@ impl Agent {
         match self.monitor.observe(postmaster.id(), QUERY_PATIENCE).await {
             Ok(observation) => {
                 let became_primary = !observation.in_recovery && self.local.role != Role::Primary;
+                let came_back = !observation.in_recovery && self.clock.waits_for_server();
                 if self.local.sync_names.is_none() && !observation.in_recovery {
                     self.local.sync_names = Some(observation.synchronous_standby_names.clone());
                 }
@@ -76,8 +98,10 @@ impl Agent {
                     self.look_at_control_file().await;
                 }
                 self.read_local_history();
-                if became_primary && self.local.role == Role::Primary {
+                if (became_primary || came_back) && self.local.role == Role::Primary {
                     self.clock.writable(clock::now());
+                }
+                if became_primary && self.local.role == Role::Primary {
                     self.settle_as_primary().await;
                 }
             }
@@ -110,6 +134,19 @@ impl Agent {
         match read() {
             Some(history) => self.local.history = Some((timeline, history)),
             None => debug!(path = %path.display(), "the timeline history could not be read"),
+        }
+    }
+
+    /// A server that has not answered yet comes up as what these files say, which may have changed since it was down.
+    async fn look_at_signal_files(&mut self) {
+        if self.local.observation.is_some() {
+            return;
+        }
+        let exists = |name: &str| self.settings.data_dir.join(name).exists();
+        let has_recovery_signal = exists("standby.signal") || exists("recovery.signal");
+        match &mut self.local.control {
+            Some(facts) => facts.has_recovery_signal = has_recovery_signal,
+            None => self.look_at_control_file().await,
         }
     }
 

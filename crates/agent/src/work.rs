@@ -256,13 +256,18 @@ pub(crate) async fn stop(
     }
 }
 
-pub(crate) async fn restart(
+/// Stops and starts. `still_allowed` is asked between the two: the stop may have outlasted the lease.
+pub(crate) async fn restart<F>(
     job: JobContext,
     server: Server,
     running: Option<Postmaster>,
     plan: ConfigPlan,
     limit: Duration,
-) -> JobOutcome {
+    still_allowed: F,
+) -> JobOutcome
+where
+    F: Fn() -> bool + Send,
+{
     let request = StopRequest {
         mode: StopMode::Fast,
         checkpoint: true,
@@ -271,6 +276,11 @@ pub(crate) async fn restart(
         kill_after: None,
     };
     match stop_quietly(&server, running, &request).await {
+        Ok(()) if !still_allowed() => JobOutcome::Failed {
+            why: "the lease ended while PostgreSQL was being stopped: not starting it again as primary"
+                .into(),
+            source_unreachable: false,
+        },
         Ok(()) => start(job, server, plan, limit).await,
         Err(error) => failed(&error),
     }

@@ -29,6 +29,17 @@ impl Agent {
         }
     }
 
+    /// The same question for a job, which asks it when it has got so far. Without a fence nothing needs to hold.
+    fn still_allowed(&self, fence: Option<Fence>) -> impl Fn() -> bool + Send + use<> {
+        let lease = self.lease.clone();
+        move || {
+            let now = clock::now();
+            fence.is_none_or(|fence| {
+                matches!(lease.state().view, LeaseView::Held { until, term, .. } if term == fence.term && now < until)
+            })
+        }
+    }
+
     fn primary_plan(&self) -> ConfigPlan {
         ConfigPlan { synchronous_standby_names: self.local.sync_names.clone(), ..ConfigPlan::primary() }
     }
@@ -138,11 +149,8 @@ impl Agent {
         }
         info!("promoting");
         self.clock.promoting(clock::now());
-        let (server, lease) = (self.server.clone(), self.lease.clone());
-        let still_allowed = move || {
-            let now = clock::now();
-            matches!(lease.state().view, LeaseView::Held { until, term, .. } if term == fence.term && now < until)
-        };
+        let server = self.server.clone();
+        let still_allowed = self.still_allowed(Some(fence));
         self.jobs.start(JobKind::Promote, move |job| work::promote(job, server, postmaster, still_allowed));
         Effect::Nothing
     }
@@ -196,13 +204,20 @@ impl Agent {
         Effect::of(applied.is_some())
     }
 
-    pub(super) fn restart_server(&mut self, timeout: Option<Duration>) -> Effect {
+    pub(super) fn restart_server(&mut self, timeout: Option<Duration>, fence: Option<Fence>) -> Effect {
+        if fence.is_some_and(|fence| !self.fence_holds(fence)) {
+            warn!("the lease changed before the restart: not restarting");
+            return Effect::Failed;
+        }
         info!("restart initiated");
         self.local.state = PostgresState::Restarting;
         self.local.stopping_since = Some(clock::now());
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         let (plan, limit) = (self.present_plan(), timeout.unwrap_or(self.settings.pg_ctl_timeout));
-        self.jobs.start(JobKind::Restart, move |job| work::restart(job, server, running, plan, limit));
+        let still_allowed = self.still_allowed(fence);
+        self.jobs.start(JobKind::Restart, move |job| {
+            work::restart(job, server, running, plan, limit, still_allowed)
+        });
         Effect::Nothing
     }
 

@@ -141,7 +141,7 @@ fn contents(directory: &Path) -> BTreeSet<(String, u64, SystemTime)> {
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let metadata = entry.metadata().expect("it is there");
-            found.push((
+            found.insert((
                 entry.path().display().to_string(),
                 metadata.len(),
                 metadata.modified().expect("a time"),

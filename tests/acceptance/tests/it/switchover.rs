@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_acceptance::{Cluster, Node, PATIENCE, journal::Moment, wait::until};
+use bellwether_acceptance::{Cluster, Node, PATIENCE, eventually, journal::Moment, wait::until};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +29,10 @@ async fn a_switchover_moves_the_leadership_without_a_lost_row() {
     assert!(writer.outage() < Duration::from_secs(10), "writes were away for {:?}", writer.outage());
     let journal = first.journal().since(asked_at);
     assert!(journal.decision("switchover_demoting").is_some(), "{:?}", journal.codes());
-    assert!(journal.decision("handed_over").is_some(), "the candidate had everything: {:?}", journal.codes());
+    // Early, once the candidate is proven to have everything, or when PostgreSQL is down, if that is sooner.
+    let released = journal.decision("handed_over").or(journal.decision("released_after_stop"));
+    assert!(released.is_some(), "the lock did not just expire: {:?}", journal.codes());
+    assert!(journal.decision("rewind").is_none(), "nothing to rewind: {:?}", journal.codes());
     let calls: Vec<Value> =
         candidate.journal().since(asked_at).of_kind("call").into_iter().cloned().collect();
     assert_eq!(calls.len(), 1, "the call is in the journal of who took it");
@@ -141,10 +144,15 @@ async fn scheduled_and_deleted(leader: &Node) {
     let body = json!({"leader": leader.name, "scheduled_at": "2099-01-01T00:00+00:00"});
     let reply = leader.api.post("/switchover", body).await;
     assert_eq!((reply.status, reply.text.as_str()), (202, "Switchover scheduled"));
-    until("the leader waits for it", PATIENCE, || leader.journal().decision("awaiting_scheduled").is_some())
-        .await;
-    let cluster = leader.api.get("/cluster").await.expect("the API answers").json();
-    assert_eq!(cluster["scheduled_switchover"]["from"], leader.name.as_str(), "{cluster}");
+    eventually("everybody can see it", PATIENCE, || async {
+        let cluster = leader.api.get("/cluster").await?.json();
+        if cluster["scheduled_switchover"]["from"] == leader.name.as_str() {
+            Ok(())
+        } else {
+            Err(cluster.to_string())
+        }
+    })
+    .await;
     let reply = leader.api.delete("/switchover").await;
     assert_eq!((reply.status, reply.text.as_str()), (200, "scheduled switchover deleted"));
     let reply = leader.api.delete("/switchover").await;

@@ -196,5 +196,10 @@ pub(crate) fn needs_config(cluster: &Cluster) -> bool {
 
 /// An empty or missing data directory while a bootstrap or clone may begin.
 pub(crate) fn is_empty(data: &DataDirectory) -> bool {
-    matches!(data, DataDirectory::Missing | DataDirectory::Empty)
+    match data {
+        DataDirectory::Missing | DataDirectory::Empty => true,
+        // What a copy left behind is worth nothing; a rewind can be repeated.
+        DataDirectory::Interrupted { by } => *by != JobKind::Rewind,
+        _ => false,
+    }
 }

@@ -137,6 +137,7 @@ reasons! {
     RewindWaitsForCheckpoint { source: MemberName } = "rewind_waits_for_checkpoint", "waiting for the checkpoint on {source} before running pg_rewind";
     ReinitializingDiverged = "reinitializing_diverged", "reinitializing due to diverged timelines";
     ReinitializingFailedRewind = "reinitializing_failed_rewind", "reinitializing because pg_rewind failed";
+    RewindInterrupted = "rewind_interrupted", "a rewind of this data directory was interrupted; it is not started before it is rewound or copied anew";
     DivergedWithoutRemedy = "diverged_without_remedy", "timelines have diverged and neither pg_rewind nor removing the data directory is allowed; reinitialize this member";
     StillStarting { seconds: u64 } = "still_starting", "PostgreSQL is still starting up, {seconds} seconds until timeout";
     StartTimeoutStopped = "start_timeout_stopped", "stopped PostgreSQL because of startup timeout";

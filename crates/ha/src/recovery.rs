@@ -82,7 +82,12 @@ fn tell_callbacks(draft: &mut Draft) {
 pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     let data = &view.postgres.data;
-    if matches!(data, DataDirectory::Present | DataDirectory::Invalid(_)) {
+    if matches!(
+        data,
+        DataDirectory::Present
+            | DataDirectory::Invalid(_)
+            | DataDirectory::Interrupted { by: JobKind::Rewind }
+    ) {
         return None;
     }
     if view.settings.pause && view.postgres.process.exists() {
@@ -196,6 +201,9 @@ pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     if let Some(job) = view.job_kind() {
         return Reason::InProgress { action: job.as_str().to_owned() };
+    }
+    if matches!(view.postgres.data, DataDirectory::Interrupted { .. }) {
+        return rewind::finish(draft, cluster);
     }
     if draft.backing_off(&JobKind::Start) {
         return Reason::WaitingToRetry { action: "start".to_owned() };

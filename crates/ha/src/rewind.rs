@@ -5,9 +5,11 @@ use bellwether_types::{Role, cluster::Cluster};
 use crate::{
     Action, Reason,
     action::StopMode,
+    demote,
     draft::Draft,
+    fence,
     memory::{Attempt, RewindState},
-    view::{ControlState, Divergence, JobKind, JobOutcome, Process, Upstream},
+    view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome, Process, Upstream},
 };
 
 /// Settles a pending question about divergence. `None`: nothing stands in the way of following.
@@ -35,6 +37,19 @@ pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         RewindState::Failed => after_failure(draft),
         _ => None,
     }
+}
+
+/// A rewind was interrupted. The files are a mixture: nothing but another rewind, or a new copy, makes them usable again.
+pub(crate) fn finish(draft: &mut Draft, cluster: &Cluster) -> Reason {
+    fence::take_down(draft);
+    if draft.view.held().is_some() {
+        demote::release(draft, None);
+        return Reason::RewindInterrupted;
+    }
+    if draft.memory.rewind != RewindState::Failed {
+        draft.memory.rewind = RewindState::Need;
+    }
+    settle(draft, cluster).unwrap_or(Reason::RewindInterrupted)
 }
 
 /// Asks for a comparison; while PostgreSQL runs, following goes on meanwhile.
@@ -116,6 +131,7 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     }
     let control = view.postgres.control.as_ref().map(|control| control.state);
     if view.postgres.process == Process::NotRunning
+        && view.postgres.data == DataDirectory::Present
         && matches!(control, Some(ControlState::InArchiveRecovery))
         && !draft.memory.crash_recovery_tried
     {

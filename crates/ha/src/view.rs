@@ -149,6 +149,11 @@ pub enum DataDirectory {
     Unreadable(String),
     /// Files, but no control file that can be read.
     Invalid(String),
+    /// A job of ours began to change these files and never ended: a durable mark beside the directory says so. PostgreSQL might even
+    /// start on them, with blocks of two histories; it must not.
+    Interrupted {
+        by: JobKind,
+    },
     Present,
 }
 

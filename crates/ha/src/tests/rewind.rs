@@ -9,7 +9,7 @@ use crate::{
     action::{StartRole, StopMode},
     memory::{Checkpoint, RewindState},
     testing::{self, NOW, POSITION, Scene, leader, orphan, replica},
-    view::{ControlState, Divergence, JobKind, JobOutcome},
+    view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome},
 };
 
 const FORK: Lsn = Lsn(POSITION.0 - 0x1000);
@@ -252,4 +252,38 @@ fn a_comparison_does_not_hold_a_race_up() {
         decision.actions.contains(&Action::CancelJob { kind: JobKind::CheckDivergence }),
         "{decision:#?}"
     );
+}
+
+#[test]
+fn an_interrupted_rewind_is_repeated_and_never_started() {
+    let torn = |settings: fn(&mut bellwether_types::settings::Settings)| {
+        rewindable(replica()).stopped().settings(settings).view(|view| {
+            view.postgres.data = DataDirectory::Interrupted { by: JobKind::Rewind };
+            view.postgres.control.as_mut().unwrap().state = ControlState::InArchiveRecovery;
+        })
+    };
+    let again = torn(|_| {}).decide();
+    assert!(matches!(again.deeds()[..], [Action::Rewind { .. }]), "no recovery of a mixture: {again:#?}");
+    let nobody = torn(|_| {}).without_leader().decide();
+    assert_eq!(nobody.code(), "rewind_interrupted");
+    assert!(nobody.deeds().is_empty(), "{nobody:#?}");
+
+    let failed = JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false };
+    let hopeless =
+        torn(|_| {}).memory(|memory| memory.rewind = RewindState::Failed).ended(JobKind::Rewind, failed);
+    let stays_down = hopeless.clone().decide();
+    assert_eq!(stays_down.code(), "rewind_interrupted");
+    assert!(stays_down.deeds().is_empty(), "{stays_down:#?}");
+    let copied =
+        hopeless.settings(|settings| settings.remove_data_directory_on_rewind_failure = true).decide();
+    assert!(matches!(copied.deeds()[..], [Action::WipeDataDirectory { .. }]), "{copied:#?}");
+}
+
+#[test]
+fn an_interrupted_copy_counts_as_an_empty_directory() {
+    let scene = replica()
+        .stopped()
+        .view(|view| view.postgres.data = DataDirectory::Interrupted { by: JobKind::Clone });
+    let decision = scene.decide();
+    assert!(decision.actions.iter().any(|action| matches!(action, Action::Clone { .. })), "{decision:#?}");
 }

@@ -118,8 +118,11 @@ pub enum Action {
     Follow {
         upstream: Option<Upstream>,
     },
+    /// Stop and start in the same role. A server that may write carries the right to do so, checked again before the start;
+    /// `None`: a standby, or an operator's wish in pause.
     Restart {
         timeout: Option<std::time::Duration>,
+        fence: Option<Fence>,
     },
     Reload,
     /// Compare histories with the leader; the result is in a later view's `divergence`.

@@ -69,7 +69,15 @@ impl View {
             Some(JobKind::Bootstrap | JobKind::PostBootstrap) => false,
             _ => false,
         };
-        self.is_primary() || promoted || coming
+        self.is_primary() || promoted || coming || self.comes_up_as_primary()
+    }
+
+    /// Nothing in the data directory makes it a standby: once it accepts connections it writes, whatever it is called.
+    pub(crate) fn comes_up_as_primary(&self) -> bool {
+        let postgres = &self.postgres;
+        postgres.process.exists()
+            && postgres.server.is_none()
+            && postgres.control.as_ref().is_some_and(|control| !control.has_recovery_signal)
     }
 
     pub(crate) fn job_kind(&self) -> Option<&JobKind> {

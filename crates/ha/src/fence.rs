@@ -53,7 +53,8 @@ pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
         }
         // A primary that was found running may still get the lock; one that is in the making may not go on without it.
         LeaseView::NotHeld => {
-            lost_during(view).map(|reason| stop(draft, DemoteMode::ImmediateNoLock, reason))
+            let reason = lost_during(view).or_else(|| lost_while_starting(view))?;
+            Some(stop(draft, DemoteMode::ImmediateNoLock, reason))
         }
     }
 }
@@ -64,6 +65,12 @@ fn lost_during(view: &View) -> Option<Reason> {
         .job_kind()
         .filter(|kind| matches!(kind, JobKind::Promote | JobKind::Start | JobKind::Restart))?;
     Some(Reason::LostLockDuring { action: kind.as_str().to_owned() })
+}
+
+/// A server that nobody makes a standby starts while somebody else leads.
+fn lost_while_starting(view: &View) -> Option<Reason> {
+    let leader = view.store.cluster.as_ref()?.leader_name()?;
+    (view.comes_up_as_primary() && !view.is_me(leader)).then_some(Reason::StartLostLock)
 }
 
 /// A promotion that has not begun must not begin without the lock.

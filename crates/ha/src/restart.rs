@@ -8,6 +8,7 @@ use crate::{
     Action, Reason,
     action::Answer,
     draft::Draft,
+    facts::Held,
     memory::ScheduledRestart,
     requests::reply,
     schedule::{self, Due},
@@ -35,6 +36,10 @@ pub(crate) fn requested(
     }
     if view.postgres.data != DataDirectory::Present {
         reply(draft, id, Answer::Refused { why: "there is no data directory to start from".to_owned() });
+        return None;
+    }
+    if !is_running(draft) {
+        reply(draft, id, Answer::Refused { why: "PostgreSQL is not running".to_owned() });
         return None;
     }
     if let Err(why) = satisfied(draft, conditions) {
@@ -75,7 +80,7 @@ pub(crate) fn scheduled(draft: &mut Draft) -> Option<Reason> {
         }
         Due::Now => {}
     }
-    if draft.is_busy() || !may_restart(draft) {
+    if draft.is_busy() || !is_running(draft) || !may_restart(draft) {
         draft.push_aside(&ERRANDS);
         return None;
     }
@@ -95,8 +100,16 @@ fn restart(draft: &mut Draft, timeout: Option<Duration>) -> Reason {
     draft.memory.recovering = true;
     draft.memory.start_wanted = true;
     draft.memory.start_timeout = timeout;
-    draft.then(Action::Restart { timeout });
+    let view = draft.view;
+    let is_fenced = view.may_write() && !view.settings.pause;
+    let fence = view.held().filter(|_| is_fenced).map(Held::fence);
+    draft.then(Action::Restart { timeout, fence });
     Reason::RestartInitiated
+}
+
+/// A server that is down, or going down, is for the rules of recovery: they know whether it may come up, and as what.
+fn is_running(draft: &Draft) -> bool {
+    matches!(draft.view.postgres.process, Process::Starting { .. } | Process::Running { .. })
 }
 
 /// The words for what keeps an operator's request from being begun.

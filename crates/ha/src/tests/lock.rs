@@ -369,3 +369,26 @@ fn nothing_runs_and_nobody_leads_in_an_empty_store() {
     assert_eq!(decision.deeds(), [&Action::ClaimInitialize, &Action::Bootstrap]);
     assert_eq!(newcomer().view.postgres.process, Process::NotRunning);
 }
+
+/// `a`, a former leader that is told nothing but "demoted", while its PostgreSQL starts from a directory without recovery signal.
+fn starting_without_signal() -> Scene {
+    leader().stopped().lease(LeaseView::NotHeld).view(|view| {
+        view.postgres.role = Role::Demoted;
+        view.postgres.process = Process::Starting { since: NOW };
+    })
+}
+
+#[test]
+fn a20_a_server_that_comes_up_as_primary_is_stopped_whatever_its_role_is_called() {
+    for (case, scene) in [
+        ("another leader", starting_without_signal().leader_is("b")),
+        ("a restart without the lock", starting_without_signal().unlocked().job(JobKind::Restart)),
+        ("a refused renewal", starting_without_signal().unlocked().rejected()),
+    ] {
+        assert_eq!(demotion(&scene.decide()), NO_LOCK, "{case}");
+    }
+    let standby = starting_without_signal().leader_is("b").view(|view| {
+        view.postgres.control.as_mut().unwrap().has_recovery_signal = true;
+    });
+    assert_eq!(demotion(&standby.decide()), None, "a standby may start");
+}

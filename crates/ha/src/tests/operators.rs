@@ -10,7 +10,7 @@ use crate::{
     action::{Answer, CallbackEvent, DemoteMode},
     memory::ScheduledRestart,
     testing::{self, NOW, POSITION, Scene, leader, replica, standby_at},
-    view::{Guardian, JobKind, JobOutcome, RequestKind, RestartConditions},
+    view::{Guardian, JobKind, JobOutcome, LeaseView, RequestKind, RestartConditions},
 };
 
 fn restart(conditions: RestartConditions) -> RequestKind {
@@ -37,7 +37,7 @@ fn a_restart_is_answered_and_begun() {
         let decision = scene.asked(restart(RestartConditions::default())).decide();
         assert_eq!(decision.code(), "restart_initiated");
         assert_eq!(answer(&decision), Some(&Answer::Started));
-        assert!(decision.actions.contains(&Action::Restart { timeout: None }));
+        assert!(restarts(&decision), "{decision:#?}");
     }
 }
 
@@ -227,6 +227,38 @@ fn a_schedule_is_kept_and_published() {
     let cancelled = replica().after(&decision).asked(RequestKind::CancelScheduledRestart).decide();
     assert_eq!(cancelled.memory.restart_at, None);
     assert_eq!(answer(&cancelled), Some(&Answer::Done));
+}
+
+#[test]
+fn a_stopped_server_is_left_to_recovery_and_not_restarted() {
+    let stopped = || leader().stopped().asked(restart(RestartConditions::default()));
+    for (case, scene) in [
+        ("a former primary without lock", stopped().lease(LeaseView::NotHeld).leader_is("b")),
+        ("a lease that has just ended, and a silent store", {
+            stopped()
+                .lease(testing::held(NOW.saturating_sub(Duration::from_secs(4))))
+                .silent_for(Duration::from_secs(4))
+        }),
+        ("in pause", stopped().settings(|settings| settings.pause = true)),
+    ] {
+        let decision = scene.decide();
+        assert!(!restarts(&decision), "{case}: {decision:#?}");
+        assert_eq!(refusal(&decision), Some("PostgreSQL is not running"), "{case}");
+    }
+}
+
+#[test]
+fn a_primary_is_restarted_with_the_fence_of_its_lease_and_a_standby_without() {
+    let fence_of = |scene: Scene| {
+        let decision = scene.asked(restart(RestartConditions::default())).decide();
+        decision.actions.into_iter().find_map(|action| match action {
+            Action::Restart { fence, .. } => Some(fence),
+            _ => None,
+        })
+    };
+    assert!(fence_of(leader()).expect("restarts").is_some());
+    assert_eq!(fence_of(replica()), Some(None));
+    assert_eq!(fence_of(leader().settings(|settings| settings.pause = true)), Some(None), "A22");
 }
 
 #[test]

@@ -34,7 +34,7 @@ enum Plan {
     Clone { from: Option<Upstream> },
     Reinitialize { from: Upstream },
     Start { role: StartRole },
-    Restart,
+    Restart { fence: Option<Fence> },
     Promote { fence: Fence },
     Demote { mode: DemoteMode },
     Stop { mode: StopMode },
@@ -69,7 +69,7 @@ impl World {
             Action::Clone { from } => (JobKind::Clone, Plan::Clone { from }),
             Action::Reinitialize { from } => (JobKind::Reinitialize, Plan::Reinitialize { from }),
             Action::Start { role } => (JobKind::Start, Plan::Start { role }),
-            Action::Restart { .. } => (JobKind::Restart, Plan::Restart),
+            Action::Restart { fence, .. } => (JobKind::Restart, Plan::Restart { fence }),
             Action::Promote { fence } => (JobKind::Promote, Plan::Promote { fence }),
             Action::Demote { mode } => (JobKind::Demote, Plan::Demote { mode }),
             Action::Stop { mode } => (JobKind::Stop, Plan::Stop { mode }),
@@ -125,7 +125,7 @@ impl World {
             Plan::Clone { from } => self.clone_from(host, step, from.as_ref()),
             Plan::Reinitialize { from } => self.reinitialize(host, step, &from),
             Plan::Start { role } => self.start(host, step, &role, began),
-            Plan::Restart => self.restart(host, step, began),
+            Plan::Restart { fence } => self.restart(host, step, fence.as_ref(), began),
             Plan::Promote { fence } => self.promote(host, step, &fence),
             Plan::Demote { mode } => self.demote(host, step, mode, began),
             Plan::Stop { mode } => self.stop(host, step, mode, began),
@@ -280,7 +280,7 @@ impl World {
         }
     }
 
-    fn restart(&mut self, host: HostId, step: u32, began: Nanos) -> Next {
+    fn restart(&mut self, host: HostId, step: u32, fence: Option<&Fence>, began: Nanos) -> Next {
         match step {
             0 => {
                 self.hosts[host].agent.mind.state = PostgresState::Restarting;
@@ -288,6 +288,9 @@ impl World {
                 Next::At(1, LOOK_AGAIN)
             }
             1 if !self.hosts[host].pg.is_down() => Next::At(1, LOOK_AGAIN),
+            1 if fence.is_some_and(|fence| !self.fence_holds(host, fence)) => {
+                Next::Failed("the right to lead has ended")
+            }
             1 => {
                 let standby = self.hosts[host].pg.data.standby_signal;
                 match self.pg_start(host, standby) {

@@ -159,7 +159,7 @@ impl World {
             role: mind.role,
             system_id: pg.data.system_id.filter(|_| present),
             server_version: SERVER_VERSION,
-            control: (present && pg.is_down()).then(|| self.control_view(host)),
+            control: (present && pg.server().is_none()).then(|| self.control_view(host)),
             server: mind.last_server.clone(),
             upstream: pg.data.upstream.clone(),
             pending_restart: false,

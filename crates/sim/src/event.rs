@@ -7,7 +7,6 @@ use bellwether_types::{LeaseId, cluster::Cluster};
 use crate::{
     agent::peers::{PeerAnswerBody, PeerQuestion},
     faults::Fault,
-    pg::sync_rule::SyncRule,
     store::{Answer, Operation},
     wal::Pos,
 };
@@ -160,14 +159,14 @@ pub enum PostgresEvent {
     },
     Checkpointed,
     ReceiverTries,
-    /// The postmaster's SIGHUP arrives at the checkpointer.
-    Reloaded {
-        rule: Rc<SyncRule>,
+    StatusDue {
+        connection: u32,
     },
+    /// The postmaster's SIGHUP arrives at the checkpointer.
+    Reloaded,
     /// It arrives at one walsender.
     SenderReloaded {
         connection: u32,
-        rule: Rc<SyncRule>,
     },
     /// It arrives at the startup process: a new upstream.
     UpstreamReloaded,

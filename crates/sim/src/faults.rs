@@ -290,6 +290,7 @@ impl World {
         if unseen && self.now < self.heal_from {
             self.schedule.push(self.now + SECONDS, Event::Operator);
         } else {
+            self.checks.resumed_at = self.now;
             self.set_pause(false);
         }
     }

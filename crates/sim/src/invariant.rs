@@ -5,6 +5,7 @@
 //! | [`one_writer`] | never two members that could acknowledge a write at the same instant; none without the lock |
 //! | [`no_lost_commit`] | with synchronous replication, what was acknowledged is in the WAL of every later leader; without it, the loss is bounded |
 //! | [`no_diverged_promotion`] | nobody is promoted whose WAL parted from the last leader's |
+//! | [`no_torn_start`] | a directory whose rewind was interrupted is not started |
 //! | [`release`] | the lock is given up only when nothing can be lost by it |
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
@@ -12,6 +13,7 @@
 pub mod heals;
 pub mod no_diverged_promotion;
 pub mod no_lost_commit;
+pub mod no_torn_start;
 pub mod one_writer;
 pub mod paused_alone;
 pub mod release;
@@ -37,6 +39,8 @@ pub struct Checks {
     pub(crate) trunk: Option<Pos>,
     pub(crate) last_acknowledged_at: Nanos,
     pub(crate) founded: bool,
+    /// The last pause ended then.
+    pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,
 }
 

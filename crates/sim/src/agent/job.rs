@@ -257,6 +257,7 @@ impl World {
                     true
                 }
             };
+            self.check_start(host);
             if let Err(why) = self.pg_start(host, standby) {
                 return Next::Failed(why);
             }

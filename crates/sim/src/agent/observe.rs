@@ -3,8 +3,8 @@
 use bellwether_ha::{
     View,
     view::{
-        Control, DataDirectory, FailsafeView, Fencing, Guardian, LocalHistory, Me, PostgresView, Process,
-        Server, Slot, Standby, StoreView, Watchdog,
+        Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
+        Process, Server, Slot, Standby, StoreView, Watchdog,
     },
 };
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
@@ -151,7 +151,9 @@ impl World {
         PostgresView {
             data: match pg.data.files {
                 Files::Empty => DataDirectory::Empty,
-                Files::Partial => DataDirectory::Empty,
+                // The marks that the agent left beside the directory.
+                Files::Partial => DataDirectory::Interrupted { by: JobKind::Clone },
+                Files::Present if pg.data.torn => DataDirectory::Interrupted { by: JobKind::Rewind },
                 Files::Present => DataDirectory::Present,
             },
             process: self.process_view(host),

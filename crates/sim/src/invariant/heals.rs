@@ -64,6 +64,28 @@ impl World {
         (0..self.hosts.len()).find(|host| self.hosts[*host].pg.is_primary())
     }
 
+    /// Why commits on `host` may be waiting.
+    fn commit_state(&self, host: HostId) -> String {
+        let Some(server) = self.hosts[host].pg.server() else { return "no server".to_owned() };
+        let senders: Vec<String> = server
+            .senders
+            .iter()
+            .zip(self.senders_of(host))
+            .map(|(id, sender)| {
+                let connection = &self.connections[*id as usize];
+                format!("{} {:?} {:?}", letter(connection.down), connection.rule.text, sender)
+            })
+            .collect();
+        format!(
+            "names {:?}, in force {}, {} waiting from {:?}, flushed {}, senders {senders:?}",
+            server.rule.text,
+            server.sync_defined,
+            server.waiting.len(),
+            server.waiting.first().map(|commit| commit.lsn),
+            self.wal.lsn(self.hosts[host].pg.data.flushed),
+        )
+    }
+
     /// What is wrong with the cluster now, for people; `None` if nothing is.
     fn illness(&self) -> Option<String> {
         let primaries: Vec<char> =
@@ -96,7 +118,10 @@ impl World {
             }
         }
         if self.checks.last_acknowledged_at + 2 * SECONDS < self.now {
-            return Some("no write was acknowledged for two seconds".to_owned());
+            return Some(format!(
+                "no write was acknowledged for two seconds ({})",
+                self.commit_state(leader)
+            ));
         }
         None
     }

@@ -22,8 +22,10 @@ impl World {
 
     pub(crate) fn check_lock(&mut self, host: HostId) {
         let cluster = self.store.cluster();
+        // A paused primary goes on without the lock, and needs a moment to stop once the pause has ended.
         let paused = self.hosts[host].agent.mind.settings.pause || self.is_paused();
-        if paused || self.scenario.settings.failsafe_mode || !self.checks.founded {
+        let resumed = self.now.saturating_sub(self.checks.resumed_at) < self.scenario.ttl;
+        if paused || resumed || self.scenario.settings.failsafe_mode || !self.checks.founded {
             return;
         }
         if cluster.leader_name() != Some(self.names.of(host)) {

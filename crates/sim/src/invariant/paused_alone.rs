@@ -24,7 +24,7 @@ impl World {
             // Somebody asked for this very member.
             JobKind::Promote => self.is_requested(host),
             // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind.
-            JobKind::Start | JobKind::Rewind => self.is_recovering(host),
+            JobKind::Start | JobKind::Rewind | JobKind::CrashRecovery => self.is_recovering(host),
             _ => false,
         };
         if self.hosts[host].agent.mind.settings.pause && !harmless && !asked {

@@ -28,8 +28,9 @@ impl World {
             PostgresEvent::Exits { fast } => self.pg_exits(host, fast),
             PostgresEvent::Checkpointed => self.checkpointed(host),
             PostgresEvent::ReceiverTries => self.receiver_tries(host),
-            PostgresEvent::Reloaded { rule } => self.checkpointer_reloaded(host, &rule),
-            PostgresEvent::SenderReloaded { connection, rule } => self.sender_reloaded(connection, rule),
+            PostgresEvent::StatusDue { connection } => self.status_due(connection),
+            PostgresEvent::Reloaded => self.checkpointer_reloaded(host),
+            PostgresEvent::SenderReloaded { connection } => self.sender_reloaded(connection),
             PostgresEvent::UpstreamReloaded => self.upstream_reloaded(host),
         }
     }

@@ -9,13 +9,14 @@ use crate::{
         Run,
         sync_rule::{Sender, SyncRule},
     },
-    schedule::{MILLIS, Nanos},
+    schedule::{MILLIS, Nanos, SECONDS},
     wal::Pos,
     world::World,
 };
 
 /// How often a WAL receiver without a connection tries again (`wal_retrieve_retry_interval`).
 const RETRY: Nanos = 200 * MILLIS;
+const STATUS_INTERVAL: Nanos = 10 * SECONDS;
 
 /// One replication connection. The sides end separately: each learns of the other's end late or never.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ impl World {
         });
         self.note(down, "wal", &[1, up as u64], || format!("streams from {}", letter(up)));
         self.pump(id);
+        self.pg_later(down, STATUS_INTERVAL, PostgresEvent::StatusDue { connection: id });
     }
 
     /// Sends what the standby does not have yet.
@@ -189,6 +191,16 @@ impl World {
             self.answer_waiting(host, None);
         }
         self.pump_all_of(host);
+    }
+
+    /// `wal_receiver_status_interval`: a standby tells where it is even if nothing happens.
+    pub(crate) fn status_due(&mut self, id: u32) {
+        let connection = &self.connections[id as usize];
+        if connection.receiver_open {
+            let down = connection.down;
+            self.reply(id);
+            self.pg_later(down, STATUS_INTERVAL, PostgresEvent::StatusDue { connection: id });
+        }
     }
 
     /// The WAL receiver tells what it has.
@@ -330,13 +342,13 @@ impl World {
         self.hosts[host].pg.data.sync_names = names.to_owned();
         let Some(server) = self.hosts[host].pg.server_mut() else { return };
         let rule = Rc::new(SyncRule::parse(names));
-        server.rule = rule.clone();
+        server.rule = rule;
         let senders = server.senders.clone();
         let delay = self.reload_delay();
-        self.pg_later(host, delay, PostgresEvent::Reloaded { rule: rule.clone() });
+        self.pg_later(host, delay, PostgresEvent::Reloaded);
         for connection in senders {
             let delay = self.reload_delay();
-            self.pg_later(host, delay, PostgresEvent::SenderReloaded { connection, rule: rule.clone() });
+            self.pg_later(host, delay, PostgresEvent::SenderReloaded { connection });
         }
     }
 
@@ -349,23 +361,23 @@ impl World {
         }
     }
 
-    pub(crate) fn checkpointer_reloaded(&mut self, host: HostId, rule: &SyncRule) {
+    pub(crate) fn checkpointer_reloaded(&mut self, host: HostId) {
         let Some(server) = self.hosts[host].pg.server_mut() else { return };
-        if server.rule.text != rule.text {
-            return;
-        }
-        server.sync_defined = rule.is_defined();
+        server.sync_defined = server.rule.is_defined();
         if !server.sync_defined {
             // PostgreSQL wakes everybody who waits, and they report success.
             self.answer_waiting(host, None);
         }
     }
 
-    pub(crate) fn sender_reloaded(&mut self, id: u32, rule: Rc<SyncRule>) {
+    pub(crate) fn sender_reloaded(&mut self, id: u32) {
+        let up = self.connections[id as usize].up;
+        // It reads the file as it is now, which may be newer than what the signal was sent for.
+        let Some(rule) = self.hosts[up].pg.server().map(|server| server.rule.clone()) else { return };
         let connection = &mut self.connections[id as usize];
         if connection.sender_open {
+            // Who waits is looked after at the next reply of a standby, not now.
             connection.rule = rule;
-            self.release_waiting(id);
         }
     }
 

@@ -54,8 +54,8 @@ impl Event {
     fn bound(self) -> Duration {
         match self {
             Self::LeaderHostLost | Self::LeaderFrozen => Duration::from_secs(20),
-            Self::Switchover | Self::PostgresKilled => Duration::from_secs(10),
-            Self::AgentKilled => Duration::from_secs(2),
+            // An agent that takes longer than its lease to start again on such a machine has lost it: then it is a failover.
+            Self::Switchover | Self::PostgresKilled | Self::AgentKilled => Duration::from_secs(10),
         }
     }
 

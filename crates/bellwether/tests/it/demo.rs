@@ -63,7 +63,6 @@ fn the_drill_heals_from_each_fault_and_loses_nothing() {
     for event in &events[..3] {
         assert_ne!(event["leader_before"], event["leader_after"], "{told}");
     }
-    assert_eq!(events[4]["leader_before"], events[4]["leader_after"], "{told}");
     assert_eq!(left_over(&folder), Vec::<String>::new());
 }
 

@@ -19,7 +19,7 @@ use bellwether_types::{Timestamp, status::NodeStatus, topology::Topology};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::{
     budget::FailoverClock,
@@ -28,6 +28,7 @@ use crate::{
     execute::{Effect, MemberWrite},
     failsafe::FailsafeBook,
     fencing::Fencing,
+    interrupted::Mark,
     job::Jobs,
     journal::Journal,
     lease::LeaseHandle,
@@ -61,6 +62,7 @@ pub struct Agent {
     pub(crate) effective: Effective,
     pub(crate) settings: Arc<PgSettings>,
     pub(crate) local: Local,
+    pub(crate) mark: Mark,
     pub(crate) jobs: Jobs,
     pub(crate) client: ApiClient,
     pub(crate) peers: Peers,

@@ -167,6 +167,10 @@ pub struct SyncMemory {
     pub changed_at: Lsn,
     /// Walsender connections that may still act by an earlier text.
     pub stale: BTreeSet<String>,
+    /// Texts by which some walsender may still act, the shown one included.
+    pub unspent: Vec<String>,
+    /// There may be others among them: this process has not seen what was before it.
+    pub blind: bool,
     /// Standbys must pass this position before they count.
     pub gate: Option<Lsn>,
     /// Since when something is waited for.
@@ -188,6 +192,8 @@ pub struct SyncMemory {
 pub struct PendingSync {
     pub on: Option<Revision>,
     pub states: Vec<SyncState>,
+    /// An earlier process of this member, or another one, may have tried others.
+    pub others: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,8 @@
 //! leaves a state from which the next tick goes on.
 //!
 //! A write of `/sync` whose outcome is unknown may land later, as long as the revision is the one that it was tried on. Until
-//! then the names must fit it too ([`crate::memory::PendingSync`]).
+//! then the names must fit it too ([`crate::memory::PendingSync`]). A process that has just begun to lead cannot know what was
+//! tried before it, so it moves the revision on before it changes the names for the first time.
 
 mod eligible;
 pub mod names;
@@ -31,7 +32,11 @@ mod tests;
 
 use bellwether_types::{cluster::Cluster, settings::SyncMode};
 
-use crate::{Reason, View, draft::Draft, memory::SyncMemory};
+use crate::{
+    Reason, View,
+    draft::Draft,
+    memory::{PendingSync, SyncMemory},
+};
 use scene::Scene;
 
 /// One step of synchronous replication on the running primary that holds the lock.
@@ -43,7 +48,10 @@ pub fn process(view: &View, cluster: &Cluster, draft: &mut Draft) {
     }
     if draft.memory.sync.term != Some(held.term) {
         let asked_names = draft.memory.sync.asked_names.take();
-        draft.memory.sync = SyncMemory { term: Some(held.term), asked_names, ..SyncMemory::default() };
+        // Whoever wrote before may have a write under way that we know nothing of.
+        let pending = Some(PendingSync { on: cluster.sync_revision(), states: Vec::new(), others: true });
+        draft.memory.sync =
+            SyncMemory { term: Some(held.term), asked_names, pending, ..SyncMemory::default() };
     }
     if draft.memory.sync.pending.as_ref().is_some_and(|pending| pending.on != cluster.sync_revision()) {
         draft.memory.sync.pending = None;

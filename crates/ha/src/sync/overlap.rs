@@ -16,8 +16,12 @@
 //! old text: they are on whom that one named. So behind the shown text stand all texts that it replaced, until it is proven
 //! that they are of no effect any more. The rules below keep every one of them overlapping with `/sync`, without knowing them:
 //!
-//! * [`may_set_names`]: a new text must overlap with `/sync` as it is, and with each write of `/sync` that is under way and may
-//!   yet land. The replaced texts overlap with them by induction.
+//! While walsenders read a new text, texts even *mix*: each walsender publishes by its own text whether it is listed, and
+//! counts by its own text how many of those who list themselves suffice. So the smallest count of the texts in force goes with
+//! the names of all of them; `ANY 1 (b)` on its way to `ANY 2 (b,c)` may be satisfied by c alone.
+//!
+//! * [`may_set_names`]: that mixture must overlap with `/sync` as it is, and with each write of `/sync` that is under way and may
+//!   yet land. If it does not, `/sync` is made stricter first.
 //! * [`may_write`]: a new `/sync` must overlap with the shown text, and either
 //!   * everybody who can elect by it can elect by the present one too ([`Electorate::is_no_looser_than`]): then what holds for all
 //!     replaced texts goes on holding; or

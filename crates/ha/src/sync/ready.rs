@@ -62,11 +62,16 @@ fn learn(draft: &mut Draft, server: &Server) {
     }
     if memory.names_seen.as_ref() != Some(shown) {
         let before = memory.names_seen.replace(shown.clone());
+        let is_first_look = before.is_none();
         let named_nobody = before.is_some_and(|before| SyncNames::parse(&before).names.is_empty());
         if !named_nobody {
             memory
                 .stale
                 .extend(server.standbys.iter().filter(|s| may_act(s, &names)).map(|s| s.connection.clone()));
+        }
+        memory.blind |= is_first_look && !memory.stale.is_empty();
+        if !memory.unspent.contains(shown) {
+            memory.unspent.push(shown.clone());
         }
         memory.changed_at = server.position;
         memory.gate = None;
@@ -89,6 +94,10 @@ fn learn(draft: &mut Draft, server: &Server) {
         // The gate comes from a later answer than the last proof: nothing may be acknowledged between the two.
         generate_wal(draft);
         return;
+    }
+    memory.blind = false;
+    if memory.asked_names.is_none() {
+        memory.unspent = vec![shown.clone()];
     }
     if memory.gate.is_none() {
         memory.gate = Some(server.position);

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use bellwether_types::{
     MemberName,
     cluster::{Cluster, SyncState},
+    settings::SyncMode,
 };
 
 use super::{
     eligible::{self, Replica},
-    names::SyncNames,
+    names::{Method, SyncNames},
     overlap::{self, Acknowledging, Electorate, Proof},
     ready,
 };
@@ -104,7 +105,7 @@ impl<'v> Scene<'v> {
         if draft.attempt(Attempt::WriteSync, Action::WriteSync { expect, state: state.clone() }) {
             let pending = draft.memory.sync.pending.get_or_insert_default();
             if pending.on != expect {
-                *pending = PendingSync { on: expect, states: Vec::new() };
+                *pending = PendingSync { on: expect, ..PendingSync::default() };
             }
             if !pending.states.contains(&state) {
                 pending.states.push(state);
@@ -126,18 +127,23 @@ impl<'v> Scene<'v> {
             return false;
         }
         let present = self.present();
-        let wanted = Acknowledging { count: wanted.acknowledging(), names: wanted.names.clone() };
-        if !overlap::may_set_names([&present], &wanted, &self.me) {
+        if draft.memory.sync.blind {
+            ready::look_again(draft);
             return false;
+        }
+        let wanted = self.mixed(draft, wanted);
+        if !overlap::may_set_names([&present], &wanted, &self.me) {
+            return self.make_room(draft, &present, &wanted);
         }
         let pending =
             draft.memory.sync.pending.as_ref().filter(|pending| pending.on == self.cluster.sync_revision());
+        let is_unknown = pending.is_some_and(|pending| pending.others);
         let pending: Vec<Electorate> = pending
             .into_iter()
             .flat_map(|pending| &pending.states)
             .map(|state| electorate(self.view, self.cluster, state))
             .collect();
-        if !overlap::may_set_names(&pending, &wanted, &self.me) {
+        if is_unknown || !overlap::may_set_names(&pending, &wanted, &self.me) {
             // A write that may yet land does not fit. Writing what is there moves the revision on, and the other is refused.
             if let Some(sync) = &self.cluster.sync {
                 self.write_state(draft, sync.value.clone(), None);
@@ -145,6 +151,47 @@ impl<'v> Scene<'v> {
             return true;
         }
         assign(draft, text);
+        true
+    }
+}
+
+impl Scene<'_> {
+    /// What may acknowledge while walsenders read `wanted`: a walsender counts by its own text, but whoever lists *itself* by
+    /// its own text is counted. So the smallest count goes with all names.
+    fn mixed(&self, draft: &Draft, wanted: &SyncNames) -> Acknowledging {
+        let mut mixed = Acknowledging { count: wanted.acknowledging(), names: wanted.names.clone() };
+        let texts = draft.memory.sync.unspent.iter().map(|text| SyncNames::parse(text));
+        for earlier in texts.chain([self.shown.clone()]).filter(|earlier| !earlier.names.is_empty()) {
+            // A walsender releases only what its own standby has. By a list of one, that is the one who was listed before.
+            let is_one = earlier.method == Method::First && earlier.acknowledging() == 1;
+            if is_one && wanted.method == Method::First && earlier.names.is_subset(&wanted.names) {
+                continue;
+            }
+            mixed.count = mixed.count.min(earlier.acknowledging());
+            mixed.names.extend(earlier.names.iter().map(|name| spell(self.view, self.cluster, name)));
+        }
+        mixed
+    }
+
+    /// Makes `/sync` so strict that the names may be changed.
+    fn make_room(&self, draft: &mut Draft, present: &Electorate, mixed: &Acknowledging) -> bool {
+        if present.leader != self.me {
+            return false;
+        }
+        let mut voters = &present.voters | &mixed.names;
+        voters.remove(&self.me);
+        let quorum = voters.len().saturating_sub(mixed.count);
+        let wanted = Electorate { leader: self.me.clone(), quorum, voters }.tightened(present, &self.me);
+        let reason = Reason::QuorumChanged {
+            leader: self.me.clone(),
+            quorum: wanted.quorum,
+            voters: list(&wanted.voters),
+        };
+        let is_quorum = self.view.settings.sync_mode() == SyncMode::Quorum;
+        if !is_quorum || wanted.quorum >= wanted.voters.len() || !self.write(draft, &wanted, reason) {
+            let (from, to) = (list(&present.voters), String::new());
+            self.write_alone(draft, Reason::SyncShrunk { from, to });
+        }
         true
     }
 }
@@ -157,6 +204,9 @@ pub(super) fn assign(draft: &mut Draft, text: String) {
     }
     if draft.every(NAMES_PACE, Attempt::SyncNames, Action::SetSyncNames { names: text.clone() }) {
         draft.note(Reason::SyncNamesAssigned { names: text.clone() });
+        if !draft.memory.sync.unspent.contains(&text) {
+            draft.memory.sync.unspent.push(text.clone());
+        }
         draft.memory.sync.asked_names = Some(text);
         let now = draft.now();
         draft.memory.sync.waiting_since = now;

@@ -147,7 +147,11 @@ impl World {
             78..=81 => self.reload(),
             82..=85 => self.land(pick),
             86..=88 => self.seen = self.store.clone(),
-            89 => self.memory = Memory::default(),
+            89 => {
+                // A new process reads the store before it decides anything.
+                self.memory = Memory::default();
+                self.seen = self.store.clone();
+            }
             90 => self.wanted = 1 + u32::from(pick) % 3,
             91 => self.fail_over(pick),
             92 => self.mode = if pick.is_multiple_of(2) { SyncMode::Quorum } else { SyncMode::On },

@@ -49,3 +49,4 @@ pub use redact::{REDACTED, redacted};
 pub use sample::sample;
 pub use schema::json_schema;
 pub use value::{Unit, int_with_unit};
+pub use yaml::parse_yaml;

@@ -34,6 +34,12 @@ pub(crate) fn parse(text: &str, source: &Arc<str>) -> Result<(Node, Vec<Problem>
     Ok((root, builder.warnings))
 }
 
+/// Reads a YAML text as configuration files are read, without asking what its keys mean: for documents that people edit.
+/// An empty text is a null; `source` names the text in problems. The last of duplicate keys counts.
+pub fn parse_yaml(text: &str, source: &str) -> Result<Value, Box<Problem>> {
+    parse(text, &source.into()).map(|(root, _)| root.to_value())
+}
+
 /// A collection that is not closed yet.
 enum Open {
     List {

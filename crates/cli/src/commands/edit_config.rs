@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use bellwether_config::{Floors, dynamic, patch, same};
+use bellwether_config::{Floors, dynamic, parse_yaml, patch, same};
 use bellwether_dcs::{CommitOutcome, codec, ops};
 use bellwether_types::cluster::ConfigDocument;
 use serde_json::{Map, Value};
@@ -109,10 +109,10 @@ fn read(session: &mut Session, file: &str) -> Result<String, CliError> {
 }
 
 fn parse_map(text: &str, what: &str) -> Result<Value, CliError> {
-    match serde_saphyr::from_str::<Value>(text) {
+    match parse_yaml(text, what) {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err(CliError::refused(format!("{what} is no YAML mapping"))),
-        Err(error) => Err(CliError::refused(format!("{what} is not valid YAML: {error}"))),
+        Err(problem) => Err(CliError::refused(problem.to_string())),
     }
 }
 
@@ -120,10 +120,7 @@ fn parse_map(text: &str, what: &str) -> Result<Value, CliError> {
 fn set(document: &mut Value, setting: &str) -> Result<(), CliError> {
     let invalid = || CliError::refused(format!("Invalid parameter setting {setting}"));
     let (path, text) = setting.split_once('=').ok_or_else(invalid)?;
-    let value: Value = match text.trim() {
-        "" => Value::Null,
-        text => serde_saphyr::from_str(text).map_err(|_| invalid())?,
-    };
+    let value = parse_yaml(text, "the value").map_err(|_| invalid())?;
     let path = keys(path.trim());
     if path.iter().any(|key| key.is_empty()) {
         return Err(invalid());

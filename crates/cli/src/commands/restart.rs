@@ -151,9 +151,28 @@ async fn discard_scheduled(session: &mut Session, member: &Member) {
 
 async fn send(session: &mut Session, member: &Member, body: &Value) -> Outcome {
     let result = session.call(member, Method::POST, "restart", Some(body), WORK_PATIENCE).await;
+    let was_restarted = matches!(&result, Ok(Answer { status: 200, .. }));
     let (text, outcome) = tell(member, result);
     session.talk.line(text);
-    outcome
+    match was_restarted && session.manner == Manner::Bellwether {
+        true => verify(session, member).await,
+        false => outcome,
+    }
+}
+
+/// Whether PostgreSQL runs again, as the member itself sees it.
+async fn verify(session: &mut Session, member: &Member) -> Outcome {
+    let answer = session.call(member, Method::GET, "patroni", None, CALL_PATIENCE).await;
+    let document = answer.ok().and_then(|answer| answer.json()).unwrap_or_default();
+    let state = document.get("state").and_then(Value::as_str).unwrap_or("unknown");
+    let since = document.get("postmaster_start_time").and_then(Value::as_str).unwrap_or("an unknown time");
+    let name = &member.name;
+    if state == "running" {
+        session.talk.note(format!("Verified: PostgreSQL on {name} runs since {since}"));
+        return Outcome::Done;
+    }
+    session.talk.note(format!("Not confirmed: PostgreSQL on {name} is {state}"));
+    Outcome::Unconfirmed
 }
 
 fn tell(member: &Member, result: Result<Answer, ClientError>) -> (String, Outcome) {

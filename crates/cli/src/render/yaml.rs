@@ -45,7 +45,7 @@ fn write_map(text: &mut String, map: &Map<String, Value>, indent: usize, written
         if at > 0 || written == 0 {
             text.push_str(&" ".repeat(indent));
         }
-        let key = inline_text(key, usize::MAX, 0);
+        let key = key_text(key);
         text.push_str(&key);
         text.push(':');
         match value {
@@ -111,6 +111,11 @@ fn inline(value: &Value) -> String {
     }
 }
 
+/// A key must end on its line.
+fn key_text(key: &str) -> String {
+    if key.contains('\n') { double_quoted(key) } else { inline_text(key, usize::MAX, 0) }
+}
+
 fn flow_text(text: &str) -> String {
     match text.contains([',', '[', ']', '{', '}', '?', ':']) && style(text) == Style::Plain {
         true => quoted(text, usize::MAX, 0),
@@ -135,13 +140,21 @@ fn inline_text(text: &str, column: usize, indent: usize) -> String {
 }
 
 fn quoted(text: &str, column: usize, indent: usize) -> String {
-    // A line end inside single quotes is written as an empty line.
-    let lines: Vec<String> = text
-        .replace('\'', "''")
-        .split('\n')
-        .map(|line| fold(line, column.saturating_add(1), indent))
-        .collect();
-    format!("'{}'", lines.join(&format!("\n\n{}", " ".repeat(indent))))
+    let doubled = text.replace('\'', "''");
+    let mut quoted = String::from("'");
+    let mut rest = doubled.as_str();
+    while let Some(at) = rest.find('\n') {
+        quoted.push_str(&fold(&rest[..at], column.saturating_add(1), indent));
+        // A line end inside quotes is an empty line: a run of them takes one more than there are.
+        let after = rest[at..].trim_start_matches('\n');
+        let ends = rest.len() - at - after.len();
+        quoted.push_str(&"\n".repeat(ends + 1));
+        quoted.push_str(&" ".repeat(indent));
+        rest = after;
+    }
+    quoted.push_str(&fold(rest, column.saturating_add(1), indent));
+    quoted.push('\'');
+    quoted
 }
 
 fn fold(text: &str, column: usize, indent: usize) -> String {
@@ -201,7 +214,7 @@ fn style(text: &str) -> Style {
     let blank_at_an_end = text.starts_with(' ') || text.ends_with(' ');
     if text.contains('\n') {
         // Blanks beside a line end would be lost by folding.
-        let is_safe = !blank_at_an_end && !text.contains(" \n") && !text.contains("\n ");
+        let is_safe = !text.contains(" \n") && !text.contains("\n ");
         return if is_safe { Style::Single } else { Style::Double };
     }
     if text.is_empty() || blank_at_an_end || has_indicator(text) || is_typed(text) {
@@ -378,8 +391,51 @@ ttl: 30
             ("é", "é"),
             ("%p", "'%p'"),
             ("a\nb", "'a\n\nb'"),
+            ("a\n\nb", "'a\n\n\nb'"),
+            ("a\n", "'a\n\n'"),
+            ("a \nb", "\"a \\nb\""),
+            ("? x", "'? x'"),
+            (".5", "'.5'"),
+            ("08", "08"),
+            ("-1.5e+3", "'-1.5e+3'"),
         ] {
             assert_eq!(inline_text(text, usize::MAX, 0), written, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_the_same() {
+        let long = vec!["two words"; 60].join(" ");
+        let texts = [
+            "0o17",
+            "1e3",
+            "0600",
+            "1:30",
+            "yes",
+            "a\nb\n",
+            "\n\na",
+            " a",
+            "a: b #c",
+            "it's 'quoted'",
+            "%p \"x\"",
+            "a\tb\\n",
+            "\u{1}",
+            "é😀",
+            "- a",
+            "&x *y",
+            "!tag",
+            "~",
+            "",
+            "[a]",
+            "a\n b",
+            long.as_str(),
+        ];
+        for text in texts {
+            let value = json!({"key": text, text: {"list": [text, [text], {"inner": text}]}});
+            let yaml = block(&value);
+            let read = bellwether_config::parse_yaml(&yaml, "test")
+                .unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+            assert_eq!(read, value, "{yaml}");
         }
     }
 

@@ -35,6 +35,15 @@ async fn restart_asks_and_tells_each_result() {
 }
 
 #[tokio::test]
+async fn our_manner_looks_whether_postgresql_runs_again() {
+    let world = World::new().await;
+    let ended = world.bellwether(&["restart", "b", "--yes"], &[]).await;
+    assert_eq!((ended.status, ended.out.as_str()), (0, "Success: restart on member b\n"));
+    let verified = "Verified: PostgreSQL on b runs since 2026-11-21 09:30:00.250000+00:00\n";
+    assert!(ended.err.ends_with(verified), "{}", ended.err);
+}
+
+#[tokio::test]
 async fn a_restart_can_be_scheduled_with_conditions() {
     let world = World::new().await;
     let words = [

@@ -38,6 +38,19 @@ impl JobContext {
     }
 }
 
+/// The job that was superseded, if one was: cancelled, and perhaps not at its end yet.
+#[derive(Debug)]
+pub(crate) struct Predecessor(Option<JoinHandle<()>>);
+
+impl Predecessor {
+    /// Waits until it can do nothing any more, but not for ever.
+    pub(crate) async fn ended(self) {
+        if let Some(task) = self.0 {
+            let _ = tokio::time::timeout(CLEANUP, task).await;
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Running {
     id: u64,
@@ -84,16 +97,25 @@ impl Jobs {
         W: FnOnce(JobContext) -> F + Send + 'static,
         F: Future<Output = JobOutcome> + Send,
     {
+        self.take_over(kind, move |job, before| async move {
+            before.ended().await;
+            work(job).await
+        });
+    }
+
+    /// Starts `work` at once, beside a job that still runs and is cancelled: `work` waits for the end of that one itself.
+    pub(crate) fn take_over<F, W>(&mut self, kind: JobKind, work: W)
+    where
+        W: FnOnce(JobContext, Predecessor) -> F + Send + 'static,
+        F: Future<Output = JobOutcome> + Send,
+    {
         let before = self.running.take().inspect(|job| job.cancel.cancel());
         let context =
             JobContext { id: self.next_id, events: self.events.clone(), cancel: CancellationToken::new() };
         self.next_id += 1;
         let (id, cancel) = (context.id, context.cancel.clone());
         let task = tokio::spawn(async move {
-            if let Some(before) = before {
-                let _ = tokio::time::timeout(CLEANUP, before.task).await;
-            }
-            let outcome = work(context.clone()).await;
+            let outcome = work(context.clone(), Predecessor(before.map(|job| job.task))).await;
             context.tell(JobNews::Ended(outcome)).await;
         });
         self.running =
@@ -127,5 +149,48 @@ impl Jobs {
             }
         }
         Some(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn next_end(events: &mut mpsc::Receiver<Event>) -> (u64, JobOutcome) {
+        let heard = async {
+            loop {
+                if let Some(Event::Job { id, news: JobNews::Ended(outcome) }) = events.recv().await {
+                    return (id, outcome);
+                }
+            }
+        };
+        tokio::time::timeout(LONG, heard).await.expect("the job ends")
+    }
+
+    #[tokio::test]
+    async fn a_take_over_begins_although_the_job_before_cleans_up_at_length() {
+        let (events, mut heard) = mpsc::channel(8);
+        let mut jobs = Jobs::new(events);
+        let cleaned_up = CancellationToken::new();
+        let clean = cleaned_up.clone();
+        jobs.start(JobKind::Restart, move |job| async move {
+            job.cancel.cancelled().await;
+            clean.cancelled().await;
+            JobOutcome::Cancelled
+        });
+        let began = CancellationToken::new();
+        let begun = began.clone();
+        jobs.take_over(JobKind::Demote, move |_, before| async move {
+            begun.cancel();
+            before.ended().await;
+            JobOutcome::Succeeded
+        });
+        tokio::time::timeout(LONG, began.cancelled()).await.expect("it does not wait for the restart");
+        assert!(heard.try_recv().is_err(), "but its end does");
+        cleaned_up.cancel();
+        assert_eq!(next_end(&mut heard).await, (1, JobOutcome::Cancelled));
+        assert_eq!(next_end(&mut heard).await, (2, JobOutcome::Succeeded));
     }
 }

@@ -14,7 +14,7 @@ use bellwether_postgres::{
     postmaster::{Postmaster, StopMode},
     replication::{self, Target},
     rewind::{self, RewindError},
-    server::{Readiness, Server, ServerError},
+    server::{Readiness, Server},
     settings::{Credentials, HostPort, PgSettings},
     stop::{StopRequest, StopStage},
 };
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::{
     clock,
-    job::{JobContext, JobNews},
+    job::{JobContext, JobNews, Predecessor},
 };
 
 /// How long a killed process tree may take to be gone.
@@ -87,6 +87,9 @@ fn no_address(upstream: &Upstream) -> JobOutcome {
 
 /// Starts the server and waits until it accepts connections. A server that still recovers at the limit is no failure.
 pub(crate) async fn start(job: JobContext, server: Server, plan: ConfigPlan, limit: Duration) -> JobOutcome {
+    if job.cancel.is_cancelled() {
+        return JobOutcome::Cancelled;
+    }
     let started = match server.start(&plan).await {
         Ok(started) => started,
         Err(error) => return failed(&error),
@@ -166,26 +169,30 @@ pub(crate) async fn reinitialize(
         immediate_after: None,
         kill_after: Some(Duration::from_secs(10)),
     };
-    if let Err(error) = stop_quietly(&server, running, &request).await {
-        return failed(&error);
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
     }
     clone(job, server.settings().clone(), source).await
 }
 
+/// Stops the server on the way to something else. `Err`: the outcome of the job that this was a part of.
 async fn stop_quietly(
+    job: &JobContext,
     server: &Server,
     running: Option<Postmaster>,
     request: &StopRequest,
-) -> Result<(), ServerError> {
+) -> Result<(), JobOutcome> {
     let postmaster = match running {
         Some(postmaster) => Some(postmaster),
-        None => server.attach().await?,
+        None => server.attach().await.map_err(|error| failed(&error))?,
     };
-    if let Some(postmaster) = postmaster {
-        let (stage, _) = watch::channel(StopStage::Preparing);
-        server.stop(&postmaster, request, &stage).await?;
+    let Some(postmaster) = postmaster else { return Ok(()) };
+    let (stage, _) = watch::channel(StopStage::Preparing);
+    tokio::select! {
+        end = server.stop(&postmaster, request, &stage) => end.map(drop).map_err(|error| failed(&error)),
+        // Whoever cancelled this sees to the end of the server.
+        () = job.cancel.cancelled() => Err(JobOutcome::Cancelled),
     }
-    Ok(())
 }
 
 /// How a demotion stops the server.
@@ -223,21 +230,37 @@ pub(crate) fn demote_request(mode: DemoteMode, stop_timeout: Duration, now: Time
     }
 }
 
-/// Stops the server, whatever ran before. Tells when the shutdown checkpoint is on disk.
+/// Stops the server at once, whatever ran before, and whatever that leaves behind. Tells when the shutdown checkpoint is on
+/// disk.
 pub(crate) async fn stop(
     job: JobContext,
     server: Server,
     running: Option<Postmaster>,
     request: StopRequest,
+    before: Predecessor,
 ) -> JobOutcome {
-    // A job that was cancelled may have started one that nobody has seen yet.
+    let first = stop_once(&job, &server, running, &request).await;
+    // The job before may be about to start a postmaster that nobody has seen yet; it ends only when it has killed that.
+    before.ended().await;
+    match first {
+        JobOutcome::Succeeded => stop_once(&job, &server, None, &request).await,
+        other => other,
+    }
+}
+
+async fn stop_once(
+    job: &JobContext,
+    server: &Server,
+    running: Option<Postmaster>,
+    request: &StopRequest,
+) -> JobOutcome {
     let postmaster = match server.attach().await {
         Ok(found) => found.or(running),
         Err(_) => running,
     };
     let Some(postmaster) = postmaster.filter(Postmaster::is_alive) else { return JobOutcome::Succeeded };
     let (stage, mut stages) = watch::channel(StopStage::Preparing);
-    let stopping = server.stop(&postmaster, &request, &stage);
+    let stopping = server.stop(&postmaster, request, &stage);
     tokio::pin!(stopping);
     loop {
         tokio::select! {
@@ -245,6 +268,8 @@ pub(crate) async fn stop(
                 Ok(_) => JobOutcome::Succeeded,
                 Err(error) => failed(&error),
             },
+            // Superseded by a more urgent stop, which has a clock of its own.
+            () = job.cancel.cancelled() => return JobOutcome::Cancelled,
             Ok(()) = stages.changed() => {
                 let seen = *stages.borrow_and_update();
                 if let StopStage::ShutDown(found) = seen {
@@ -275,14 +300,14 @@ where
         immediate_after: None,
         kill_after: None,
     };
-    match stop_quietly(&server, running, &request).await {
+    match stop_quietly(&job, &server, running, &request).await {
         Ok(()) if !still_allowed() => JobOutcome::Failed {
             why: "the lease ended while PostgreSQL was being stopped: not starting it again as primary"
                 .into(),
             source_unreachable: false,
         },
         Ok(()) => start(job, server, plan, limit).await,
-        Err(error) => failed(&error),
+        Err(outcome) => outcome,
     }
 }
 
@@ -305,26 +330,43 @@ where
         }
         Err(error) => return failed(&error),
     }
+    job.tell(JobNews::Phase(JobPhase::Working)).await;
+    // After everything that may take its time.
     if job.cancel.is_cancelled() || !still_allowed() {
         return JobOutcome::Cancelled;
     }
-    job.tell(JobNews::Phase(JobPhase::Working)).await;
     match server.promote(&postmaster).await {
         Ok(()) => JobOutcome::Succeeded,
         Err(error) => failed(&error),
     }
 }
 
-pub(crate) async fn checkpoint(settings: Arc<PgSettings>) -> JobOutcome {
-    match monitor::checkpoint(&settings).await {
-        Ok(()) => JobOutcome::Succeeded,
-        Err(error) => failed(&error),
+pub(crate) async fn checkpoint(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
+    tokio::select! {
+        end = monitor::checkpoint(&settings) => match end {
+            Ok(()) => JobOutcome::Succeeded,
+            Err(error) => failed(&error),
+        },
+        () = job.cancel.cancelled() => JobOutcome::Cancelled,
     }
 }
 
-/// Where the local WAL ends and what the leader's history says.
+/// Where the local WAL ends and what the leader's history says. A leader that does not answer must not hold up what comes next.
 pub(crate) async fn check_divergence(
     job: JobContext,
+    settings: Arc<PgSettings>,
+    replayed: Option<Lsn>,
+    leader: Upstream,
+    asked: Option<(ApiClient, String)>,
+) -> JobOutcome {
+    tokio::select! {
+        outcome = compare_histories(&job, settings, replayed, leader, asked) => outcome,
+        () = job.cancel.cancelled() => JobOutcome::Cancelled,
+    }
+}
+
+async fn compare_histories(
+    job: &JobContext,
     settings: Arc<PgSettings>,
     replayed: Option<Lsn>,
     leader: Upstream,
@@ -401,8 +443,8 @@ pub(crate) async fn rewind(
         immediate_after: None,
         kill_after: None,
     };
-    if let Err(error) = stop_quietly(&server, running, &request).await {
-        return failed(&error);
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
     }
     if let Err(error) = rewind::archive_ready_wal(&settings).await {
         tracing::warn!(error = chain(&error), "WAL segments could not be archived before the rewind");

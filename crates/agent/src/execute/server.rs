@@ -189,8 +189,12 @@ impl Agent {
             self.local.stopping_since = Some(now);
             self.local.state = PostgresState::Stopping;
         }
+        if let Some(superseded) = self.jobs.kind().cloned() {
+            // Nobody hears of its end any more.
+            self.requests.job_ended(&superseded, &JobOutcome::Cancelled);
+        }
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
-        self.jobs.start(kind, move |job| work::stop(job, server, running, request));
+        self.jobs.take_over(kind, move |job, before| work::stop(job, server, running, request, before));
     }
 
     pub(super) async fn follow(&mut self, upstream: Option<Upstream>) -> Effect {
@@ -358,7 +362,7 @@ impl Agent {
 
     pub(super) fn checkpoint(&mut self) -> Effect {
         let settings = self.settings.clone();
-        self.jobs.start(JobKind::Checkpoint, move |_| work::checkpoint(settings));
+        self.jobs.start(JobKind::Checkpoint, move |job| work::checkpoint(job, settings));
         Effect::Nothing
     }
 

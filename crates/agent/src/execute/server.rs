@@ -11,7 +11,7 @@ use bellwether_ha::{
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
 use bellwether_postgres::{config::ConfigPlan, datadir::Wiped, postmaster, stop::StopRequest};
-use bellwether_types::{Lsn, PostgresState, Role};
+use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
 use tracing::{info, warn};
 
 use super::{ERRAND_PATIENCE, Effect};
@@ -41,7 +41,10 @@ impl Agent {
     }
 
     fn primary_plan(&self) -> ConfigPlan {
-        ConfigPlan { synchronous_standby_names: self.local.sync_names.clone(), ..ConfigPlan::primary() }
+        // With synchronous replication off, the names are the user's own once ours have been taken back.
+        let are_the_users = self.effective.settings.sync_mode() == SyncMode::Off && self.memory.sync.released;
+        let names = self.local.sync_names.clone().filter(|_| !are_the_users);
+        ConfigPlan { synchronous_standby_names: names, ..ConfigPlan::primary() }
     }
 
     /// A standby's files. Its synchronous names stay empty unless a promotion prepares them.
@@ -333,7 +336,8 @@ impl Agent {
 
     pub(super) async fn set_sync_names(&mut self, names: String) -> Effect {
         info!(names, "Assigning synchronous_standby_names");
-        let before = self.local.sync_names.replace(names);
+        let is_given_back = names.is_empty() && self.effective.settings.sync_mode() == SyncMode::Off;
+        let before = std::mem::replace(&mut self.local.sync_names, (!is_given_back).then_some(names));
         let plan = self.present_plan();
         match self.apply(&plan).await {
             Some(_) => Effect::Changed,

@@ -171,7 +171,8 @@ impl Agent {
                 self.peers = Peers { polled_at: Some(began_at), answers };
             }
             Event::FailsafeAsked(round) => {
-                if !round.asked.is_empty() && round.accepted == round.asked {
+                // Nobody to ask: `/failsafe` names nobody else, so nobody else may lead.
+                if round.accepted == round.asked {
                     self.lease.extend(round.began_at).await;
                 }
                 self.failsafe_round = Some(round);

@@ -142,7 +142,10 @@ impl AgentHandle {
         if !status.settings.failsafe_mode {
             return FailsafeAnswer::Off;
         }
-        if status.state == PostgresState::Running && status.role == Role::Primary && request.name != self.me {
+        let is_primary = status.state == PostgresState::Running && status.role == Role::Primary;
+        // Who was given the lock and is not primary yet must not promise its former holder to leave it alone.
+        let has_the_lock = status.lease_until.is_some_and(|until| clock::now() < until);
+        if (is_primary || has_the_lock) && request.name != self.me {
             return FailsafeAnswer::RunningAsLeader;
         }
         let (book, ttl) = (self.failsafe.clone(), status.settings.ttl);

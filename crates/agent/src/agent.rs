@@ -144,8 +144,12 @@ impl Agent {
 
     /// A guardian takes a tenth of a second to start: that time is not on the path of a failover if it is ready before.
     async fn prepare_guardian(&self) {
+        self.respawn_guardian().await;
+    }
+
+    pub(crate) async fn respawn_guardian(&self) -> bool {
         let fencing = self.fencing.clone();
-        let _ = tokio::task::spawn_blocking(move || fencing.respawn()).await;
+        tokio::task::spawn_blocking(move || fencing.respawn()).await.unwrap_or(false)
     }
 
     /// An agent that ends in order leaves no guardian behind, unless PostgreSQL still runs and may have to be stopped.

@@ -92,7 +92,7 @@ impl Agent {
 
             Action::ArmGuardian { until } => Effect::of(self.fencing.arm(until)),
             Action::DisarmGuardian => Effect::of(self.fencing.disarm()),
-            Action::RespawnGuardian => Effect::of(self.fencing.respawn()),
+            Action::RespawnGuardian => Effect::of(self.respawn_guardian().await),
             // The kernel device comes with the drop-in work; `Watchdog::Off` in the view keeps decisions from asking for it.
             Action::ActivateWatchdog | Action::DisableWatchdog => Effect::Failed,
 

@@ -31,7 +31,7 @@ pub(crate) struct Fencing {
 
 #[derive(Debug, Default)]
 struct State {
-    guardian: Option<Guardian>,
+    guardian: Option<Arc<Guardian>>,
     armed_until: Option<Timestamp>,
 }
 
@@ -59,10 +59,10 @@ impl Fencing {
         if self.usage == GuardianUse::Off {
             return true;
         }
-        let mut state = self.lock();
-        if state.guardian.as_ref().is_some_and(Guardian::is_alive) {
+        if self.lock().guardian.as_ref().is_some_and(|guardian| guardian.is_alive()) {
             return true;
         }
+        // Without the lock: the lease keeper must not wait for a process to start.
         let options = SpawnOptions {
             exe: PathBuf::from("/proc/self/exe"),
             data_dir: self.data_dir.clone(),
@@ -72,7 +72,7 @@ impl Fencing {
         match Guardian::spawn(options) {
             Ok(guardian) => {
                 debug!(pid = guardian.pid(), locked = guardian.memory_locked(), "guardian started");
-                *state = State { guardian: Some(guardian), armed_until: None };
+                *self.lock() = State { guardian: Some(Arc::new(guardian)), armed_until: None };
                 true
             }
             Err(error) => {
@@ -88,20 +88,12 @@ impl Fencing {
     /// Sets the deadline and reads the acknowledgement; then ends the guardians that earlier agents left behind.
     pub(crate) fn arm(&self, until: Timestamp) -> bool {
         let mut state = self.lock();
-        let Some(guardian) = &state.guardian else { return self.usage == GuardianUse::Off };
+        let Some(guardian) = state.guardian.clone() else { return self.usage == GuardianUse::Off };
         match guardian.arm(until) {
             Ok(acked) => {
-                match guardian.dismiss_others() {
-                    Ok(dismissed) if !dismissed.is_empty() => {
-                        info!(count = dismissed.len(), "earlier guardians dismissed")
-                    }
-                    Ok(_) => {}
-                    Err(error) => warn!(
-                        error = &error as &dyn std::error::Error,
-                        "an earlier guardian could not be dismissed"
-                    ),
-                }
                 state.armed_until = acked.armed;
+                // One that hangs is waited for: not by us.
+                std::thread::spawn(move || dismiss_others(&guardian));
                 true
             }
             Err(error) => {
@@ -156,5 +148,17 @@ impl Fencing {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn dismiss_others(guardian: &Guardian) {
+    match guardian.dismiss_others() {
+        Ok(dismissed) if !dismissed.is_empty() => {
+            info!(count = dismissed.len(), "earlier guardians dismissed");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, "an earlier guardian could not be dismissed");
+        }
     }
 }

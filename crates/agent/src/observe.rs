@@ -15,6 +15,9 @@ use crate::{agent::Agent, clock, event::Event, local::ControlFacts, monitor::NoA
 /// How long a tick waits for the monitoring query before it goes on with the last answer.
 const QUERY_PATIENCE: Duration = Duration::from_millis(300);
 
+/// How long a server that was found running may take to say what it is before its files are believed.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// How long a killed process of PostgreSQL is waited for. One in uninterruptible sleep may take longer, but runs no code of its own.
 const ORPHANS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -27,6 +30,7 @@ impl Agent {
             Some(postmaster) => {
                 self.look_at_signal_files().await;
                 self.ask_server(&postmaster).await;
+                self.guess_role_of_silent_server();
             }
             None => self.look_at_control_file().await,
         }
@@ -88,7 +92,8 @@ impl Agent {
     async fn ask_server(&mut self, postmaster: &Postmaster) {
         match self.monitor.observe(postmaster.id(), QUERY_PATIENCE).await {
             Ok(observation) => {
-                let became_primary = !observation.in_recovery && self.local.role != Role::Primary;
+                let is_news = !self.local.answered || self.local.role != Role::Primary;
+                let became_primary = !observation.in_recovery && is_news;
                 let came_back = !observation.in_recovery && self.clock.waits_for_server();
                 if self.local.sync_names.is_none() && !observation.in_recovery {
                     self.local.sync_names = Some(observation.synchronous_standby_names.clone());
@@ -182,6 +187,16 @@ impl Agent {
         self.local.role = if standby { Role::Replica } else { Role::Demoted };
     }
 
+    /// It was found running and does not answer, perhaps never will: "cannot tell" must not mean "not a primary".
+    fn guess_role_of_silent_server(&mut self) {
+        let is_silent = !self.local.answered && clock::now().since(self.local.postmaster_since) >= SILENCE;
+        if is_silent && self.local.role == Role::Uninitialized && self.jobs.kind().is_none() {
+            let exists = |name: &str| self.settings.data_dir.join(name).exists();
+            let standby = exists("standby.signal") || exists("recovery.signal");
+            self.local.role = if standby { Role::Replica } else { Role::Primary };
+        }
+    }
+
     /// The upstream of a standby that an earlier agent configured: its conninfo names the address of a member.
     fn derive_upstream(&mut self) {
         if self.local.upstream.is_some() {
@@ -267,7 +282,7 @@ impl Agent {
             control: self.local.control_view(),
             server: self.local.server_view(),
             upstream: self.local.upstream.clone(),
-            local_history: self.local.history.as_ref().map(|(_, history)| history.clone()),
+            local_history: self.local_history().cloned(),
             postmaster_started_at: self
                 .local
                 .observation
@@ -277,6 +292,13 @@ impl Agent {
             divergence: self.local.divergence.clone(),
             sync_names_in_files: self.local.sync_names.clone(),
         }
+    }
+
+    /// Of the timeline that is written now, not of one before it.
+    fn local_history(&self) -> Option<&bellwether_ha::view::LocalHistory> {
+        let (_, observation) = self.local.observation.as_ref()?;
+        let (timeline, history) = self.local.history.as_ref()?;
+        (observation.timeline == Some(*timeline)).then_some(history)
     }
 
     /// Until when this member may be believed to lead.

@@ -159,8 +159,9 @@ impl LeaseKeeper {
         }
     }
 
+    /// By the shorter one while a change of `ttl` is under way: a lease of the old length is still to be kept.
     fn period(&self) -> Duration {
-        lease::renewal_period(*self.ttl.borrow())
+        lease::renewal_period(self.granted_ttl.min(*self.ttl.borrow()))
     }
 
     fn budget(&self) -> Deadline {

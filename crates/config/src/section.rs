@@ -12,6 +12,9 @@ use crate::{
     value,
 };
 
+/// The remedy where a list or a map stands for a text.
+const ONE_VALUE: &str = "write a single value after the key, in quotes if it holds special characters";
+
 /// What was noticed while reading. Reading goes on after a problem, so that all of them come out in one run.
 #[derive(Default)]
 pub(crate) struct Report {
@@ -108,7 +111,7 @@ impl<'a> Section<'a> {
     pub(crate) fn text(&self, key: &str) -> Option<String> {
         let node = self.node(key)?;
         let Kind::Scalar(scalar) = &node.kind else {
-            self.report.problem(self.about(key, "expects a text"));
+            self.report.problem(self.about(key, "expects a text").help(ONE_VALUE));
             return None;
         };
         let text = text_of(scalar);
@@ -175,7 +178,9 @@ impl<'a> Section<'a> {
                 };
                 self.report.problem(self.about(key, reason));
             }
-            None => self.report.problem(self.about(key, "expects a whole number")),
+            None => self
+                .report
+                .problem(self.about(key, "expects a whole number").help("write a number without a unit")),
         }
         None
     }
@@ -222,7 +227,9 @@ impl<'a> Section<'a> {
                 Some(items.iter().enumerate().filter_map(|(at, item)| self.item(key, at, item)).collect())
             }
             Kind::Map(_) => {
-                self.report.problem(self.about(key, "expects a list"));
+                self.report.problem(
+                    self.about(key, "expects a list").help("write the items below the key, each after `- `"),
+                );
                 None
             }
         }
@@ -259,7 +266,7 @@ impl<'a> Section<'a> {
                     return None;
                 }
                 let Kind::Scalar(scalar) = &entry.node.kind else {
-                    self.report.problem(section.about(&entry.key, "expects a text"));
+                    self.report.problem(section.about(&entry.key, "expects a text").help(ONE_VALUE));
                     return None;
                 };
                 Some((entry.key.clone(), text_of(scalar)))

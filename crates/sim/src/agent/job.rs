@@ -436,6 +436,7 @@ impl World {
             leader_timeline: self.wal.timeline(theirs.data.flushed),
             leader_history: self.wal.history(theirs.data.flushed).to_vec(),
             local_timeline,
+            local_history: self.wal.history(mine.data.flushed).to_vec(),
             local_lsn,
             local_was_primary: mine.server().is_none() && control.state == ControlState::ShutDown,
             shutdown_checkpoint_end: control.shutdown_end,

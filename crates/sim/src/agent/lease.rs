@@ -14,7 +14,7 @@ use bellwether_types::{
 use crate::{
     event::{AgentEvent, Event, HostId},
     schedule::{MILLIS, Nanos},
-    store::{Answer, Operation, Verdict},
+    store::{Answer, Key, Operation, Verdict, Write},
     world::World,
 };
 
@@ -80,7 +80,12 @@ impl World {
             return;
         }
         let before = self.store.cluster().clone();
+        let releases = matches!(&operation, Operation::Commit { writes, .. }
+            if writes.iter().any(|write| matches!(write, Write::Delete(Key::Leader))));
         let (answer, ends) = self.store.carry_out(self.now, operation);
+        if releases && matches!(answer.verdict, Verdict::Applied(_)) {
+            self.check_release(from);
+        }
         if let Some((lease, at)) = ends {
             self.schedule.push(at, Event::LeaseExpiry { lease });
         }
@@ -110,7 +115,6 @@ impl World {
         if after.revision == before.revision {
             return;
         }
-        self.check_store_change(before, &after);
         if !concerns_others(before, &after) {
             return;
         }

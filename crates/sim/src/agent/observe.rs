@@ -202,9 +202,7 @@ impl World {
 
     fn local_history(&self, host: HostId) -> Option<LocalHistory> {
         let pg = &self.hosts[host].pg;
-        if !pg.is_primary() {
-            return None;
-        }
+        pg.server()?;
         let switches = self.wal.history(pg.data.flushed);
         (!switches.is_empty()).then(|| LocalHistory {
             switches: switches.to_vec(),

@@ -23,6 +23,7 @@ impl World {
             JobKind::Restart | JobKind::Reinitialize => true,
             // Somebody asked for this very member.
             JobKind::Promote => self.is_requested(host),
+            JobKind::Demote => self.is_hand_over_requested(),
             // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind.
             JobKind::Start | JobKind::Rewind | JobKind::CrashRecovery => self.is_recovering(host),
             _ => false,
@@ -35,6 +36,11 @@ impl World {
     fn is_requested(&self, host: HostId) -> bool {
         let request = self.store.cluster().failover_request();
         request.is_some_and(|(request, _)| request.candidate.as_ref() == Some(self.names.of(host)))
+    }
+
+    /// A hand-over to a named member is possible in pause.
+    fn is_hand_over_requested(&self) -> bool {
+        self.store.cluster().failover_request().is_some_and(|(request, _)| request.candidate.is_some())
     }
 
     fn is_recovering(&self, host: HostId) -> bool {

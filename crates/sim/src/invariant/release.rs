@@ -2,24 +2,11 @@
 //!
 //! While PostgreSQL of the leader is still there, that means: its shutdown checkpoint is on disk, and another member has received it.
 
-use std::sync::Arc;
-
-use bellwether_types::cluster::Cluster;
-
 use crate::{event::HostId, names::letter, world::World};
 
 impl World {
-    pub(crate) fn check_store_change(&mut self, before: &Arc<Cluster>, after: &Arc<Cluster>) {
-        let (Some(leader), None) = (&before.leader, &after.leader) else { return };
-        // A lease that ran out takes the member key along.
-        if !after.members.contains_key(&leader.name) {
-            return;
-        }
-        let host = self.names.index_of(&leader.name);
-        self.check_release(host);
-    }
-
-    fn check_release(&mut self, host: HostId) {
+    /// `host` deleted its leader key.
+    pub(crate) fn check_release(&mut self, host: HostId) {
         let pg = &self.hosts[host].pg;
         let Some(server) = pg.server().filter(|server| !server.in_recovery) else { return };
         let checkpointed = server.stop.is_some_and(|stop| stop.checkpointed);

@@ -69,6 +69,8 @@ pub struct Agent {
     pub(crate) polling: bool,
     pub(crate) failsafe: FailsafeBook,
     pub(crate) failsafe_round: Option<bellwether_ha::view::FailsafeRound>,
+    /// When the last round began that every member accepted.
+    pub(crate) failsafe_confirmed_at: Option<Timestamp>,
     pub(crate) requests: Requests,
     pub(crate) memory: Memory,
     pub(crate) journal: Journal,
@@ -178,6 +180,7 @@ impl Agent {
                 // Nobody to ask: `/failsafe` names nobody else, so nobody else may lead.
                 if round.accepted == round.asked {
                     self.lease.extend(round.began_at).await;
+                    self.failsafe_confirmed_at = Some(round.began_at);
                 }
                 self.failsafe_round = Some(round);
             }

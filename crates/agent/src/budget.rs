@@ -38,9 +38,9 @@ impl FailoverClock {
         self.promoting_since.get_or_insert(at);
     }
 
-    /// PostgreSQL ended by itself: a restart in place is an outage too.
+    /// PostgreSQL ended by itself: a restart in place is an outage too. Whatever was under way before is over.
     pub(crate) fn server_lost(&mut self, at: Timestamp) {
-        self.server_lost_at = Some(at);
+        *self = Self { server_lost_at: Some(at), ..Self::default() };
     }
 
     /// PostgreSQL has ended by itself and was not seen to write since.
@@ -113,6 +113,9 @@ mod tests {
     #[test]
     fn a_restart_in_place_is_an_outage_too() {
         let mut clock = FailoverClock::default();
+        // The lock was taken at the bootstrap, which was no failover.
+        clock.unlocked(ms(10));
+        clock.acquired(ms(20));
         clock.server_lost(ms(100));
         clock.writable(ms(700));
         assert_eq!(clock.published(ms(710)).unwrap()["total_ms"], 610);

@@ -156,6 +156,7 @@ pub async fn start(
         polling: false,
         failsafe,
         failsafe_round: None,
+        failsafe_confirmed_at: None,
         requests: Requests::default(),
         memory: Memory::default(),
         journal,

@@ -56,6 +56,7 @@ impl Agent {
     pub(super) fn clear_failsafe(&mut self) -> Effect {
         self.failsafe.clear();
         self.failsafe_round = None;
+        self.failsafe_confirmed_at = None;
         Effect::Changed
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bellwether_guardian::{Guardian, Mode, SpawnOptions};
+use bellwether_guardian::{ControlError, Guardian, Mode, SpawnOptions};
 use bellwether_ha::view;
 use bellwether_types::Timestamp;
 use tracing::{debug, error, info, warn};
@@ -98,6 +98,10 @@ impl Fencing {
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "the guardian did not take the deadline");
+                // It may have taken it all the same: then it must be extended and disarmed like an armed one.
+                if guardian.is_alive() {
+                    state.armed_until.get_or_insert(until);
+                }
                 false
             }
         }
@@ -114,7 +118,8 @@ impl Fencing {
             Ok(acked) => state.armed_until = acked.armed,
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "the guardian did not take the new deadline");
-                if !guardian.is_alive() {
+                // It has fired, or it is gone: nothing guards this member until it is armed anew.
+                if matches!(error, ControlError::NotArmed { .. }) || !guardian.is_alive() {
                     state.armed_until = None;
                 }
             }
@@ -134,6 +139,14 @@ impl Fencing {
                 warn!(error = &error as &dyn std::error::Error, "the guardian could not be disarmed");
                 false
             }
+        }
+    }
+
+    /// Ends the guardians that earlier agents left behind, whose deadlines would end a server that is no primary any more.
+    /// Only when it is certain that PostgreSQL does not run as a primary. Blocking: for a thread of its own.
+    pub(crate) fn dismiss_earlier(&self) {
+        if let Some(guardian) = self.lock().guardian.clone() {
+            dismiss_others(&guardian);
         }
     }
 

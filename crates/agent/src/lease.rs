@@ -273,7 +273,10 @@ impl LeaseKeeper {
         match self.store.grant_lease(ttl, self.budget()).await {
             Ok(lease) => {
                 debug!(?lease, ?ttl, "granted a lease");
-                self.move_leadership(lease).await;
+                if !self.move_leadership(lease).await {
+                    // The key still hangs on the old lease, or nobody can say: that one is renewed, and this is tried again.
+                    return present;
+                }
                 self.granted_ttl = ttl;
                 self.state.send_modify(|state| state.lease = Some(lease));
                 Some(lease)
@@ -286,21 +289,29 @@ impl LeaseKeeper {
         }
     }
 
-    /// Hangs a leader key that we hold on another lease of ours.
-    async fn move_leadership(&mut self, lease: LeaseId) {
-        let LeaseView::Held { revision, .. } = self.state.borrow().view else { return };
+    /// Hangs a leader key that we hold on another lease of ours. True if no key of ours hangs on the old one any more.
+    async fn move_leadership(&mut self, lease: LeaseId) -> bool {
+        let LeaseView::Held { revision, .. } = self.state.borrow().view else { return true };
         let checks = [Check::at(keys::LEADER, revision)];
         let writes = [Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
         match self.store.commit(&checks, &writes, self.budget()).await {
-            CommitOutcome::Applied(new) => self.state.send_modify(|state| {
-                if let LeaseView::Held { revision, .. } = &mut state.view {
-                    *revision = new;
-                }
-            }),
-            CommitOutcome::Refused { .. } => self.set_view(LeaseView::Rejected { at: clock::now() }),
-            // The next renewal with `holding` tells which lease the key hangs on.
+            CommitOutcome::Applied(new) => {
+                self.state.send_modify(|state| {
+                    if let LeaseView::Held { revision, .. } = &mut state.view {
+                        *revision = new;
+                    }
+                });
+                true
+            }
+            CommitOutcome::Refused { .. } => {
+                self.set_view(LeaseView::Rejected { at: clock::now() });
+                true
+            }
             CommitOutcome::Unknown(error) => {
-                warn!(%error, "moving the leader key to a new lease: outcome unknown")
+                warn!(%error, "moving the leader key to a new lease: outcome unknown");
+                let leader = Key::new(keys::LEADER);
+                let asked = self.store.keep_alive(lease, Some(&leader), self.budget()).await;
+                matches!(asked, Renewal::Valid { .. })
             }
         }
     }

@@ -35,6 +35,14 @@ impl Journal {
         })
     }
 
+    /// The first decision with this action, by the name of its kind.
+    pub fn action(&self, name: &str) -> Option<&Value> {
+        self.records.iter().find(|record| {
+            let actions = record["actions"].as_array();
+            actions.into_iter().flatten().any(|action| action == name || action.get(name).is_some())
+        })
+    }
+
     /// The codes of all decisions in order, repetitions left out.
     pub fn codes(&self) -> Vec<&str> {
         let mut codes: Vec<&str> =

@@ -53,10 +53,10 @@ async fn a_configuration_that_cannot_be_used_is_explained() {
             "expects",
         ),
         (
-            "a section that is a number",
-            ("\"use_pg_rewind\": true".to_owned(), "\"parameters\": 5".to_owned()),
-            "parameters",
-            "",
+            "a map for a list",
+            ("\"partner_addrs\": []".to_owned(), "\"partner_addrs\": {\"a\": 1}".to_owned()),
+            "raft.partner_addrs",
+            "expects a list",
         ),
         (
             "an impossible time",

@@ -44,8 +44,9 @@ async fn in_pause_a_dead_postgresql_stays_dead_until_the_resume() {
 
     let paused_at = Moment::now();
     let killed = leader.kill_postmaster();
-    until("everybody knows that it is dead", PATIENCE, || {
-        leader.journal().since(paused_at).decision("paused_released_not_running").is_some()
+    eventually("everybody can see that it is dead", PATIENCE, || async {
+        let status = leader.api.status().await;
+        if is_primary(&status) { Err(status) } else { Ok(()) }
     })
     .await;
     throughout("nobody starts it, nobody is promoted", LEFT_ALONE_FOR, || async {
@@ -61,6 +62,9 @@ async fn in_pause_a_dead_postgresql_stays_dead_until_the_resume() {
         }
     })
     .await;
+    let journal = leader.journal().since(paused_at);
+    assert!(journal.decision("paused_released_not_running").is_some(), "{:?}", journal.codes());
+
     // What an operator asks for is done in pause too: there is no leader, and a failover needs none.
     let candidate = cluster.others(leader)[0];
     let reply = candidate.api.post("/failover", json!({"candidate": candidate.name})).await;

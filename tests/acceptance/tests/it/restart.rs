@@ -32,7 +32,8 @@ async fn a_restart_takes_pending_settings_and_keeps_the_leader() {
 
     let asked_at = Moment::now();
     let old = leader.postmaster_pid();
-    for node in [leader, replica] {
+    // Standbys first, as PostgreSQL wants it for a larger value.
+    for node in [replica, leader] {
         let reply = node.api.post("/restart", json!({"restart_pending": true})).await;
         assert_eq!((reply.status, reply.text.as_str()), (200, "restarted successfully"), "{}", node.name);
         eventually(format!("nothing is pending on {} any more", node.name), PATIENCE, || async {

@@ -82,9 +82,10 @@ impl Monitor {
         observation::parse(text).map_err(|what| MonitorError::Answer { what })
     }
 
-    /// Writes a WAL record without waiting for anybody: it gives replicas something to acknowledge.
+    /// Writes a WAL record without waiting for standbys: it gives them something to acknowledge. Flushed at once, so that it does
+    /// not wait for the WAL writer's next round.
     pub async fn generate_wal(&mut self, postmaster: &PostmasterId) -> Result<(), MonitorError> {
-        self.batch(postmaster, "BEGIN; SET LOCAL synchronous_commit = off; SELECT txid_current(); COMMIT")
+        self.batch(postmaster, "BEGIN; SET LOCAL synchronous_commit = local; SELECT txid_current(); COMMIT")
             .await
     }
 

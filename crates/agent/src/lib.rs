@@ -17,6 +17,7 @@ mod execute;
 mod failsafe;
 mod fencing;
 pub mod handle;
+mod interrupted;
 mod job;
 pub mod journal;
 mod lease;

@@ -129,8 +129,13 @@ impl Local {
         }
     }
 
-    pub(crate) fn data_view(&self) -> view::DataDirectory {
+    /// `interrupted`: the job that began to change these files and has not succeeded.
+    pub(crate) fn data_view(&self, interrupted: Option<&view::JobKind>) -> view::DataDirectory {
         match &self.data {
+            DataDirState::Incomplete { .. } | DataDirState::Present { .. } if interrupted.is_some() => {
+                let by = interrupted.cloned().expect("just looked");
+                view::DataDirectory::Interrupted { by }
+            }
             DataDirState::Missing => view::DataDirectory::Missing,
             DataDirState::Empty => view::DataDirectory::Empty,
             DataDirState::Unreadable { reason } => view::DataDirectory::Unreadable(reason.clone()),

@@ -273,7 +273,7 @@ impl Agent {
 
     fn postgres_view(&self) -> PostgresView {
         PostgresView {
-            data: self.local.data_view(),
+            data: self.local.data_view(self.mark.job()),
             process: self.local.process(),
             state: self.local.state,
             role: self.local.role,

@@ -116,6 +116,9 @@ impl Agent {
             warn!("no clone method works without a source");
             return Effect::Failed;
         };
+        if !self.mark_begin(JobKind::Clone) {
+            return Effect::Failed;
+        }
         info!(source = %source.member, "creating a replica");
         self.local.state = PostgresState::CreatingReplica;
         self.local.sync_names = None;
@@ -273,6 +276,9 @@ impl Agent {
     }
 
     pub(super) fn rewind(&mut self, source: Upstream) -> Effect {
+        if !self.mark_begin(JobKind::Rewind) {
+            return Effect::Failed;
+        }
         info!(source = %source.member, "running pg_rewind");
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         if running.is_some() {
@@ -291,6 +297,9 @@ impl Agent {
     }
 
     pub(super) fn reinitialize(&mut self, from: Upstream) -> Effect {
+        if !self.mark_begin(JobKind::Reinitialize) {
+            return Effect::Failed;
+        }
         info!(source = %from.member, "reinitializing");
         self.local.state = PostgresState::CreatingReplica;
         self.local.stopping_since = Some(clock::now());
@@ -298,6 +307,24 @@ impl Agent {
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         self.jobs.start(JobKind::Reinitialize, move |job| work::reinitialize(job, server, running, from));
         Effect::Nothing
+    }
+
+    /// A job is about to change the data files: whoever finds them after a loss of power must know. False: do not begin.
+    fn mark_begin(&mut self, kind: JobKind) -> bool {
+        match self.mark.set(kind) {
+            Ok(()) => true,
+            Err(error) => {
+                warn!(%error, "the data directory could not be marked as being changed: not changing it");
+                false
+            }
+        }
+    }
+
+    /// The data files are whole again, or gone.
+    fn mark_end(&mut self) {
+        if let Err(error) = self.mark.clear() {
+            warn!(%error, "the mark of the job that changed the data directory could not be removed");
+        }
     }
 
     pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
@@ -310,6 +337,7 @@ impl Agent {
                 self.local.control = None;
                 self.local.system_id = None;
                 self.local.role = Role::Uninitialized;
+                self.mark_end();
                 Effect::Changed
             }
             Err(error) => {
@@ -325,6 +353,7 @@ impl Agent {
                 warn!(path = %path.display(), "renaming data directory");
                 self.local.control = None;
                 self.local.system_id = None;
+                self.mark_end();
                 Effect::Changed
             }
             Err(error) => {
@@ -424,6 +453,7 @@ impl Agent {
             JobKind::Bootstrap if !succeeded => self.server_is_down(PostgresState::InitdbFailed),
             JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
                 if succeeded && *kind != JobKind::CrashRecovery {
+                    self.mark_end();
                     self.local.role = Role::Replica;
                 }
                 self.local.control = None;

@@ -18,7 +18,7 @@ use bellwether_postgres::{
     settings::{Credentials, HostPort, PgSettings},
     stop::{StopRequest, StopStage},
 };
-use bellwether_types::{Lsn, Timestamp, WalPosition};
+use bellwether_types::{Lsn, TimelineHistory, TimelineId, TimelineSwitch, Timestamp, WalPosition};
 use tokio::sync::watch;
 
 use crate::{
@@ -392,6 +392,7 @@ async fn compare_histories(
                 leader_timeline: history.tip.timeline,
                 leader_history: history.switches,
                 local_timeline: local.position.timeline,
+                local_history: local_history(&settings, local.position.timeline),
                 local_lsn: local.position.lsn,
                 local_was_primary: !local.was_standby,
                 shutdown_checkpoint_end: local.shutdown_checkpoint_end,
@@ -401,6 +402,14 @@ async fn compare_histories(
         }
         Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: error.is_unreachable() },
     }
+}
+
+/// The switches that led to `timeline`, as the local history file has them; none if there is no such file.
+fn local_history(settings: &PgSettings, timeline: TimelineId) -> Vec<TimelineSwitch> {
+    let path = settings.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
+    let Ok(text) = std::fs::read_to_string(&path) else { return Vec::new() };
+    let tip = WalPosition { timeline, lsn: Lsn::ZERO };
+    TimelineHistory::parse(tip, &text).map_or_else(|_| Vec::new(), |history| history.switches)
 }
 
 /// Whether the member behind the URL says that it runs as a primary now.

@@ -122,8 +122,21 @@ fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
     let history = cluster.history.iter().flat_map(|keyed| &keyed.value.0);
     match history.into_iter().find(|entry| entry.timeline == mine) {
         Some(entry) if server.position > entry.end => Err(Reason::TimelineBehind { mine, cluster: timeline }),
+        // The same number, another past: ours was given up as a whole.
+        _ if mine <= timeline && !shares_past(view, cluster) => {
+            Err(Reason::TimelineBehind { mine, cluster: timeline })
+        }
         _ => Ok(()),
     }
+}
+
+/// No timeline that both this member and `/history` know ended at different places.
+fn shares_past(view: &View, cluster: &Cluster) -> bool {
+    let mine = view.postgres.local_history.iter().flat_map(|history| &history.switches);
+    let known = cluster.history.iter().flat_map(|keyed| &keyed.value.0);
+    known
+        .into_iter()
+        .all(|entry| mine.clone().all(|switch| switch.timeline != entry.timeline || switch.end == entry.end))
 }
 
 /// A member that comes back from a long freeze must not discard a promotion that happened meanwhile.

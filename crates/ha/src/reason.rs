@@ -88,6 +88,8 @@ reasons! {
     RaceBackoff { me: MemberName, seconds: u64 } = "race_backoff", "My ({me}) wal position moved since last heart beat loop, {seconds} seconds until leader race";
     LeaderAliveByFailsafe { name: MemberName } = "leader_alive_by_failsafe", "not racing: leader {name} told us through failsafe that it lives";
 
+    FormerLeaderMayBePaused { name: MemberName } = "former_leader_may_be_paused", "not racing: the former leader {name} was paused when it was last seen and does not answer, so it may still be writing; when it is known to be down, use: bellwether failover --candidate";
+
     // --- losing the right to lead ---
     LostLeaderLock { held_by: MemberName } = "lost_leader_lock", "demoting self because I do not have the lock and I was a leader";
     RenewalRejected = "renewal_rejected", "demoted self because failed to update leader lock in DCS";
@@ -98,6 +100,9 @@ reasons! {
     HandedOver { to: MemberName } = "handed_over", "Leader key released: {to} has the shutdown checkpoint";
     WaitingForCheckpointAtPeer = "waiting_for_checkpoint_at_peer", "waiting until a candidate has received the shutdown checkpoint";
     ReleasedAfterStop = "released_after_stop", "Leader key released";
+
+    NoHeirStartingAgain = "no_heir_starting_again", "nobody has received the shutdown checkpoint: keeping the leader key and starting PostgreSQL again as primary";
+    CheckpointBeforeStepDown { action: String } = "checkpoint_before_step_down", "{action}: waiting for the checkpoint after the promotion";
 
     // --- the store is silent ---
     StoreUnreachable = "store_unreachable", "DCS is not accessible";
@@ -138,6 +143,7 @@ reasons! {
     ReinitializingDiverged = "reinitializing_diverged", "reinitializing due to diverged timelines";
     ReinitializingFailedRewind = "reinitializing_failed_rewind", "reinitializing because pg_rewind failed";
     RewindInterrupted = "rewind_interrupted", "a rewind of this data directory was interrupted; it is not started before it is rewound or copied anew";
+    DivergedBeyondRewind = "diverged_beyond_rewind", "this member and the leader wrote different timelines of the same number, which pg_rewind cannot undo; copy this member anew: bellwether reinit";
     DivergedWithoutRemedy = "diverged_without_remedy", "timelines have diverged and neither pg_rewind nor removing the data directory is allowed; reinitialize this member";
     StillStarting { seconds: u64 } = "still_starting", "PostgreSQL is still starting up, {seconds} seconds until timeout";
     StartTimeoutStopped = "start_timeout_stopped", "stopped PostgreSQL because of startup timeout";

@@ -81,6 +81,9 @@ pub(crate) fn verdict(found: &Divergence) -> Option<bool> {
     if !found.leader_is_primary {
         return None;
     }
+    if has_other_past(found) {
+        return Some(true);
+    }
     if found.local_timeline >= found.leader_timeline {
         return Some(found.local_timeline > found.leader_timeline);
     }
@@ -93,6 +96,18 @@ pub(crate) fn verdict(found: &Divergence) -> Option<bool> {
         return Some(found.local_lsn > fork.end);
     }
     Some(found.local_lsn >= fork.end || found.shutdown_checkpoint_end != Some(fork.end))
+}
+
+/// A timeline that both came by ended at different places: it only has the same number. Two members that were promoted without
+/// knowing of each other have made two timelines of one number.
+fn has_other_past(found: &Divergence) -> bool {
+    let end = |timeline| found.leader_history.iter().find(|switch| switch.timeline == timeline);
+    found.local_history.iter().any(|mine| end(mine.timeline).is_some_and(|theirs| theirs.end != mine.end))
+}
+
+/// pg_rewind compares numbers of timelines, and does nothing when they are equal.
+fn is_beyond_rewind(found: &Divergence) -> bool {
+    found.local_timeline == found.leader_timeline && has_other_past(found)
 }
 
 fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
@@ -114,6 +129,10 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         return Some(Reason::InProgress {
             action: view.job_kind().map_or("job", JobKind::as_str).to_owned(),
         });
+    }
+    let found = view.postgres.divergence.as_ref().filter(|_| view.postgres.data == DataDirectory::Present);
+    if found.is_some_and(|found| cluster.leader_name() == Some(&found.leader) && is_beyond_rewind(found)) {
+        return Some(copy_anew(draft));
     }
     if !view.can_rewind() {
         if !view.settings.remove_data_directory_on_diverged_timelines {
@@ -143,6 +162,18 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     draft.memory.start_wanted = true;
     draft.then(Action::Rewind { source });
     Some(Reason::RewindRunning { source: name })
+}
+
+/// Nothing but a copy helps. Without the permission to remove what is there this member stays down: as a standby it would take the
+/// leader's WAL for a continuation of its own.
+fn copy_anew(draft: &mut Draft) -> Reason {
+    if draft.view.settings.remove_data_directory_on_diverged_timelines {
+        return wipe(draft, Reason::ReinitializingDiverged);
+    }
+    if draft.view.postgres.process.exists() && !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
+        draft.stop_postgres(StopMode::Fast);
+    }
+    Reason::DivergedBeyondRewind
 }
 
 fn after_failure(draft: &mut Draft) -> Option<Reason> {

@@ -382,6 +382,7 @@ impl Scene {
             leader_timeline: TimelineId(1),
             leader_history: Vec::new(),
             local_timeline: TimelineId(1),
+            local_history: Vec::new(),
             local_lsn: POSITION,
             local_was_primary: false,
             shutdown_checkpoint_end: None,

@@ -276,6 +276,9 @@ pub struct Divergence {
     /// The leader's TIMELINE_HISTORY; empty on timeline 1.
     pub leader_history: Vec<TimelineSwitch>,
     pub local_timeline: TimelineId,
+    /// The switches that led to `local_timeline`; empty on timeline 1, or if the file could not be read.
+    #[serde(default)]
+    pub local_history: Vec<TimelineSwitch>,
     pub local_lsn: Lsn,
     /// The local data directory was last written as a primary.
     pub local_was_primary: bool,

@@ -89,6 +89,35 @@ fn g4_a_timeline_that_the_leader_never_heard_of_means_rewind() {
 }
 
 #[test]
+fn two_timelines_of_one_number_are_told_apart_by_where_they_began() {
+    let other = Lsn(FORK.0 - 0x80);
+    let doubled = |mine| {
+        move |found: &mut Divergence| {
+            found.local_timeline = TimelineId(2);
+            found.local_history = vec![fork(1, mine)];
+        }
+    };
+    assert_eq!(needs_rewind(doubled(other)), Some(true));
+    assert_eq!(needs_rewind(doubled(FORK)), Some(false));
+
+    let scene = |remove: bool| {
+        in_doubt(replica())
+            .stopped()
+            .divergence(|found| {
+                found.leader_timeline = TimelineId(2);
+                found.leader_history = vec![fork(1, FORK)];
+                doubled(other)(found);
+            })
+            .settings(move |settings| settings.remove_data_directory_on_diverged_timelines = remove)
+    };
+    let forbidden = scene(false).decide();
+    assert_eq!(forbidden.code(), "diverged_beyond_rewind");
+    assert!(forbidden.deeds().is_empty(), "it stays down: {forbidden:#?}");
+    let allowed = scene(true).decide();
+    assert!(matches!(allowed.deeds()[..], [Action::WipeDataDirectory { .. }]), "{allowed:#?}");
+}
+
+#[test]
 fn g5_the_end_of_the_shutdown_checkpoint_decides_for_a_former_primary() {
     for (case, was_primary, lsn, end, expected) in [
         ("a standby at the fork", false, FORK, None, false),

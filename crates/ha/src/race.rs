@@ -171,6 +171,11 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     }
     let everybody = pool(draft, cluster);
     let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+    let is_named = request
+        .is_some_and(|request| request.leader.is_none() && request.candidate.as_ref() == Some(&view.me.name));
+    if sync.is_none() && !is_named {
+        former_leader_is_known(draft, peers)?;
+    }
     let mut rivals = restrict(&everybody, sync);
     let Some(request) = request else {
         return Ok(compare::healthiest(
@@ -239,6 +244,21 @@ fn veto(pool: &BTreeMap<MemberName, String>, peers: &Peers) -> Result<(), Reason
     match primary {
         Some(name) => Err(Reason::PrimaryAlive { name: name.clone() }),
         None => Ok(()),
+    }
+}
+
+/// A leader that has not seen the end of a pause runs without guardian and goes on without its lock: the end of its lease proves
+/// nothing. With synchronous replication it can acknowledge nothing without those who elect the next one.
+fn former_leader_is_known(draft: &Draft, peers: &Peers) -> Result<(), Reason> {
+    let last = draft.memory.last_healthy.as_deref();
+    let former = last.and_then(Cluster::leader_member).filter(|former| former.pause);
+    match former {
+        Some(former)
+            if !draft.view.is_me(&former.name) && candidate::report(peers, &former.name).is_none() =>
+        {
+            Err(Reason::FormerLeaderMayBePaused { name: former.name.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

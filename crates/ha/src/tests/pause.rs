@@ -80,6 +80,7 @@ fn a_member_that_was_demoted_on_request_runs_again() {
     let decided =
         paused(leader()).request(Some("a"), Some("b")).answers(&[("b", standby_at(POSITION))]).decide();
     let stopped = paused(leader()).after(&decided).stopped().ended(JobKind::Demote, JobOutcome::Succeeded);
+    let stopped = stopped.answers(&[("b", standby_at(POSITION)), ("c", silence())]);
     let released = stopped.decide();
     assert!(releases(&released), "{released:#?}");
     let again = stopped.after(&released).lease(LeaseView::NotHeld).leader_is("b").decide();
@@ -106,4 +107,21 @@ fn an_empty_directory_stays_empty() {
     let decision = paused(replica().empty()).decide();
     assert_eq!(decision.code(), "paused_empty_data_dir");
     assert_eq!(decision.deeds(), Vec::<&Action>::new());
+}
+
+#[test]
+fn nobody_races_a_silent_leader_that_never_saw_the_end_of_the_pause() {
+    let paused = |a: crate::view::PeerAnswer| {
+        let mut scene = orphan().answers(&[("a", a), ("c", standby_at(POSITION))]);
+        let mut last = replica().cluster;
+        last.members.get_mut(&crate::testing::name("a")).unwrap().pause = true;
+        scene.view.memory.last_healthy = Some(std::sync::Arc::new(last));
+        scene
+    };
+    let silent = paused(silence()).decide();
+    assert!(!acquires(&silent) && silent.says("former_leader_may_be_paused"), "{silent:#?}");
+    let named = paused(silence()).request(None, Some("b")).decide();
+    assert!(acquires(&named), "the operator knows that it is down: {named:#?}");
+    let answers = paused(standby_at(POSITION)).decide();
+    assert!(acquires(&answers), "it says that it is no primary");
 }

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster};
+use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster, settings::SyncMode};
 
 use crate::{
     Action, Reason,
-    action::{DemoteMode, Exit, StopMode},
+    action::{DemoteMode, Exit, StartRole, StopMode},
     candidate,
     draft::Draft,
-    fence,
-    memory::{Attempt, Demoting},
-    restart,
+    fence::{self, Fences},
+    memory::{Attempt, Demoting, RewindState},
+    recovery, restart, switchover,
     view::{Guardian, JobKind, JobOutcome, JobPhase, Process},
 };
 
@@ -93,6 +93,11 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
     if view.is_primary() {
         return still_primary(draft, demoting.mode);
     }
+    if demoting.mode == DemoteMode::Graceful
+        && let Some(reason) = without_heir(draft)
+    {
+        return Some(reason);
+    }
     draft.memory.demoting = None;
     draft.memory.start_wanted = true;
     draft.memory.crashed_as_primary_at = None;
@@ -103,6 +108,45 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
         return Some(Reason::ReleasedAfterStop);
     }
     None
+}
+
+/// A planned stop has ended and the lock is still ours: without synchronous replication nobody may have what was acknowledged last.
+/// Nothing forces us to lose that; go on leading. `None`: the lock may go.
+fn without_heir(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    let cluster = view.store.usable(view.now, view.patience())?;
+    let held = view.held().filter(|_| !view.stopping)?;
+    let control = view.postgres.control.as_ref().filter(|control| recovery::was_primary(control))?;
+    let request = cluster.failover_request().map(|(request, _)| request);
+    let accepts_loss = request.is_some_and(|request| request.leader.is_none() && request.candidate.is_some());
+    let is_synchronous = view.settings.sync_mode() != SyncMode::Off && cluster.active_sync().is_some();
+    if accepts_loss || is_synchronous || view.postgres.process.exists() {
+        return None;
+    }
+    let candidates = candidate::successors(view, cluster);
+    if !candidates.is_empty() {
+        let Some(peers) = candidate::fresh_answers(draft, &candidates) else {
+            return Some(Reason::WaitingForCheckpointAtPeer);
+        };
+        let needed = candidate::Lag::AtLeast(control.checkpoint);
+        if candidates.keys().any(|name| candidate::fit_to_lead(view, cluster, name, peers, needed).is_ok()) {
+            return None;
+        }
+    }
+    match fence::set_up(draft, held) {
+        Fences::Ready => {}
+        Fences::Waiting(reason) => return Some(reason),
+        Fences::Unusable => return None,
+    }
+    switchover::clear(draft, cluster);
+    draft.memory.demoting = None;
+    draft.memory.rewind = RewindState::Initial;
+    draft.memory.crashed_as_primary_at = None;
+    draft.memory.start_wanted = true;
+    draft.memory.recovering = true;
+    draft.set_role(Role::Primary);
+    draft.then(Action::Start { role: StartRole::Primary { fence: held.fence() } });
+    Some(Reason::NoHeirStartingAgain)
 }
 
 /// The stop failed, or something else started the server again.

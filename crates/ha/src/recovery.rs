@@ -250,7 +250,7 @@ fn with_lock(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
 }
 
 /// The control file says that this was a primary a moment ago, so that the timeline may go on.
-fn was_primary(control: &Control) -> bool {
+pub(crate) fn was_primary(control: &Control) -> bool {
     !control.has_recovery_signal
         && matches!(
             control.state,

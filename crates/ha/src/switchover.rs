@@ -13,7 +13,7 @@ use crate::{
     candidate::{self, Lag},
     draft::Draft,
     fence,
-    memory::Attempt,
+    memory::{Attempt, Checkpoint},
     schedule::{self, Due},
     view::Peers,
 };
@@ -62,6 +62,13 @@ pub(crate) fn at_leader(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> 
 
 fn step_down(draft: &mut Draft, cluster: &Cluster, request: &FailoverRequest) -> Option<Reason> {
     let action = word(request).to_owned();
+    let is_planned = request.leader.is_some();
+    if is_planned && matches!(draft.memory.checkpoint_after_promote, Checkpoint::Wanted | Checkpoint::Running)
+    {
+        // Promoted a moment ago: the others are still finding their way to the new timeline.
+        draft.note(Reason::CheckpointBeforeStepDown { action });
+        return None;
+    }
     match is_failover_possible(draft, cluster) {
         None => Some(Reason::PollingPeers),
         Some(true) => {
@@ -93,8 +100,10 @@ pub(crate) fn is_failover_possible(draft: &mut Draft, cluster: &Cluster) -> Opti
     }
     let peers = candidate::fresh_answers(draft, &candidates)?;
     let mut fit = 0_u32;
+    let is_planned = request.is_some_and(|request| request.leader.is_some());
     for name in candidates.keys() {
-        match candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable) {
+        let fit_now = candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable);
+        match fit_now.and_then(|()| if is_planned { on_our_timeline(view, name, peers) } else { Ok(()) }) {
             Ok(()) => fit += 1,
             Err(why) => draft.note(why),
         }
@@ -105,8 +114,20 @@ pub(crate) fn is_failover_possible(draft: &mut Draft, cluster: &Cluster) -> Opti
     Some(fit > 0 && quorum.is_none_or(|sync| fit > sync.quorum))
 }
 
+/// A planned switchover hands over to somebody who receives what this primary writes, and that is on its timeline.
+fn on_our_timeline(view: &View, name: &MemberName, peers: &Peers) -> Result<(), Reason> {
+    let mine = view.server().filter(|server| !server.in_recovery).and_then(|server| server.timeline);
+    let theirs = candidate::report(peers, name).and_then(|report| report.timeline);
+    match (mine, theirs) {
+        (Some(cluster), Some(theirs)) if theirs < cluster => {
+            Err(Reason::MemberTimelineBehind { name: name.clone(), theirs, cluster })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Clears the request that was decided on, and no later one.
-fn clear(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+pub(crate) fn clear(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let (_, expect) = cluster.failover_request()?;
     draft.attempt(Attempt::WriteFailover, Action::WriteFailover { expect, request: None });
     draft.note(Reason::CleaningFailoverKey);

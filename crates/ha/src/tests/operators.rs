@@ -247,6 +247,57 @@ fn a_stopped_server_is_left_to_recovery_and_not_restarted() {
     }
 }
 
+/// A planned stop has ended with the lock still ours, and the others have answered so.
+fn stepped_down(b: bellwether_types::Lsn) -> Scene {
+    leader()
+        .stopped()
+        .request(Some("a"), None)
+        .memory(|memory| {
+            memory.demoting = Some(crate::memory::Demoting { mode: DemoteMode::Graceful, since: NOW });
+        })
+        .answers(&[("b", standby_at(b)), ("c", testing::silence())])
+}
+
+#[test]
+fn a_switchover_that_nobody_can_inherit_leaves_the_leader_leading() {
+    let behind = bellwether_types::Lsn(POSITION.0 - 8);
+    let again = stepped_down(behind).decide();
+    assert_eq!(again.code(), "no_heir_starting_again");
+    assert!(!releases(&again), "{again:#?}");
+    let is_start =
+        |action: &Action| matches!(action, Action::Start { role: crate::action::StartRole::Primary { .. } });
+    assert!(again.actions.iter().any(is_start), "{again:#?}");
+    assert!(again.actions.iter().any(|action| matches!(action, Action::WriteFailover { request: None, .. })));
+
+    assert!(releases(&stepped_down(POSITION).decide()), "b has everything");
+    let forced = stepped_down(behind).request(None, Some("b"));
+    assert!(releases(&forced.decide()), "a failover to a named member accepts the loss");
+}
+
+#[test]
+fn a_switchover_waits_for_a_candidate_on_the_timeline_of_the_leader() {
+    let asked = |theirs: u32| {
+        leader()
+            .request(Some("a"), Some("b"))
+            .server(|server| server.timeline = Some(bellwether_types::TimelineId(2)))
+            .answers(&[(
+                "b",
+                crate::view::PeerAnswer::Answered(crate::view::PeerReport {
+                    timeline: Some(bellwether_types::TimelineId(theirs)),
+                    ..testing::standby()
+                }),
+            )])
+    };
+    assert_eq!(demotion(&asked(1).decide()), None);
+    assert_eq!(demotion(&asked(2).decide()), Some(DemoteMode::Graceful));
+    let early = asked(2).memory(|memory| {
+        memory.checkpoint_after_promote = crate::memory::Checkpoint::Running;
+    });
+    let early = early.job(JobKind::Checkpoint).decide();
+    assert_eq!(demotion(&early), None);
+    assert!(early.says("checkpoint_before_step_down"), "{early:#?}");
+}
+
 #[test]
 fn a_primary_is_restarted_with_the_fence_of_its_lease_and_a_standby_without() {
     let fence_of = |scene: Scene| {

@@ -267,6 +267,7 @@ fn modes_of_demotion_touch_the_key_or_not() {
         let scene = leader().stopped().memory(|memory| {
             memory.demoting = Some(crate::memory::Demoting { mode, since: testing::NOW });
         });
+        let scene = scene.answers(&[("b", standby_at(POSITION)), ("c", silence())]);
         assert_eq!(super::releases(&scene.decide()), released, "{mode:?}");
     }
 }

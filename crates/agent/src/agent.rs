@@ -17,9 +17,12 @@ use bellwether_ha::{
 use bellwether_postgres::{callbacks::CallbackRunner, server::Server, settings::PgSettings};
 use bellwether_types::{Timestamp, status::NodeStatus, topology::Topology};
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, error, info};
 
 use crate::{
     budget::FailoverClock,
@@ -63,6 +66,9 @@ pub struct Agent {
     pub(crate) settings: Arc<PgSettings>,
     pub(crate) local: Local,
     pub(crate) mark: Mark,
+    pub(crate) earlier_guardians_gone: bool,
+    /// The tasks that this agent cannot do without.
+    pub(crate) services: JoinSet<&'static str>,
     pub(crate) jobs: Jobs,
     pub(crate) client: ApiClient,
     pub(crate) peers: Peers,
@@ -90,6 +96,15 @@ pub struct Agent {
     pub(crate) children: CancellationToken,
 }
 
+/// Why an agent ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentEnd {
+    /// A decision ended it.
+    Decided(Exit),
+    /// A task that it cannot do without has ended. PostgreSQL is left to its guardian and to the next agent.
+    ServiceEnded,
+}
+
 /// Where a reload reads the configuration from. Returns it with the warnings to log, or the text of what is wrong.
 #[derive(Clone)]
 pub struct ReloadSource(pub Arc<LoadAgain>);
@@ -105,7 +120,7 @@ impl std::fmt::Debug for ReloadSource {
 
 impl Agent {
     /// Runs until told to stop or until a decision ends the process. `stop` asks for an orderly end.
-    pub async fn run(mut self, stop: CancellationToken) -> Exit {
+    pub async fn run(mut self, stop: CancellationToken) -> AgentEnd {
         let mut store_changes = self.mirror.subscribe();
         let mut lease_changes = self.lease.subscribe();
         let mut lease_kind = kind_of(&lease_changes.borrow().view);
@@ -115,7 +130,7 @@ impl Agent {
             if let Some(exit) = self.decide_until_quiet().await {
                 self.children.cancel();
                 self.dismiss_guardian().await;
-                return exit;
+                return AgentEnd::Decided(exit);
             }
             let wait = clock::now().until(self.wake_at);
             tokio::select! {
@@ -132,6 +147,11 @@ impl Agent {
                         continue;
                     }
                     lease_kind = kind;
+                }
+                Some(ended) = self.services.join_next() => {
+                    let service = ended.unwrap_or("a service that panicked");
+                    error!(service, "a task that the agent cannot do without has ended: the agent ends and must be started anew");
+                    return AgentEnd::ServiceEnded;
                 }
                 Ok(()) = store_changes.changed() => {
                     store_changes.borrow_and_update();

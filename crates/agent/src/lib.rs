@@ -33,7 +33,7 @@ mod start;
 mod story;
 mod work;
 
-pub use agent::{Agent, LoadAgain, ReloadSource};
+pub use agent::{Agent, AgentEnd, LoadAgain, ReloadSource};
 pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
 pub use journal::Journal;
 pub use publish::PROTOCOL_LEVEL;

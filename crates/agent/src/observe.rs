@@ -72,6 +72,16 @@ impl Agent {
         self.monitor.disconnect();
     }
 
+    /// A guardian of an agent before us would end a standby at the deadline of the primary that it was.
+    fn leave_earlier_guardians(&mut self) {
+        let is_standby = self.local.observation.as_ref().is_some_and(|(_, seen)| seen.in_recovery);
+        if is_standby && !self.earlier_guardians_gone {
+            self.earlier_guardians_gone = true;
+            let fencing = self.fencing.clone();
+            tokio::task::spawn_blocking(move || fencing.dismiss_earlier());
+        }
+    }
+
     /// Takes a postmaster under our eyes, and hears of its end within milliseconds.
     pub(crate) fn adopt(&mut self, postmaster: Postmaster) {
         info!(pid = postmaster.id().pid, "postmaster found");
@@ -103,6 +113,7 @@ impl Agent {
                     self.look_at_control_file().await;
                 }
                 self.read_local_history();
+                self.leave_earlier_guardians();
                 if (became_primary || came_back) && self.local.role == Role::Primary {
                     self.clock.writable(clock::now());
                 }
@@ -261,7 +272,7 @@ impl Agent {
             tags: config.tags.clone(),
             api_url: config.restapi.api_url(),
             conn_url: self.conn_url(),
-            may_bootstrap: true,
+            may_bootstrap: config.bootstrap.is_given,
             clones_without_leader: false,
             has_pre_promote: self.settings.pre_promote.is_some(),
         }

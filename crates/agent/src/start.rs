@@ -8,7 +8,10 @@ use bellwether_dcs::{Deadline, Store, mirror::Mirror};
 use bellwether_ha::{Memory, view::Peers};
 use bellwether_postgres::{callbacks::CallbackRunner, server::Server};
 use bellwether_types::{cluster::Cluster, topology::Topology};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -109,11 +112,24 @@ pub async fn start(
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
     let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
-    let (monitor, _) = MonitorHandle::spawn(settings.clone(), children.clone());
-    tokio::spawn(keeper.run(children.clone()));
+    let (monitor, asking) = MonitorHandle::spawn(settings.clone(), children.clone());
+    let mut services = JoinSet::new();
+    services.spawn(async move {
+        // A panic there ends this task, too.
+        asking.await.expect("the connection's task does not panic");
+        "the connection to PostgreSQL"
+    });
+    let keeper_stop = children.clone();
+    services.spawn(async move {
+        keeper.run(keeper_stop).await;
+        "the lease keeper"
+    });
     let following = mirror.clone();
     let mirror_stop = children.clone();
-    tokio::spawn(async move { following.run(mirror_stop).await });
+    services.spawn(async move {
+        following.run(mirror_stop).await;
+        "the mirror of the store"
+    });
 
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let config = Arc::new(config);
@@ -152,6 +168,8 @@ pub async fn start(
         settings,
         local: Local::new(),
         mark: Mark::open(&runtime_dir),
+        earlier_guardians_gone: false,
+        services,
         jobs: Jobs::new(events_in.clone()),
         client,
         peers: Peers::default(),

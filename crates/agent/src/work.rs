@@ -86,7 +86,19 @@ fn no_address(upstream: &Upstream) -> JobOutcome {
 }
 
 /// Starts the server and waits until it accepts connections. A server that still recovers at the limit is no failure.
-pub(crate) async fn start(job: JobContext, server: Server, plan: ConfigPlan, limit: Duration) -> JobOutcome {
+///
+/// `still_allowed` is asked when the process is there: writing the files may have taken long, and a primary that comes up after
+/// its lease is a second one. It has accepted nobody by then.
+pub(crate) async fn start<F>(
+    job: JobContext,
+    server: Server,
+    plan: ConfigPlan,
+    limit: Duration,
+    still_allowed: F,
+) -> JobOutcome
+where
+    F: Fn() -> bool + Send,
+{
     if job.cancel.is_cancelled() {
         return JobOutcome::Cancelled;
     }
@@ -94,6 +106,11 @@ pub(crate) async fn start(job: JobContext, server: Server, plan: ConfigPlan, lim
         Ok(started) => started,
         Err(error) => return failed(&error),
     };
+    if !still_allowed() {
+        let _ = started.postmaster.kill_tree(KILL_LIMIT).await;
+        let why = "the lease ended while PostgreSQL was being started as primary: it was killed".to_owned();
+        return JobOutcome::Failed { why, source_unreachable: false };
+    }
     for warning in &started.applied.warnings {
         tracing::warn!(warning, "configuration of PostgreSQL");
     }
@@ -126,7 +143,8 @@ pub(crate) async fn bootstrap(
     if let Err(error) = bootstrap::initdb(server.settings(), &job.cancel).await {
         return failed(&error);
     }
-    start(job, server, plan, limit).await
+    // Nobody leads a cluster that does not exist yet.
+    start(job, server, plan, limit, || true).await
 }
 
 pub(crate) async fn post_bootstrap(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
@@ -306,7 +324,7 @@ where
                 .into(),
             source_unreachable: false,
         },
-        Ok(()) => start(job, server, plan, limit).await,
+        Ok(()) => start(job, server, plan, limit, still_allowed).await,
         Err(outcome) => outcome,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bellwether_agent::StartError;
+use bellwether_agent::{AgentEnd, StartError};
 use bellwether_ha::action::Exit;
 
 /// Why a process of ours ended.
@@ -51,12 +51,14 @@ impl From<&StartError> for Status {
     }
 }
 
-impl From<&Exit> for Status {
-    fn from(exit: &Exit) -> Self {
-        match exit {
-            Exit::Stopped => Self::Ok,
-            Exit::BootstrapFailed => Self::Failed,
-            Exit::ForeignSystemId { .. } | Exit::ReplicaWithoutCluster => Self::ForeignData,
+impl From<&AgentEnd> for Status {
+    fn from(end: &AgentEnd) -> Self {
+        match end {
+            AgentEnd::Decided(Exit::Stopped) => Self::Ok,
+            AgentEnd::Decided(Exit::BootstrapFailed) | AgentEnd::ServiceEnded => Self::Failed,
+            AgentEnd::Decided(Exit::ForeignSystemId { .. } | Exit::ReplicaWithoutCluster) => {
+                Self::ForeignData
+            }
         }
     }
 }

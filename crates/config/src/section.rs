@@ -70,6 +70,11 @@ impl<'a> Section<'a> {
         Section { node, origin, path, report }
     }
 
+    /// Whether the section itself is there.
+    pub(crate) fn is_given(&self) -> bool {
+        self.node.is_some()
+    }
+
     pub(crate) fn has(&self, key: &str) -> bool {
         self.node(key).is_some()
     }

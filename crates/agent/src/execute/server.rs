@@ -128,22 +128,23 @@ impl Agent {
     }
 
     pub(super) fn start_server(&mut self, role: StartRole) -> Effect {
-        let plan = match role {
+        let (plan, fence) = match role {
             StartRole::Primary { fence } if !self.fence_holds(fence) => {
                 warn!("the lease changed before the start: not starting as primary");
                 return Effect::Failed;
             }
-            StartRole::Primary { .. } => self.primary_plan(),
+            StartRole::Primary { fence } => (self.primary_plan(), Some(fence)),
             StartRole::Standby { upstream } => {
                 self.local.sync_names = None;
                 self.local.upstream.clone_from(&upstream);
                 self.local.role = Role::Replica;
-                self.standby_plan(upstream.as_ref())
+                (self.standby_plan(upstream.as_ref()), None)
             }
         };
+        let still_allowed = self.still_allowed(fence);
         self.local.state = PostgresState::Starting;
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
-        self.jobs.start(JobKind::Start, move |job| work::start(job, server, plan, limit));
+        self.jobs.start(JobKind::Start, move |job| work::start(job, server, plan, limit, still_allowed));
         Effect::Nothing
     }
 

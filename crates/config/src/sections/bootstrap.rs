@@ -41,6 +41,8 @@ impl fmt::Display for CommandOption {
 /// How a new cluster begins.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
+    /// The file has this section: the member may found a cluster. Without it, it waits for one.
+    pub is_given: bool,
     /// `bootstrap.dcs` as written; see [`crate::initial_document`].
     pub dcs: Map<String, Value>,
     pub method: BootstrapMethod,
@@ -75,6 +77,7 @@ pub struct CustomBootstrap {
 impl Default for Bootstrap {
     fn default() -> Self {
         Self {
+            is_given: false,
             dcs: Map::new(),
             method: BootstrapMethod::Initdb,
             initdb: Vec::new(),
@@ -97,6 +100,7 @@ impl Bootstrap {
         // A `dcs` that is no map is reported by `child`.
         let _ = section.child("dcs");
         Self {
+            is_given: section.is_given(),
             dcs: match section.node("dcs").map(Node::to_value) {
                 Some(Value::Object(dcs)) => dcs,
                 _ => Map::new(),

@@ -27,7 +27,7 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
     let Some(server) = view.server() else { return Err(Reason::PostgresSilent) };
     let position = server.position;
     let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
-    let quorum = sync.filter(|_| view.settings.sync_mode() == SyncMode::Quorum);
+    let quorum = sync.filter(|sync| asks_for_votes(view, sync));
     let optime = cluster.optime();
     if !rivals.ignore_lag && optime - position > view.settings.maximum_lag_on_failover {
         return Err(Reason::LagTooHigh { optime, position });
@@ -45,7 +45,6 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
     };
     let mine = view.me.tags.failover_priority();
     let mut votes: i64 = if quorum.is_some_and(|sync| !sync.includes(&view.me.name)) { -1 } else { 0 };
-    let mut somebody_ahead = false;
     for &name in rivals.names {
         let Some(report) = candidate::report(rivals.peers, name) else {
             draft.note(Reason::MemberUnreachable { name: name.clone() });
@@ -61,7 +60,6 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
         let Some(theirs_at) = report.position else { continue };
         if theirs_at > position {
             if sync.is_some() && is_former {
-                somebody_ahead = true;
                 draft.note(Reason::FormerLeaderAhead);
             } else if may_lead {
                 return Err(Reason::PeerAhead { name: name.clone() });
@@ -83,7 +81,7 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
             draft.note(Reason::QuorumVote { name: name.clone() });
         }
     }
-    quorum.map_or(Ok(()), |sync| has_quorum(view, sync, votes, somebody_ahead))
+    quorum.map_or(Ok(()), |sync| has_quorum(sync, votes))
 }
 
 /// Whether a rival could take the lock itself. One that could not must not keep everybody else from it.
@@ -106,9 +104,16 @@ fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &Pe
     true
 }
 
-fn has_quorum(view: &View, sync: &SyncState, votes: i64, somebody_ahead: bool) -> Result<(), Reason> {
-    let is_former = sync.is_leader(&view.me.name);
-    if votes >= i64::from(sync.quorum) || (!somebody_ahead && is_former) {
+/// Whether a promotion by this `/sync` needs votes: also after a change of the mode, until the list that a quorum was promised to is
+/// replaced.
+pub(crate) fn asks_for_votes(view: &View, sync: &SyncState) -> bool {
+    view.settings.sync_mode() == SyncMode::Quorum || sync.quorum > 0
+}
+
+/// The leader that wrote `/sync` needs its votes too: somebody may have been promoted by the same list since, and what was acknowledged
+/// then is known only to those who would vote.
+fn has_quorum(sync: &SyncState, votes: i64) -> Result<(), Reason> {
+    if votes >= i64::from(sync.quorum) {
         return Ok(());
     }
     Err(Reason::QuorumUnreachable { quorum: sync.quorum })

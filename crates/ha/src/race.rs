@@ -188,9 +188,7 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         // A switchover's leader may have died before it had handed everything over: in quorum mode that its candidate has every
         // acknowledged commit is shown by votes alone. A failover accepts the loss.
         Part::Mine
-            if request.leader.is_some()
-                && view.settings.sync_mode() == SyncMode::Quorum
-                && sync.is_some() =>
+            if request.leader.is_some() && sync.is_some_and(|sync| compare::asks_for_votes(view, sync)) =>
         {
             Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
         }

@@ -11,6 +11,7 @@ use crate::{
     Action, Reason, View,
     action::DemoteMode,
     candidate::{self, Lag},
+    compare,
     draft::Draft,
     fence,
     memory::{Attempt, Checkpoint},
@@ -109,7 +110,8 @@ pub(crate) fn is_failover_possible(draft: &mut Draft, cluster: &Cluster) -> Opti
         }
     }
     let named = request.is_some_and(|request| request.candidate.is_some());
-    let quorum = cluster.active_sync().filter(|_| view.settings.sync_mode() == SyncMode::Quorum && !named);
+    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off && !named);
+    let quorum = sync.filter(|sync| compare::asks_for_votes(view, sync));
     // Somebody must win with enough votes, or this member would end in recovery among members that may not lead.
     Some(fit > 0 && quorum.is_none_or(|sync| fit > sync.quorum))
 }
@@ -230,14 +232,15 @@ fn is_candidate_fit(
     peers: &Peers,
 ) -> bool {
     let view = draft.view;
-    let mode = view.settings.sync_mode();
-    let sync = cluster.active_sync().filter(|_| mode != SyncMode::Off && request.leader.is_some());
+    let is_on = view.settings.sync_mode() != SyncMode::Off;
+    let sync = cluster.active_sync().filter(|_| is_on && request.leader.is_some());
     if sync.is_some_and(|sync| !sync.includes(candidate)) {
         draft.note(Reason::MemberNotPromotable { name: candidate.clone() });
         return false;
     }
     let mine = view.server().map_or(Lsn::ZERO, |server| server.position);
-    let needed = if sync.is_some() && mode == SyncMode::Quorum { mine } else { Lsn::ZERO };
+    let by_votes = sync.is_some_and(|sync| compare::asks_for_votes(view, sync));
+    let needed = if by_votes { mine } else { Lsn::ZERO };
     match candidate::fit_to_lead(view, cluster, candidate, peers, Lag::AtLeast(needed)) {
         Ok(()) => true,
         Err(why) => {

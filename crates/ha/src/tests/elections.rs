@@ -138,6 +138,30 @@ fn a_switchover_never_accepts_the_loss_of_what_a_quorum_acknowledged() {
 }
 
 #[test]
+fn the_writer_of_sync_needs_votes_like_anybody_else() {
+    // Since it wrote the list, c may have been promoted by it, and its commits been acknowledged by a.
+    let former = orphan().sync(SyncMode::Quorum, "b", &["a", "c"], 1);
+    let alone = former.clone().answers(&[("a", silence()), ("c", silence())]).decide();
+    assert!(alone.says("quorum_unreachable") && !acquires(&alone), "{alone:#?}");
+    let ahead = former.clone().answers(&[("a", standby_at(BEYOND)), ("c", silence())]).decide();
+    assert!(!acquires(&ahead), "{ahead:#?}");
+    let voted = former.answers(&[("a", standby_at(POSITION)), ("c", silence())]).decide();
+    assert!(acquires(&voted), "{voted:#?}");
+}
+
+#[test]
+fn a_list_that_asks_for_votes_does_so_in_any_mode() {
+    let changed = orphan().sync(SyncMode::On, "a", &["b", "c"], 1);
+    let switched = changed.clone().request(Some("a"), Some("b"));
+    for scene in [changed, switched] {
+        let alone = scene.clone().answers(&[("a", silence()), ("c", silence())]).decide();
+        assert!(alone.says("quorum_unreachable") && !acquires(&alone), "{alone:#?}");
+        let voted = scene.answers(&[("a", silence()), ("c", standby_at(POSITION))]).decide();
+        assert!(acquires(&voted), "{voted:#?}");
+    }
+}
+
+#[test]
 fn d5_nor_does_its_higher_priority() {
     let favoured = PeerAnswer::Answered(PeerReport { failover_priority: 9, ..standby() });
     let former = orphan().answers(&[("a", favoured.clone()), ("c", silence())]).decide();

@@ -6,7 +6,7 @@ use bellwether_api_client::{ApiClient, Method};
 use bellwether_config::{Config, Floors, effective, initial_document, sections::watchdog::WatchdogDriver};
 use bellwether_dcs::{Deadline, Store, mirror::Mirror};
 use bellwether_ha::{Memory, view::Peers};
-use bellwether_postgres::{callbacks::CallbackRunner, server::Server};
+use bellwether_postgres::{callbacks::CallbackRunner, leftover::kill_leftovers, server::Server};
 use bellwether_types::{cluster::Cluster, topology::Topology};
 use tokio::{
     sync::{mpsc, watch},
@@ -64,6 +64,12 @@ pub enum StartError {
     },
     #[error("Can't start; there is already a node named '{name}' running")]
     DuplicateName { name: String },
+    #[error("a program that an earlier agent left running on `{}` could not be ended", data_dir.display())]
+    Leftover {
+        data_dir: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("told to stop before the store answered")]
     Stopped,
 }
@@ -109,6 +115,7 @@ pub async fn start(
 
     let fencing =
         Fencing::new(guardian_use(&config), config.postgresql.data_dir.clone(), runtime_dir.clone());
+    end_leftovers(&config).await?;
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
     let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
@@ -195,6 +202,20 @@ pub async fn start(
         children,
     };
     Ok((agent, handle))
+}
+
+/// A rewind or copy that outlived its agent would go on writing under the next one's feet.
+async fn end_leftovers(config: &Config) -> Result<(), StartError> {
+    let data_dir = config.postgresql.data_dir.clone();
+    let looked_at = data_dir.clone();
+    let killed = tokio::task::spawn_blocking(move || kill_leftovers(&looked_at))
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        .map_err(|cause| StartError::Leftover { data_dir, cause })?;
+    if !killed.is_empty() {
+        warn!(?killed, "programs that an earlier agent left running on the data directory were killed");
+    }
+    Ok(())
 }
 
 async fn wait_for_store(mirror: &Mirror, stop: &CancellationToken) -> Result<Arc<Cluster>, StartError> {

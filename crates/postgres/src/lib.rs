@@ -28,6 +28,7 @@ mod conninfo;
 pub mod control;
 pub mod datadir;
 mod file_values;
+pub mod leftover;
 pub mod monitor;
 pub mod observation;
 pub mod parameters;

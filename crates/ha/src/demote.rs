@@ -93,6 +93,11 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
     if view.is_primary() {
         return still_primary(draft, demoting.mode);
     }
+    if may_still_write(draft) {
+        // Silence is no proof that it is down: the key stays, and so do the fences.
+        let reason = Reason::Demoting { mode: demoting.mode.as_str().to_owned() };
+        return Some(fence::stop(draft, demoting.mode, reason));
+    }
     if demoting.mode == DemoteMode::Graceful
         && let Some(reason) = without_heir(draft)
     {
@@ -108,6 +113,14 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
         return Some(Reason::ReleasedAfterStop);
     }
     None
+}
+
+/// The stop failed, or a process is there that has not said that it is a standby.
+fn may_still_write(draft: &Draft) -> bool {
+    let view = draft.view;
+    let failed = matches!(draft.outcome(&JobKind::Demote), Some(JobOutcome::Failed { .. }));
+    let is_standby = view.server().is_some_and(|server| server.in_recovery);
+    failed || (view.postgres.process.exists() && !is_standby)
 }
 
 /// A planned stop has ended and the lock is still ours: without synchronous replication nobody may have what was acknowledged last.

@@ -1,5 +1,7 @@
 //! Somebody else leads, or nobody: run as a standby of the right member.
 
+use std::time::Duration;
+
 use bellwether_types::{MemberName, Role, cluster::Cluster};
 
 use crate::{
@@ -10,8 +12,13 @@ use crate::{
     leading::announce,
     memory::{Attempt, Checkpoint, RewindState},
     rewind,
-    view::{Guardian, LeaseView, Process, Upstream},
+    view::{Guardian, JobKind, LeaseView, Process, Upstream},
 };
+
+/// A standby that has not streamed for so long is compared with the leader again.
+const DEAF_FOR: Duration = Duration::from_secs(5);
+/// A rewind that failed is not tried again earlier for want of anything better: each try stops a server that can be read from.
+const REWIND_AGAIN: Duration = Duration::from_secs(300);
 
 /// Another member holds the lock.
 pub(crate) fn follow(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) -> Reason {
@@ -33,6 +40,7 @@ pub(crate) fn follow(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) 
     }
     fence::take_down(draft);
     note_leader(draft, cluster, leader);
+    doubt_silence(draft);
     if !view.settings.pause
         && let Some(reason) = rewind::settle(draft, cluster)
     {
@@ -89,6 +97,26 @@ fn note_leader(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) {
     };
     if changed {
         draft.memory.followed = Some((leader.clone(), timeline));
+        distrust(draft);
+    }
+}
+
+/// A standby that receives nothing may have replayed past the place where the leader's history parts from its own since the last
+/// comparison: WAL beyond the recorded minimum counts only once it is replayed.
+fn doubt_silence(draft: &mut Draft) {
+    let view = draft.view;
+    let Process::Running { since } = view.postgres.process else { return };
+    let is_deaf = view.server().is_some_and(|server| server.in_recovery && !server.streaming);
+    if !is_deaf || view.settings.pause || view.me.tags.nostream() || view.postgres.upstream.is_none() {
+        return;
+    }
+    let asked_at = draft.memory.jobs.get(&JobKind::CheckDivergence).copied().unwrap_or_default();
+    let last = since.max(asked_at);
+    let failed_at = draft.memory.rewind_failed_at;
+    let is_hopeless = failed_at.is_some_and(|at| view.now.since(at) < REWIND_AGAIN);
+    if view.now.since(last) < DEAF_FOR {
+        draft.wake_by(last + DEAF_FOR);
+    } else if !is_hopeless && !matches!(draft.memory.rewind, RewindState::Check { .. }) {
         distrust(draft);
     }
 }

@@ -27,6 +27,8 @@ pub struct Memory {
     /// PostgreSQL on this member was a primary when it stopped without being told to.
     pub crashed_as_primary_at: Option<Timestamp>,
     pub rewind: RewindState,
+    /// A rewind failed at this member, and not because nobody answered.
+    pub rewind_failed_at: Option<Timestamp>,
     /// `pre_promote` failed: this member stays out of races for a while.
     pub pre_promote_failed_at: Option<Timestamp>,
     /// A demotion in progress: why, and what follows.

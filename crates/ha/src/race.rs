@@ -184,7 +184,12 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
             &Rivals { names: &rivals, peers, ignore_lag: false },
         )?);
     };
-    match switchover::at_race(draft, cluster, request, peers) {
+    let part = switchover::at_race(draft, cluster, request, peers);
+    if matches!(part, Part::Mine) && view.settings.check_timeline {
+        // Nobody waits for a candidate that is behind, so it does not go ahead either.
+        compare::own_timeline(view, cluster)?;
+    }
+    match part {
         // A switchover's leader may have died before it had handed everything over: in quorum mode that its candidate has every
         // acknowledged commit is shown by votes alone. A failover accepts the loss.
         Part::Mine

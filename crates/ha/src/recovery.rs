@@ -48,6 +48,8 @@ pub(crate) fn end_of_start(draft: &mut Draft) -> Option<Reason> {
         return None;
     }
     draft.memory.recovering = false;
+    // What was promised to an operator who pauses is one start, not starts without end.
+    draft.memory.start_wanted = false;
     draft.memory.start_timeout = None;
     draft.memory.sync_release_since = None;
     if view.held().is_none() {

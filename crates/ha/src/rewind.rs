@@ -120,6 +120,7 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         }
         Some(JobOutcome::Failed { source_unreachable: false, .. }) => {
             draft.memory.rewind = RewindState::Failed;
+            draft.memory.rewind_failed_at = Some(view.now);
             draft.memory.jobs.remove(&JobKind::Rewind);
             return after_failure(draft);
         }

@@ -392,3 +392,29 @@ fn a20_a_server_that_comes_up_as_primary_is_stopped_whatever_its_role_is_called(
     });
     assert_eq!(demotion(&standby.decide()), None, "a standby may start");
 }
+
+#[test]
+fn the_lock_is_kept_while_a_stop_has_not_ended_the_server() {
+    let demoting = |mode| {
+        leader().view(|view| (view.postgres.role, view.postgres.server) = (Role::Demoted, None)).memory(
+            |memory| {
+                memory.demoting = Some(crate::memory::Demoting { mode, since: NOW });
+            },
+        )
+    };
+    let failed = || JobOutcome::Failed { why: "unkillable".to_owned(), source_unreachable: false };
+    for mode in [DemoteMode::Immediate, DemoteMode::Graceful] {
+        let silent = demoting(mode).decide();
+        assert!(!releases(&silent) && demotion(&silent) == Some(mode), "silence is no proof: {silent:#?}");
+        let memory = |scene: Scene| {
+            scene.memory(|memory| {
+                memory.jobs.insert(JobKind::Demote, NOW);
+            })
+        };
+        let scene = memory(demoting(mode)).ended(JobKind::Demote, failed());
+        let at_once = scene.decide();
+        assert!(!releases(&at_once) && at_once.memory.demoting.is_some(), "{at_once:#?}");
+        let again = scene.later(Duration::from_secs(1)).decide();
+        assert_eq!(demotion(&again), Some(mode), "{again:#?}");
+    }
+}

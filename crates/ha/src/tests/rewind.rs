@@ -316,3 +316,19 @@ fn an_interrupted_copy_counts_as_an_empty_directory() {
     let decision = scene.decide();
     assert!(decision.actions.iter().any(|action| matches!(action, Action::Clone { .. })), "{decision:#?}");
 }
+
+#[test]
+fn a_standby_that_receives_nothing_is_compared_again_now_and_then() {
+    let deaf = || {
+        rewindable(replica()).server(|server| server.streaming = false).memory(|memory| {
+            memory.rewind = RewindState::NotNeed;
+            memory.jobs.insert(JobKind::CheckDivergence, NOW);
+        })
+    };
+    let doubts = |scene: Scene| matches!(scene.decide().memory.rewind, RewindState::Check { .. });
+    assert!(!doubts(deaf().later(Duration::from_secs(4))));
+    assert!(doubts(deaf().later(Duration::from_secs(5))));
+    assert!(!doubts(deaf().later(Duration::from_secs(5)).server(|server| server.streaming = true)));
+    let hopeless = deaf().later(Duration::from_secs(60)).memory(|memory| memory.rewind_failed_at = Some(NOW));
+    assert!(!doubts(hopeless), "a rewind that failed stops the server each time it is tried");
+}

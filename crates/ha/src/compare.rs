@@ -1,7 +1,7 @@
 //! Comparing this member with its rivals in the race, on their own fresh words.
 
 use bellwether_types::{
-    MemberName,
+    Lsn, MemberName, TimelineId,
     cluster::{Cluster, SyncState},
     settings::SyncMode,
 };
@@ -101,7 +101,25 @@ fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &Pe
         draft.note(Reason::MemberTimelineBehind { name: name.clone(), theirs, cluster: timeline });
         return false;
     }
+    if !is_synchronous(draft.view, cluster)
+        && let (Some(theirs), Some(timeline)) = (report.timeline, cluster.timeline())
+        && end_of(cluster, theirs).is_some_and(|end| report.position > Some(end))
+    {
+        // The same without that setting, where `/history` tells: see `own_branch`.
+        draft.note(Reason::MemberTimelineBehind { name: name.clone(), theirs, cluster: timeline });
+        return false;
+    }
     true
+}
+
+fn is_synchronous(view: &View, cluster: &Cluster) -> bool {
+    view.settings.sync_mode() != SyncMode::Off && cluster.active_sync().is_some()
+}
+
+/// Where a timeline ended, by `/history`.
+fn end_of(cluster: &Cluster, timeline: TimelineId) -> Option<Lsn> {
+    let mut entries = cluster.history.iter().flat_map(|keyed| &keyed.value.0);
+    entries.find(|entry| entry.timeline == timeline).map(|entry| entry.end)
 }
 
 /// Whether a promotion by this `/sync` needs votes: also after a change of the mode, until the list that a quorum was promised to is
@@ -124,9 +142,8 @@ fn has_quorum(sync: &SyncState, votes: i64) -> Result<(), Reason> {
 fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
     let (Some(server), Some(timeline)) = (view.server(), cluster.timeline()) else { return Ok(()) };
     let Some(mine) = server.timeline else { return Ok(()) };
-    let history = cluster.history.iter().flat_map(|keyed| &keyed.value.0);
-    match history.into_iter().find(|entry| entry.timeline == mine) {
-        Some(entry) if server.position > entry.end => Err(Reason::TimelineBehind { mine, cluster: timeline }),
+    match end_of(cluster, mine) {
+        Some(end) if server.position > end => Err(Reason::TimelineBehind { mine, cluster: timeline }),
         // The same number, another past: ours was given up as a whole.
         _ if mine <= timeline && !shares_past(view, cluster) => {
             Err(Reason::TimelineBehind { mine, cluster: timeline })

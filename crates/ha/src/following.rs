@@ -11,7 +11,7 @@ use crate::{
     failsafe, fence,
     leading::announce,
     memory::{Attempt, Checkpoint, RewindState},
-    rewind,
+    rewind, sync,
     view::{Guardian, JobKind, LeaseView, Process, Upstream},
 };
 
@@ -80,6 +80,9 @@ fn be_replica(draft: &mut Draft) {
     if draft.view.fencing.guardian == Guardian::Dead {
         // Whoever may be promoted next should not have to wait for it then.
         draft.attempt(Attempt::RespawnGuardian, Action::RespawnGuardian);
+    }
+    if !draft.view.settings.pause {
+        sync::clear_on_replica(draft.view, draft);
     }
     draft.set_role(Role::Replica);
     announce(draft, Role::Replica);

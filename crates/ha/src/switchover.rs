@@ -1,6 +1,8 @@
 //! Switchover and failover at an operator's request: what the leader does with it, and what everybody else does once the
 //! leader has stepped down.
 
+use std::time::Duration;
+
 use bellwether_types::{
     Lsn, MemberName,
     cluster::{Cluster, FailoverRequest, Schedule},
@@ -13,11 +15,14 @@ use crate::{
     candidate::{self, Lag},
     compare,
     draft::Draft,
-    fence,
+    failsafe, fence,
     memory::{Attempt, Checkpoint},
     schedule::{self, Due},
     view::Peers,
 };
+
+/// So long the requested candidate goes first although this member seems to be a little ahead of it.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The word for a request in Patroni's messages.
 pub(crate) fn word(request: &FailoverRequest) -> &'static str {
@@ -214,6 +219,7 @@ pub(crate) fn at_race(
         let can_lead = others
             .keys()
             .filter(|name| request.candidate.as_ref() != Some(*name))
+            .filter(|name| !failsafe::is_stranger(draft, cluster, name))
             .any(|name| candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable).is_ok());
         return if can_lead { Part::NotMine(Reason::SteppedDown) } else { Part::Mine };
     }
@@ -234,13 +240,20 @@ fn is_candidate_fit(
     let view = draft.view;
     let is_on = view.settings.sync_mode() != SyncMode::Off;
     let sync = cluster.active_sync().filter(|_| is_on && request.leader.is_some());
-    if sync.is_some_and(|sync| !sync.includes(candidate)) {
+    if sync.is_some_and(|sync| !sync.includes(candidate)) || failsafe::is_stranger(draft, cluster, candidate)
+    {
         draft.note(Reason::MemberNotPromotable { name: candidate.clone() });
         return false;
     }
     let mine = view.server().map_or(Lsn::ZERO, |server| server.position);
     let by_votes = sync.is_some_and(|sync| compare::asks_for_votes(view, sync));
-    let needed = if by_votes { mine } else { Lsn::ZERO };
+    let unlocked_since = draft.memory.unlocked_since.unwrap_or(view.now);
+    let needed = match by_votes {
+        false => Lsn::ZERO,
+        // Its answer may be older than the last record; what the leader handed over is enough for a moment.
+        true if view.now.since(unlocked_since) < GRACE => mine.min(cluster.optime()),
+        true => mine,
+    };
     match candidate::fit_to_lead(view, cluster, candidate, peers, Lag::AtLeast(needed)) {
         Ok(()) => true,
         Err(why) => {

@@ -91,7 +91,8 @@ fn who_cannot_lead_does_not_keep_the_others_from_it() {
     assert!(acquires(&stranger) && stranger.says("member_not_promotable"), "{stranger:#?}");
 
     let newer = orphan().history(2).server(|server| server.timeline = Some(TimelineId(2))).answers(&ahead);
-    assert!(newer.clone().decide().says("peer_ahead"), "timelines are not looked at by default");
+    let given_up = newer.clone().decide();
+    assert!(acquires(&given_up), "`/history` says that it ended before: {given_up:#?}");
     let newer = newer.settings(|settings| settings.check_timeline = true).decide();
     assert!(acquires(&newer) && newer.says("member_timeline_behind"), "{newer:#?}");
 }
@@ -159,6 +160,47 @@ fn a_list_that_asks_for_votes_does_so_in_any_mode() {
         let voted = scene.answers(&[("a", silence()), ("c", standby_at(POSITION))]).decide();
         assert!(acquires(&voted), "{voted:#?}");
     }
+}
+
+#[test]
+fn who_stepped_down_does_not_leave_the_lock_to_members_unknown_to_failsafe() {
+    let stepped_down = |known: bool| {
+        let scene = orphan().request(Some("b"), None).settings(|settings| settings.failsafe_mode = true);
+        let scene = scene.cluster(|cluster| {
+            if !known {
+                cluster.failsafe.as_mut().unwrap().value.0.retain(|member, _| *member == name("b"));
+            }
+        });
+        scene.answers(&[("a", standby_at(POSITION)), ("c", standby_at(POSITION))]).decide()
+    };
+    assert!(stepped_down(true).says("stepped_down"), "{:#?}", stepped_down(true));
+    assert!(acquires(&stepped_down(false)), "{:#?}", stepped_down(false));
+}
+
+#[test]
+fn wal_that_a_promotion_gave_up_keeps_nobody_from_leading() {
+    let end = Lsn(0x300_0001);
+    let stale =
+        PeerReport { position: Some(Lsn(POSITION.0 + 0x1000)), timeline: Some(TimelineId(1)), ..standby() };
+    let answers = [("a", silence()), ("c", PeerAnswer::Answered(stale))];
+    let me = orphan().history(2).answers(&answers);
+    let decision = me.server(|server| server.timeline = Some(TimelineId(2))).decide();
+    assert!(POSITION > end && acquires(&decision), "{decision:#?}");
+    assert!(decision.says("member_timeline_behind"), "{decision:#?}");
+}
+
+#[test]
+fn a_candidate_that_has_what_was_handed_over_goes_first_for_a_moment() {
+    let handed_over = || {
+        let scene = orphan().request(Some("a"), Some("c")).sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+        let scene = scene.cluster(|cluster| cluster.status.as_mut().unwrap().value.optime = BEFORE);
+        scene.answers(&[("a", silence()), ("c", standby_at(BEFORE))])
+    };
+    let first = handed_over().decide();
+    assert!(first.says("leaving_it_to_candidate") && !acquires(&first), "{first:#?}");
+    let since = handed_over().memory(|memory| memory.unlocked_since = Some(crate::testing::NOW));
+    let late = since.later(Duration::from_secs(2)).answers(&[("a", silence()), ("c", standby_at(BEFORE))]);
+    assert!(acquires(&late.decide()), "{:#?}", late.decide());
 }
 
 #[test]

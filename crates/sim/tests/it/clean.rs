@@ -3,7 +3,7 @@
 use bellwether_sim::{Bug, Verbosity, run};
 
 /// So many seeds by default; about a minute on one core of a development build. `BELLWETHER_SIM_SEEDS=FROM..TO` chooses others.
-const SEEDS: std::ops::Range<u64> = 1_000..5_000;
+const SEEDS: std::ops::Range<u64> = 0..10_000;
 
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("BELLWETHER_SIM_SEEDS") else { return SEEDS };

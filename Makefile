@@ -3,7 +3,7 @@
 CARGO_TARGET_DIR ?= $(HOME)/.cache/bellwether/target
 export CARGO_TARGET_DIR
 # One build at a time, without what only helps incremental work on one crate.
-NEXTEST = cargo nextest run --workspace --locked
+NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
 
 .PHONY: help demo test verify lint fix docs sim bench-failover test-matrix prerequisites

@@ -35,9 +35,7 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
     if view.settings.check_timeline {
         own_timeline(view, cluster)?;
     }
-    if sync.is_none() {
-        own_branch(view, cluster)?;
-    }
+    own_branch(view, cluster)?;
     let last = draft.memory.last_healthy.clone();
     let former = match sync {
         Some(sync) => sync.leader.as_ref(),
@@ -76,7 +74,9 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
             }
             draft.note(Reason::FormerLeaderPriority { name: name.clone(), theirs, mine });
         }
-        if is_voter {
+        // Positions of different timelines cannot be compared: who has followed a later promotion may have what we lack.
+        let is_later = report.timeline.is_some_and(|theirs| Some(theirs) > server.timeline);
+        if is_voter && !is_later {
             votes += 1;
             draft.note(Reason::QuorumVote { name: name.clone() });
         }
@@ -101,8 +101,7 @@ fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &Pe
         draft.note(Reason::MemberTimelineBehind { name: name.clone(), theirs, cluster: timeline });
         return false;
     }
-    if !is_synchronous(draft.view, cluster)
-        && let (Some(theirs), Some(timeline)) = (report.timeline, cluster.timeline())
+    if let (Some(theirs), Some(timeline)) = (report.timeline, cluster.timeline())
         && end_of(cluster, theirs).is_some_and(|end| report.position > Some(end))
     {
         // The same without that setting, where `/history` tells: see `own_branch`.
@@ -110,10 +109,6 @@ fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &Pe
         return false;
     }
     true
-}
-
-fn is_synchronous(view: &View, cluster: &Cluster) -> bool {
-    view.settings.sync_mode() != SyncMode::Off && cluster.active_sync().is_some()
 }
 
 /// Where a timeline ended, by `/history`.
@@ -137,7 +132,7 @@ fn has_quorum(sync: &SyncState, votes: i64) -> Result<(), Reason> {
     Err(Reason::QuorumUnreachable { quorum: sync.quorum })
 }
 
-/// Without synchronous replication nothing but `/history` tells that this member's timeline ended before its WAL does: what lies
+/// Nothing but `/history` tells that this member's timeline ended before its WAL does: what lies
 /// beyond was given up when somebody else was promoted, and must not come back by a promotion of ours.
 fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
     let (Some(server), Some(timeline)) = (view.server(), cluster.timeline()) else { return Ok(()) };

@@ -151,6 +151,14 @@ fn the_writer_of_sync_needs_votes_like_anybody_else() {
 }
 
 #[test]
+fn who_has_followed_a_later_promotion_gives_no_vote_whatever_its_position() {
+    let scene = orphan().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let later = PeerReport { position: Some(BEFORE), timeline: Some(TimelineId(9)), ..standby() };
+    let decision = scene.answers(&[("a", silence()), ("c", PeerAnswer::Answered(later))]).decide();
+    assert!(decision.says("quorum_unreachable") && !acquires(&decision), "{decision:#?}");
+}
+
+#[test]
 fn a_list_that_asks_for_votes_does_so_in_any_mode() {
     let changed = orphan().sync(SyncMode::On, "a", &["b", "c"], 1);
     let switched = changed.clone().request(Some("a"), Some("b"));

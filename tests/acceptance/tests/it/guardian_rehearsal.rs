@@ -18,7 +18,8 @@ async fn a_rehearsal_kills_nobody_and_tells_whom_it_would_have_killed() {
     let node = &cluster.nodes[0];
     let postmaster = node.postmaster_pid();
     // The founder of a cluster takes the lock first, and arms its guardian in the next decision.
-    until("the leader is guarded", PATIENCE, || node.journal().decision("leader_with_the_lock").is_some()).await;
+    until("the leader is guarded", PATIENCE, || node.journal().decision("leader_with_the_lock").is_some())
+        .await;
 
     node.freeze_agent();
     throughout("PostgreSQL runs on", FROZEN_FOR, || async {

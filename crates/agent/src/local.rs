@@ -29,6 +29,9 @@ pub(crate) struct Local {
     pub(crate) upstream: Option<Upstream>,
     /// The value of `synchronous_standby_names` that we wrote last; `None` = never in this life.
     pub(crate) sync_names: Option<String>,
+    /// The latest timeline that this postmaster was seen to receive WAL of. The control file tells it only after the next restart
+    /// point, and the WAL receiver no more once it has lost its upstream.
+    pub(crate) received_timeline: Option<TimelineId>,
     pub(crate) divergence: Option<Divergence>,
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
@@ -58,6 +61,7 @@ impl Local {
             observation: None,
             upstream: None,
             sync_names: None,
+            received_timeline: None,
             divergence: None,
             history: None,
             pending_restart: Vec::new(),
@@ -71,6 +75,7 @@ impl Local {
         self.answered = false;
         self.stopping_since = None;
         self.observation = None;
+        self.received_timeline = None;
         self.state = PostgresState::Starting;
     }
 
@@ -101,6 +106,8 @@ impl Local {
             (true, keep @ (Role::StandbyLeader | Role::Promoted)) => keep,
             (true, _) => Role::Replica,
         };
+        let received = observation.receiver.as_ref().and_then(|receiver| receiver.received_timeline);
+        self.received_timeline = self.received_timeline.max(received);
         self.observation = Some((at, observation));
     }
 
@@ -111,6 +118,13 @@ impl Local {
             (Some(_), None) if self.answered => Process::Running { since: self.postmaster_since },
             (Some(_), None) => Process::Starting { since: self.postmaster_since },
         }
+    }
+
+    /// The timeline that [`Local::position`] is on: the one being written, or the latest that was received or replayed.
+    pub(crate) fn timeline(&self) -> Option<TimelineId> {
+        let (_, observation) = self.observation.as_ref()?;
+        let reached = Some(observation.control_timeline).max(self.received_timeline);
+        observation.timeline.or(reached).filter(|timeline| timeline.0 > 0)
     }
 
     /// Where the WAL of this server ends, as far as is known.
@@ -173,10 +187,7 @@ impl Local {
         Some(view::Server {
             answered_at: *answered_at,
             in_recovery: observation.in_recovery,
-            timeline: observation
-                .timeline
-                .or(Some(observation.control_timeline))
-                .filter(|timeline| timeline.0 > 0),
+            timeline: self.timeline(),
             position,
             received,
             replayed,

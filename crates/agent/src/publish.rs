@@ -6,7 +6,7 @@ use bellwether_dcs::codec::MemberDocument;
 use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
-    PostgresState, ReplicationState, Role, Tags, TimelineId, Timestamp,
+    PostgresState, ReplicationState, Role, Tags, Timestamp,
     cluster::{Cluster, Member, PeerProtocol},
     status::{NodeStatus, ServerStatus, WalSender, WalStatus},
     topology::{Topology, TopologyMember},
@@ -42,7 +42,7 @@ impl Agent {
         document.pending_restart = !self.local.pending_restart.is_empty();
         document.pending_restart_reason = Some(self.pending_restart_reason());
         if let Some((_, observation)) = &self.local.observation {
-            document.timeline = timeline_of(observation);
+            document.timeline = self.local.timeline();
             document.xlog_location = self.local.position();
             if let WalPositions::Standby { received, replayed, .. } = &observation.wal {
                 document.receive_lsn = *received;
@@ -162,7 +162,7 @@ impl Agent {
             postmaster_start_time: observation.postmaster_start_time.clone(),
             postmaster_start_unix: observation.postmaster_start_unix,
             in_recovery: observation.in_recovery,
-            timeline: timeline_of(observation),
+            timeline: self.local.timeline(),
             wal,
             replication_state: replication_state(observation),
             latest_end_lsn: observation.receiver.as_ref().and_then(|receiver| receiver.latest_end),
@@ -229,16 +229,6 @@ fn topology_member(cluster: &Cluster, member: &Member) -> TopologyMember {
         is_quorum: is_voter && has_quorum,
         tags: Tags(member.tags.0.clone()),
     }
-}
-
-/// The timeline to publish: of a streaming standby the one it receives, else the last that it is known to have reached.
-pub(crate) fn timeline_of(observation: &Observation) -> Option<TimelineId> {
-    let received = observation
-        .receiver
-        .as_ref()
-        .filter(|receiver| receiver.status == "streaming")
-        .and_then(|receiver| receiver.received_timeline);
-    observation.timeline.or(received).or(Some(observation.control_timeline)).filter(|timeline| timeline.0 > 0)
 }
 
 fn replication_state(observation: &Observation) -> Option<ReplicationState> {

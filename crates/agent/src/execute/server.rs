@@ -20,13 +20,7 @@ use crate::{agent::Agent, clock, event::Event, job::JobNews, monitor::Errand, wo
 impl Agent {
     /// Whether what an action was decided on still holds, at the last moment before its effect.
     fn fence_holds(&self, fence: Fence) -> bool {
-        let now = clock::now();
-        match self.lease.state().view {
-            LeaseView::Held { until, term, .. } => {
-                term == fence.term && now < until.max(fence.valid_until) && now < until
-            }
-            _ => false,
-        }
+        self.still_allowed(Some(fence))()
     }
 
     /// The same question for a job, which asks it when it has got so far. Without a fence nothing needs to hold.

@@ -20,18 +20,28 @@ use crate::{
 };
 
 /// A file or directory, whatever its name is.
+///
+/// The number of an inode alone is not enough: one that was removed gives its number to the next file, and that may be the data
+/// directory of somebody else's PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: (u32, u32),
     inode: u64,
+    /// Seconds and nanoseconds; zero on file systems that do not know it.
+    born: (i64, u32),
 }
 
 impl FileId {
     pub(crate) fn of_path(path: &CStr) -> io::Result<Self> {
         // Taken from the cache: a network file system whose server is away must not hold us up.
         let flags = AtFlags::STATX_DONT_SYNC;
-        let stat = statx(CWD, path, flags, StatxFlags::INO)?;
-        Ok(Self { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino })
+        let stat = statx(CWD, path, flags, StatxFlags::INO | StatxFlags::BTIME)?;
+        let knows_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        Ok(Self {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            born: if knows_birth { (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec) } else { (0, 0) },
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The deadline itself: who dies, when, and who does not.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt as _, process::Command, time::Duration};
 
 use bellwether_guardian::{ControlError, Mode, Target, boottime};
 use rustix::process::Signal;
@@ -123,7 +123,7 @@ fn a_deadline_in_the_past_is_refused() {
 fn a_process_that_only_has_the_number_of_the_postmaster_lives() {
     let node = Node::new();
     let elsewhere = tempfile::tempdir().unwrap();
-    let innocent = Tree::new(elsewhere.path(), "sleep 1000");
+    let innocent = Tree::new(elsewhere.path(), "exec sleep 1000");
     innocent.wait_for_size(1);
     let tree = Tree::family(&node);
     let guardian = node.guardian(Mode::Fence);
@@ -151,6 +151,26 @@ fn a_postmaster_outside_the_directory_dies_with_its_children() {
     guardian.arm(boottime() + SOON).unwrap();
     wait_for("the tree to be gone", || tree.living().is_empty());
     assert_eq!(node.firing().killed, 3);
+}
+
+/// The file systems that databases are kept on give the number of a removed inode to the next file.
+#[test]
+fn a_directory_that_inherited_the_inode_is_a_strangers() {
+    let node = Node::new();
+    let inode = fs::metadata(node.data_dir()).unwrap().ino();
+    let guardian = node.guardian(Mode::Fence);
+    guardian.arm(boottime() + 5 * SOON).unwrap();
+    fs::remove_dir(node.data_dir()).unwrap();
+    let candidates = (0..2000).map(|number| node.data_dir().with_file_name(number.to_string()));
+    let heir = candidates
+        .inspect(|path| fs::create_dir(path).unwrap())
+        .find(|path| fs::metadata(path).unwrap().ino() == inode);
+    // A file system that does not do this has nothing to show, and nothing to fear.
+    let Some(heir) = heir else { return };
+    let innocent = Tree::new(&heir, "exec sleep 1000");
+    innocent.wait_for_size(1);
+    assert_eq!(node.firing().killed, 0);
+    assert!(lives(innocent.root().pid));
 }
 
 #[test]

@@ -37,6 +37,7 @@ use crate::{
     lease::LeaseHandle,
     local::Local,
     monitor::MonitorHandle,
+    publications::Publisher,
     requests::Requests,
 };
 
@@ -44,6 +45,8 @@ use crate::{
 const MAX_ROUNDS: usize = 25;
 /// The pause after that.
 const BREATH: Duration = Duration::from_millis(100);
+/// How long an agent that ends waits for its last publications.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a server is looked at that is about to change its role or to come up.
 const IMPATIENT: Duration = Duration::from_millis(15);
 
@@ -81,6 +84,7 @@ pub struct Agent {
     pub(crate) memory: Memory,
     pub(crate) journal: Journal,
     pub(crate) clock: FailoverClock,
+    pub(crate) publisher: Publisher,
     pub(crate) member_write: MemberWrite,
     pub(crate) applied_config: Option<bellwether_types::Revision>,
     /// The one of them that was written beside the data.
@@ -128,6 +132,7 @@ impl Agent {
         info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
         loop {
             if let Some(exit) = self.decide_until_quiet().await {
+                self.publisher.settle(FAREWELL).await;
                 self.children.cancel();
                 self.dismiss_guardian().await;
                 return AgentEnd::Decided(exit);

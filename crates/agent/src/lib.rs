@@ -26,6 +26,7 @@ mod monitor;
 mod observe;
 mod peers;
 mod pg_settings;
+mod publications;
 mod publish;
 mod requests;
 mod settings;

@@ -30,6 +30,7 @@ use crate::{
     local::Local,
     monitor::MonitorHandle,
     pg_settings::pg_settings,
+    publications::Publisher,
     publish::first_status,
     requests::Requests,
     settings::first_dynamic,
@@ -131,6 +132,12 @@ pub async fn start(
         keeper.run(keeper_stop).await;
         "the lease keeper"
     });
+    let publisher = Publisher::new();
+    let publishing = publisher.clone().run(store.clone(), children.clone());
+    services.spawn(async move {
+        publishing.await;
+        "the writer of routine keys"
+    });
     let following = mirror.clone();
     let mirror_stop = children.clone();
     services.spawn(async move {
@@ -188,6 +195,7 @@ pub async fn start(
         memory: Memory::default(),
         journal,
         clock: FailoverClock::default(),
+        publisher,
         member_write: MemberWrite::default(),
         applied_config: None,
         kept_config: None,

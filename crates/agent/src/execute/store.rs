@@ -1,15 +1,17 @@
-//! Actions on the store: each one conditional transaction, tried once.
+//! Actions on the store: each one conditional transaction, tried once. What no decision waits for is written beside the loop.
 
-use bellwether_dcs::{CommitOutcome, Deadline, Key, codec, codec::keys, ops, ops::Seen};
+use std::time::Duration;
+
+use bellwether_dcs::{CommitOutcome, Deadline, Key, Write, codec, codec::keys, ops, ops::Seen};
 use bellwether_ha::{View, action::MemberUpdate};
 use bellwether_types::{
-    Lsn, Revision,
+    Lsn, Revision, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
 };
 use tracing::{info, warn};
 
 use super::{Effect, MemberWrite};
-use crate::{agent::Agent, clock, lease::Acquired};
+use crate::{agent::Agent, clock, lease::Acquired, publications::Publication};
 
 /// A member key whose positions alone changed is written at most once per `loop_wait`.
 const POSITION_FIELDS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
@@ -17,7 +19,22 @@ const POSITION_FIELDS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"
 impl Agent {
     /// Writes to the store get one attempt within a share of the lease, never the whole retry budget.
     fn write_budget(&self) -> Deadline {
-        Deadline::after(self.effective.settings.retry_timeout.min(self.effective.settings.ttl / 5))
+        Deadline::after(self.write_limit())
+    }
+
+    fn write_limit(&self) -> Duration {
+        self.effective.settings.retry_timeout.min(self.effective.settings.ttl / 5)
+    }
+
+    /// Writes beside the loop what only the holder of the lock may write.
+    fn publish_as_leader(&self, key: &str, value: String) -> Effect {
+        self.publisher.put(Publication {
+            key: Key::from(key),
+            checks: self.as_leader().to_vec(),
+            write: Write::put(key, value),
+            within: self.write_limit(),
+        });
+        Effect::Nothing
     }
 
     /// Applied: read what is there now, so that the next decision rests on it.
@@ -108,7 +125,7 @@ impl Agent {
         Effect::Changed
     }
 
-    pub(super) async fn publish_member(&mut self, update: &MemberUpdate, view: &View) -> Effect {
+    pub(super) fn publish_member(&mut self, update: &MemberUpdate, view: &View) -> Effect {
         let Some(lease) = self.lease.state().lease else { return Effect::Nothing };
         let document = self.member_document(update);
         let key = keys::member(&self.config.name);
@@ -117,6 +134,9 @@ impl Agent {
         let text = document.encode(stored.map(|entry| entry.value.as_slice()));
         let now = clock::now();
 
+        if self.publisher.take_refusal(&key) {
+            self.member_write.at = Timestamp::ZERO;
+        }
         let written = &self.member_write;
         let on_lease = stored.is_some_and(|entry| entry.lease == Some(lease));
         if on_lease && !codec::differs(stored.map(|entry| entry.value.as_slice()), &text) {
@@ -133,29 +153,22 @@ impl Agent {
             return Effect::Nothing;
         }
         self.member_write = MemberWrite { text: text.clone(), lease: Some(lease), at: now };
-        let write = bellwether_dcs::Write::put_leased(key, text, lease);
-        match self.store.commit(&[], &[write], self.write_budget()).await {
-            CommitOutcome::Applied(_) => {}
-            CommitOutcome::Refused { .. } => self.member_write.at = bellwether_types::Timestamp::ZERO,
-            CommitOutcome::Unknown(error) => tracing::debug!(%error, "member key not published"),
-        }
+        let write = Write::put_leased(key.clone(), text, lease);
+        self.publisher.put(Publication { key, checks: Vec::new(), write, within: self.write_limit() });
         Effect::Nothing
     }
 
-    pub(super) async fn write_status(&mut self, status: &Status) -> Effect {
+    pub(super) fn write_status(&mut self, status: &Status) -> Effect {
         let previous = self.stored(&Key::from(keys::STATUS));
-        let outcome = ops::write_status(
-            &*self.store,
-            status,
-            previous.as_deref(),
-            &self.as_leader(),
-            self.write_budget(),
-        )
-        .await;
-        if let CommitOutcome::Unknown(error) = outcome {
-            tracing::debug!(%error, "status not written");
-        }
-        Effect::Nothing
+        self.publish_as_leader(keys::STATUS, codec::encode_status(status, previous.as_deref()))
+    }
+
+    pub(super) fn write_history(&mut self, history: &History) -> Effect {
+        self.publish_as_leader(keys::HISTORY, codec::encode_history(history))
+    }
+
+    pub(super) fn write_failsafe(&mut self, map: &FailsafeMap) -> Effect {
+        self.publish_as_leader(keys::FAILSAFE, codec::encode_failsafe(map))
     }
 
     pub(super) async fn write_sync(&mut self, expect: Option<Revision>, state: &SyncState) -> Effect {
@@ -187,16 +200,6 @@ impl Agent {
             None => ops::clear_failover(&*self.store, seen, &[], by).await,
         };
         self.conclude("write failover", outcome).await
-    }
-
-    pub(super) async fn write_history(&mut self, history: &History) -> Effect {
-        let outcome = ops::write_history(&*self.store, history, &self.as_leader(), self.write_budget()).await;
-        self.conclude("write history", outcome).await
-    }
-
-    pub(super) async fn write_failsafe(&mut self, map: &FailsafeMap) -> Effect {
-        let outcome = ops::write_failsafe(&*self.store, map, &self.as_leader(), self.write_budget()).await;
-        self.conclude("write failsafe", outcome).await
     }
 }
 

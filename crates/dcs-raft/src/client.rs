@@ -16,7 +16,7 @@ use crate::{
     membership::MembershipError,
     net::{
         Net,
-        credentials::Credentials,
+        credentials::{Credentials, CredentialsError},
         message::{Answer, Ask},
     },
     node::Node,
@@ -99,6 +99,17 @@ impl RaftClient {
             Some(Err(unanswered)) => Err(unanswered.into()),
             None => Err(StoreError::Stopped),
         }
+    }
+
+    /// See [`crate::RaftStore::renew_certificates`].
+    pub async fn renew_certificates(&self, files: TlsFiles) -> Result<(), CredentialsError> {
+        let net = self.router.net().clone();
+        let renewal = move || net.renew_certificates(&files, None);
+        let handle = self.asker.handle();
+        handle
+            .spawn_blocking(renewal)
+            .await
+            .expect("the runtime lives as long as we do, and reading does not panic")
     }
 
     /// See [`crate::RaftStore::add_member`].

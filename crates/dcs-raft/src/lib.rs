@@ -38,6 +38,7 @@ mod watching;
 pub use client::{ClientConfig, RaftClient};
 pub use config::{Config, ConfigError, Secret, Timing, TlsFiles};
 pub use membership::MembershipError;
+pub use net::credentials::CredentialsError;
 pub use offline::{
     Backup, ForceQuorum, OfflineError, RecoveryRecord, inspect_backup, recover_force_quorum, restore_from,
 };

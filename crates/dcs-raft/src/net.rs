@@ -3,6 +3,7 @@
 //! A connection begins with a [`message::Hello`] that names cluster, store and the node meant, so that two clusters
 //! never mix and a message to a node that was replaced never reaches its successor.
 
+mod certificates;
 pub(crate) mod connection;
 pub(crate) mod credentials;
 pub(crate) mod link;
@@ -13,7 +14,7 @@ pub(crate) mod raft_network;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,12 +22,18 @@ use std::{
 
 use bellwether_types::Timestamp;
 
-use crate::{clock::now, consensus::NodeId, net::credentials::Credentials};
+use crate::{
+    clock::now,
+    config::TlsFiles,
+    consensus::NodeId,
+    net::credentials::{Credentials, CredentialsError},
+};
 
 /// What all connections of a process have in common.
 pub(crate) struct Net {
     pub(crate) cluster: String,
-    pub(crate) credentials: Credentials,
+    /// For connections to come; those that stand keep what they were opened with.
+    credentials: RwLock<Credentials>,
     /// This node; `None` for a client without a vote.
     pub(crate) node: Option<NodeId>,
     /// The store this process belongs to, once known. Set by the node, or by the first answer a client gets.
@@ -53,12 +60,32 @@ impl Net {
     ) -> Arc<Self> {
         Arc::new(Self {
             cluster,
-            credentials,
+            credentials: RwLock::new(credentials),
             node,
             store: Mutex::new(store),
             isolated: AtomicBool::new(false),
             complaints: Throttle::default(),
         })
+    }
+
+    /// What the next connection is opened or accepted with.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes other certificates into use for connections to come; after an error the present ones stay in force. Reads
+    /// files: blocks for a moment.
+    pub(crate) fn renew_certificates(
+        &self,
+        files: &TlsFiles,
+        self_addr: Option<&str>,
+    ) -> Result<(), CredentialsError> {
+        if self.credentials().pinned {
+            return Err(CredentialsError::OtherKind);
+        }
+        let renewed = certificates::read_acceptable(files, self_addr)?;
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
     }
 
     pub(crate) fn store(&self) -> Option<u64> {

@@ -112,7 +112,7 @@ impl Running {
         tasks.spawn(membership::finish_changes(node.clone()));
         tasks.spawn(bootstrap::take_part(node.clone()));
         tracing::info!(
-            address = %address, node = format_args!("{:x}", node.id), credentials = ?node.net.credentials,
+            address = %address, node = format_args!("{:x}", node.id), credentials = ?node.net.credentials(),
             "the store's node runs"
         );
         Ok(Self { node, tasks, log_closed: closed })

@@ -86,6 +86,10 @@ impl Router {
         Self { net, addresses, memory: Mutex::default() }
     }
 
+    pub(crate) fn net(&self) -> &Arc<Net> {
+        &self.net
+    }
+
     /// Asks until somebody who may decide has answered, or the deadline. With a local node, that is asked first.
     pub(crate) async fn ask(
         &self,

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     client::Asker,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, TlsFiles},
     membership::MembershipError,
     net::{credentials::CredentialsError, message::Answer},
     node::{Node, Running},
@@ -112,6 +112,18 @@ impl RaftStore {
     pub async fn snapshot_to(&self, file: &std::path::Path, by: Deadline) -> Result<Backup, OfflineError> {
         let snapshot = self.snapshot(by).await.map_err(OfflineError::Store)?;
         offline::write_backup(file, &self.node.config.cluster, &snapshot).await
+    }
+
+    /// Takes other certificates (or the same files with new content) into use for connections to come; standing ones go on.
+    /// They must be such that the other nodes accept this node with them, as far as this node can tell; after an error the
+    /// present ones stay in force.
+    pub async fn renew_certificates(&self, files: TlsFiles) -> Result<(), CredentialsError> {
+        let node = self.node.clone();
+        let renewal = move || node.net.renew_certificates(&files, Some(&node.config.self_addr));
+        self.handle()
+            .spawn_blocking(renewal)
+            .await
+            .expect("the runtime lives as long as we do, and reading does not panic")
     }
 
     /// Ends when the node stops by itself (its disk failed, for example), with the reason. A node that stopped does

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::{HostPort, Problem, section::Section};
 
-/// The embedded store on this node. None of it is applied on reload.
+/// The embedded store on this node. On reload only the certificates are read anew.
 #[derive(Clone, Debug)]
 pub struct Raft {
     /// The address by which partners reach this voter; `None` = a client without a vote.

@@ -59,11 +59,11 @@ pub(crate) async fn connect(
         return Err(ConnectError::Unreachable("this node is isolated for a drill".to_owned()));
     }
     let unreachable = |error: io::Error| ConnectError::Unreachable(error.to_string());
-    let name = net.credentials.server_name(address).map_err(ConnectError::Unreachable)?;
+    let credentials = net.credentials();
+    let name = credentials.server_name(address).map_err(ConnectError::Unreachable)?;
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
     tune(&stream).map_err(unreachable)?;
-    let stream =
-        TlsConnector::from(net.credentials.client.clone()).connect(name, stream).await.map_err(handshake)?;
+    let stream = TlsConnector::from(credentials.client).connect(name, stream).await.map_err(handshake)?;
     let mut frames = framed(Stream::Client(Box::new(stream)));
     let hello = Hello {
         protocol: PROTOCOL,
@@ -95,8 +95,7 @@ pub(crate) async fn connect(
 pub(crate) async fn accept(net: &Net, stream: TcpStream) -> Result<(Frames, Hello), ConnectError> {
     let greeting = async {
         tune(&stream).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
-        let stream =
-            TlsAcceptor::from(net.credentials.server.clone()).accept(stream).await.map_err(handshake)?;
+        let stream = TlsAcceptor::from(net.credentials().server).accept(stream).await.map_err(handshake)?;
         let mut frames = framed(Stream::Server(Box::new(stream)));
         let hello = frames
             .next()

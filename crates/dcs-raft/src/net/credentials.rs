@@ -12,19 +12,16 @@ use std::{
 
 use ring::{digest, pbkdf2, signature::KeyPair as _};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, verify_tls13_signature_with_raw_key},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-    pem::PemObject as _,
 };
 
+use super::certificates;
 use crate::config::{Secret, TlsFiles, parse_address};
 
 /// Makes guessing the password from a recorded handshake expensive. Paid once per process and secret.
@@ -46,13 +43,19 @@ pub enum CredentialsError {
     Tls(#[from] rustls::Error),
     #[error("could not make a certificate from the password: {0}")]
     Derive(String),
+    #[error("the other nodes would refuse the certificate in `{file}`: {detail}")]
+    Unacceptable { file: String, detail: String },
+    #[error(
+        "the store runs with a password: certificates instead of it (or the other way round) need a restart of every node"
+    )]
+    OtherKind,
 }
 
 #[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) server: Arc<ServerConfig>,
-    pinned: bool,
+    pub(super) pinned: bool,
 }
 
 impl fmt::Debug for Credentials {
@@ -69,7 +72,7 @@ impl Credentials {
         tls: Option<&TlsFiles>,
     ) -> Result<Self, CredentialsError> {
         match tls {
-            Some(files) => Self::from_files(files),
+            Some(files) => certificates::read(files),
             None => Self::from_secret(cluster, password.map_or("", Secret::expose)),
         }
     }
@@ -99,28 +102,6 @@ impl Credentials {
         Ok(Self { client: Arc::new(client), server: Arc::new(server), pinned: true })
     }
 
-    fn from_files(files: &TlsFiles) -> Result<Self, CredentialsError> {
-        let chain = certificates(&files.cert)?;
-        let key = || {
-            PrivateKeyDer::from_pem_file(&files.key).map_err(|error| CredentialsError::File {
-                file: files.key.display().to_string(),
-                detail: error.to_string(),
-            })
-        };
-        let mut roots = RootCertStore::empty();
-        for authority in certificates(&files.ca)? {
-            roots.add(authority)?;
-        }
-        let roots = Arc::new(roots);
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?;
-        let client =
-            client_builder()?.with_root_certificates(roots).with_client_auth_cert(chain.clone(), key()?)?;
-        let server = server_builder()?.with_client_cert_verifier(verifier).with_single_cert(chain, key()?)?;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), pinned: false })
-    }
-
     /// The name to expect in the certificate of the node at `address`.
     pub(crate) fn server_name(&self, address: &str) -> Result<ServerName<'static>, String> {
         let host = if self.pinned { CERTIFICATE_NAME } else { parse_address(address)?.0 };
@@ -128,27 +109,18 @@ impl Credentials {
     }
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn client_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, CredentialsError> {
+pub(super) fn client_builder()
+-> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, CredentialsError> {
     Ok(ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?)
 }
 
-fn server_builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, CredentialsError> {
+pub(super) fn server_builder()
+-> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, CredentialsError> {
     Ok(ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&rustls::version::TLS13])?)
-}
-
-fn certificates(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let failed = |detail: String| CredentialsError::File { file: file.display().to_string(), detail };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|error| failed(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(failed("it has no certificate".to_owned()));
-    }
-    Ok(certificates)
 }
 
 /// The same seed on every node that knows the secret. Two clusters with one password have different keys.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod bootstrap;
+mod certificates;
 mod cluster;
 mod compaction;
 mod conformance;

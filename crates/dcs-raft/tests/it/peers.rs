@@ -1,15 +1,14 @@
 //! Who is let in.
 
-use std::{net::TcpStream, path::Path, time::Duration};
+use std::{net::TcpStream, time::Duration};
 
 use bellwether_dcs::{Deadline, Store, StoreError};
-use bellwether_dcs_raft::{ClientConfig, Config, RaftClient, RaftStore, Secret, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use bellwether_dcs_raft::{ClientConfig, Config, RaftClient, RaftStore, Secret};
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, free_addresses, get, put, until};
+use crate::cluster::{Cluster, get, put, until};
 
-async fn refused(config: ClientConfig) -> StoreError {
+pub(crate) async fn refused(config: ClientConfig) -> StoreError {
     let client = RaftClient::new(config).await.expect("a client");
     client.snapshot(Deadline::after(Duration::from_secs(1))).await.expect_err("it is not let in")
 }
@@ -75,76 +74,6 @@ async fn garbage_and_silence_on_the_port_do_no_harm() {
     }
     put(&**cluster.nodes[0].store(), "a", "1").await;
     assert_eq!(get(&cluster.client().await, "a").await.as_deref(), Some("1"));
-}
-
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority"))
-    }
-
-    fn issue(&self, folder: &Path, name: &str) -> TlsFiles {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])
-            .and_then(|params| params.signed_by(&key, &*self.0))
-            .expect("a certificate");
-        let write = |suffix: &str, pem: String| {
-            let path = folder.join(format!("{name}.{suffix}"));
-            std::fs::write(&path, pem).expect("a file");
-            path
-        };
-        TlsFiles {
-            cert: write("crt", certificate.pem()),
-            key: write("key", key.serialize_pem()),
-            ca: write("ca", self.0.pem()),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_of_the_own_authority_are_let_in_and_others_are_not() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (ours, theirs) = (Authority::new(), Authority::new());
-    let mut cluster = Cluster::laid_out(3);
-    for (index, node) in cluster.nodes.iter_mut().enumerate() {
-        node.config.password = None;
-        node.config.tls = Some(ours.issue(folder.path(), &format!("node{index}")));
-        node.start().await;
-    }
-    cluster.until_founded().await;
-    put(&**cluster.nodes[0].store(), "a", "1").await;
-    let plain = ClientConfig { password: None, ..cluster.client_config() };
-    let ours_too = ClientConfig { tls: Some(ours.issue(folder.path(), "client")), ..plain.clone() };
-    let client = RaftClient::new(ours_too).await.expect("a client");
-    assert_eq!(get(&client, "a").await.as_deref(), Some("1"));
-    let mut mixed = theirs.issue(folder.path(), "stranger");
-    mixed.ca = folder.path().join("client.ca");
-    let cases = [
-        ("no certificate", plain.clone()),
-        ("another authority's certificate", ClientConfig { tls: Some(mixed), ..plain.clone() }),
-        (
-            "a password instead",
-            ClientConfig { password: Some(Secret::new("correct horse")), ..plain.clone() },
-        ),
-    ];
-    for (case, config) in cases {
-        let error = refused(config).await;
-        assert!(matches!(error, StoreError::Unauthorized(_)), "{case}: {error:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_that_are_no_certificates_are_named() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("empty.pem");
-    std::fs::write(&file, "nothing").expect("a file");
-    let mut config = Config::new("demo", free_addresses(1).remove(0), folder.path().join("data"));
-    config.tls = Some(TlsFiles { cert: file.clone(), key: file.clone(), ca: file.clone() });
-    let error = RaftStore::start(config).await.expect_err("there is no certificate");
-    assert!(chain(&error).contains("empty.pem"), "{}", chain(&error));
 }
 
 /// An error with its causes.

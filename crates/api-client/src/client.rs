@@ -1,6 +1,10 @@
 //! The calls.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bellwether_types::{Lsn, failsafe::FailsafeRequest};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -16,13 +20,26 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 /// leader race costs one round trip. Dropping a call's future gives it up; whether the server carries it out is then unknown.
 #[derive(Clone)]
 pub struct ApiClient {
+    /// Shared by all clones, so that [`ApiClient::reload`] reaches them.
+    in_force: Arc<RwLock<InForce>>,
+}
+
+#[derive(Clone)]
+struct InForce {
     http: reqwest::Client,
     authentication: Option<BasicAuth>,
 }
 
+impl InForce {
+    fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+        Ok(Self { http: config.build()?, authentication: config.authentication })
+    }
+}
+
 impl fmt::Debug for ApiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiClient").field("authentication", &self.authentication).finish_non_exhaustive()
+        let authentication = self.in_force().authentication;
+        f.debug_struct("ApiClient").field("authentication", &authentication).finish_non_exhaustive()
     }
 }
 
@@ -56,12 +73,24 @@ pub enum FailsafeReply {
 impl ApiClient {
     /// Reads the files of the settings; connects to nobody yet.
     pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        Ok(Self { http: config.build()?, authentication: config.authentication })
+        Ok(Self { in_force: Arc::new(RwLock::new(InForce::new(config)?)) })
+    }
+
+    /// Puts other settings in force and reads the files anew, for all clones. Calls under way end as they began; after an
+    /// error the old settings stay in force.
+    pub fn reload(&self, config: ClientConfig) -> Result<(), ConfigError> {
+        let renewed = InForce::new(config)?;
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
+    }
+
+    fn in_force(&self) -> InForce {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `GET` of a member's `api_url`, verbatim.
     pub async fn get_status(&self, api_url: &str, timeout: Duration) -> Result<PeerStatus, ClientError> {
-        let request = self.http.get(parse(api_url)?).timeout(timeout);
+        let request = self.in_force().http.get(parse(api_url)?).timeout(timeout);
         let answer = read(send(request, api_url, timeout).await?, api_url, timeout).await?;
         if answer.status != 200 {
             let Answer { status, body } = answer;
@@ -109,8 +138,9 @@ impl ApiClient {
     }
 
     fn authenticated(&self, method: Method, url: &str) -> Result<RequestBuilder, ClientError> {
-        let request = self.http.request(method, parse(url)?);
-        Ok(match &self.authentication {
+        let InForce { http, authentication } = self.in_force();
+        let request = http.request(method, parse(url)?);
+        Ok(match authentication {
             Some(BasicAuth { username, password }) => {
                 request.basic_auth(username, Some(password.expose_secret()))
             }

@@ -132,3 +132,21 @@ fn unusable_files_are_named() {
         assert!(format!("{error:?}").starts_with(expected), "{case}: {error:?}");
     }
 }
+
+#[tokio::test]
+async fn an_authority_is_replaced_in_all_clones() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let client = ApiClient::new(old.config(false, Verify::Full)).unwrap();
+    let clone = client.clone();
+    let (url, _server) = new.serve("127.0.0.1", true).await;
+    assert!(clone.get_status(&url, TIMEOUT).await.is_err(), "not trusted yet");
+
+    let missing = ClientConfig { cacert: Some("/nowhere/ca.pem".into()), ..ClientConfig::default() };
+    assert!(client.reload(missing).is_err());
+    let (old_url, _server) = old.serve("127.0.0.1", false).await;
+    clone.get_status(&old_url, TIMEOUT).await.expect("the settings before are still in force");
+
+    client.reload(new.config(true, Verify::Full)).unwrap();
+    clone.get_status(&url, TIMEOUT).await.expect("trusted, and with a certificate of its own");
+    assert!(clone.get_status(&old_url, TIMEOUT).await.is_err());
+}

@@ -10,6 +10,7 @@ mod dcs_commands;
 mod demo;
 mod exit;
 mod logging;
+mod reload;
 mod run;
 mod store;
 mod witness;

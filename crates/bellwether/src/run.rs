@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bellwether_agent::{AgentOptions, ReloadSource};
+use bellwether_agent::AgentOptions;
 use bellwether_api::{Api, ApiConfig, BindError, ListenOn, TlsFiles, VerifyClient};
 use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig};
 use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{control::AgentControl, exit::Status, logging, store};
+use crate::{control::AgentControl, exit::Status, logging, reload, store};
 
 /// What the agent is started with.
 #[derive(Clone, Debug)]
@@ -101,10 +101,11 @@ async fn serve_with_store(
         }
     };
     let api_config = api_config(&config);
+    let (reload, latest) = reload::source(options.file.clone());
     let agent_options = AgentOptions {
-        reload: reload_source(options.file.clone()),
+        reload,
         store: opened.as_store(),
-        client,
+        client: client.clone(),
         started_as_patroni: options.as_patroni,
         config,
     };
@@ -124,11 +125,16 @@ async fn serve_with_store(
     };
     let api_stop = CancellationToken::new();
     let control = Arc::new(AgentControl::new(handle.clone()));
+    let reloading = reload::follow(latest, api.handle(), client, opened);
     let served = tokio::spawn(api.serve(control, api_stop.clone()));
     tokio::spawn(reload_on_hangup(handle));
 
-    // The loop's futures are large; it lives once.
-    let exit = Box::pin(agent.run(stop.clone())).await;
+    // The loop's futures are large; it lives once. It holds the source of reloads, so that ends last.
+    let mut running = Box::pin(agent.run(stop.clone()));
+    let exit = tokio::select! {
+        exit = &mut running => exit,
+        () = reloading => running.await,
+    };
     info!(?exit, "agent has ended");
     // The API answers last, so that people can watch the end.
     api_stop.cancel();
@@ -174,18 +180,6 @@ async fn reload_on_hangup(agent: bellwether_agent::AgentHandle) {
     }
 }
 
-fn reload_source(file: Option<PathBuf>) -> ReloadSource {
-    let environment = environment();
-    ReloadSource(Arc::new(move || match load(file.as_deref(), &environment) {
-        Ok(loaded) => {
-            let warnings =
-                loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning))).collect();
-            Ok((loaded.config, warnings))
-        }
-        Err(error) => Err(error.to_string()),
-    }))
-}
-
 /// How this member calls the others' REST APIs.
 pub(crate) fn client_config(config: &Config) -> ClientConfig {
     let ctl = &config.ctl;
@@ -203,7 +197,7 @@ pub(crate) fn client_config(config: &Config) -> ClientConfig {
     .for_peers()
 }
 
-fn api_config(config: &Config) -> ApiConfig {
+pub(crate) fn api_config(config: &Config) -> ApiConfig {
     let written = &config.restapi;
     let listen = ListenOn { hosts: written.listen.hosts.clone(), port: written.listen.port };
     let mut api = ApiConfig::new(listen);

@@ -7,7 +7,7 @@ use bellwether_cli::{OpenError, OpenStore};
 use bellwether_config::sections::raft::{Raft, RaftTiming, Store as StoreSection};
 use bellwether_dcs::Store;
 use bellwether_dcs_raft::{
-    ClientConfig, Config, RaftClient, RaftStore, Secret, StartError, Timing, TlsFiles,
+    ClientConfig, Config, CredentialsError, RaftClient, RaftStore, Secret, StartError, Timing, TlsFiles,
 };
 use bellwether_types::ClusterName;
 use secrecy::ExposeSecret;
@@ -34,6 +34,14 @@ pub(crate) enum Opened {
     Client(Arc<RaftClient>),
 }
 
+/// What a renewal found to renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    Certificates,
+    /// The store uses a password.
+    None,
+}
+
 impl Opened {
     pub(crate) fn as_store(&self) -> Arc<dyn Store> {
         match self {
@@ -48,6 +56,20 @@ impl Opened {
             Self::Node(node) => node.stopped().await,
             Self::Client(_) => std::future::pending().await,
         }
+    }
+
+    /// Reads the certificates anew, if the store uses any; after an error the present ones stay in force.
+    pub(crate) async fn renew_certificates(
+        &self,
+        section: &StoreSection,
+    ) -> Result<Renewed, CredentialsError> {
+        let StoreSection::Raft(raft) = section else { return Ok(Renewed::None) };
+        let Some(files) = tls(raft) else { return Ok(Renewed::None) };
+        match self {
+            Self::Node(node) => node.renew_certificates(files).await?,
+            Self::Client(client) => client.renew_certificates(files).await?,
+        }
+        Ok(Renewed::Certificates)
     }
 
     /// Leaves in order, if nobody else uses the store any more; otherwise as a crash would, which costs an election.
@@ -114,7 +136,7 @@ fn password(raft: &Raft) -> Option<Secret> {
     raft.password.as_ref().map(|password| Secret::new(password.expose_secret()))
 }
 
-fn tls(raft: &Raft) -> Option<TlsFiles> {
+pub(crate) fn tls(raft: &Raft) -> Option<TlsFiles> {
     let (cert, key, ca) = (raft.certfile.clone()?, raft.keyfile.clone()?, raft.cafile.clone()?);
     Some(TlsFiles { cert, key, ca })
 }

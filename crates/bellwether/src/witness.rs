@@ -1,12 +1,20 @@
 //! `bellwether witness`: a vote in the embedded store, without PostgreSQL.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use bellwether_config::load_witness;
+use bellwether_dcs_raft::RaftStore;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use crate::{exit::Status, logging, run, store};
+use crate::{
+    exit::Status,
+    logging, reload, run,
+    store::{self, Renewed},
+};
 
 /// Runs until SIGTERM or SIGINT, or until the node stops by itself.
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
@@ -26,15 +34,15 @@ pub(crate) fn run(file: Option<PathBuf>) -> ExitCode {
         .enable_all()
         .build()
         .expect("the kernel gives a process its first threads");
-    runtime.block_on(vote(loaded.config)).code(false)
+    runtime.block_on(vote(loaded.config, file)).code(false)
 }
 
-async fn vote(config: bellwether_config::WitnessConfig) -> Status {
+async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -> Status {
     let Some(node) = store::node_config(&config.raft, &config.scope, true) else {
         error!("a witness needs `raft.self_addr` and `raft.data_dir`");
         return Status::Config;
     };
-    let node = match bellwether_dcs_raft::RaftStore::start(node).await {
+    let node = match RaftStore::start(node).await {
         Ok(node) => node,
         Err(error) => {
             error!(error = &error as &dyn std::error::Error, "the embedded store did not start");
@@ -44,14 +52,30 @@ async fn vote(config: bellwether_config::WitnessConfig) -> Status {
     info!(cluster = %config.scope, "witness votes in the store");
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be watched");
     let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be watched");
-    let status = tokio::select! {
-        _ = terminate.recv() => Status::Ok,
-        _ = interrupt.recv() => Status::Ok,
-        why = node.stopped() => {
-            error!(why, "the node of the store has stopped");
-            Status::StoreUnusable
+    let mut hangup = signal(SignalKind::hangup()).expect("signals can be watched");
+    let status = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Status::Ok,
+            _ = interrupt.recv() => break Status::Ok,
+            _ = hangup.recv() => renew_certificates(&node, file.as_deref()).await,
+            why = node.stopped() => {
+                error!(why, "the node of the store has stopped");
+                break Status::StoreUnusable;
+            }
         }
     };
     node.shutdown().await;
     status
+}
+
+/// The only thing that a witness can change while it runs.
+async fn renew_certificates(node: &RaftStore, file: Option<&Path>) {
+    info!("received SIGHUP");
+    match load_witness(file, &run::environment()) {
+        Ok(loaded) => {
+            let Some(files) = store::tls(&loaded.config.raft) else { return };
+            reload::tell(node.renew_certificates(files).await.map(|()| Renewed::Certificates));
+        }
+        Err(error) => error!("the configuration cannot be used and is as it was: {error}"),
+    }
 }

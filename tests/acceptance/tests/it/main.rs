@@ -3,6 +3,7 @@
 mod agent_frozen;
 mod agent_killed;
 mod bad_input;
+mod certificates_renewed;
 mod clean_stop;
 mod duplicate_name;
 mod guardian_rehearsal;

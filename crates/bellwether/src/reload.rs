@@ -1,0 +1,70 @@
+//! What a reload changes outside of the agent's loop: the REST listener, the client for other members, the store's certificates.
+//!
+//! The loop reads the configuration (SIGHUP and `POST /reload` both end there); what it read arrives here. Each part is put in
+//! force by itself, and a part that cannot be used leaves its old settings in force: a typing error in one file must not cut
+//! the node off from its clients, its peers or its store. Connections that stand go on.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bellwether_agent::ReloadSource;
+use bellwether_api::ApiHandle;
+use bellwether_api_client::ApiClient;
+use bellwether_config::{Config, load, render};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::{
+    run::{self, api_config, client_config},
+    store::{self, Renewed},
+};
+
+/// The configuration that was read last, if one has been since the start.
+pub(crate) type Latest = watch::Receiver<Option<Arc<Config>>>;
+
+/// Where the agent's loop reads the configuration from, and where what it read can be had.
+pub(crate) fn source(file: Option<PathBuf>) -> (ReloadSource, Latest) {
+    let environment = run::environment();
+    let (tell, latest) = watch::channel(None);
+    let source = ReloadSource(Arc::new(move || match load(file.as_deref(), &environment) {
+        Ok(loaded) => {
+            let warnings =
+                loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning))).collect();
+            tell.send_replace(Some(Arc::new(loaded.config.clone())));
+            Ok((loaded.config, warnings))
+        }
+        Err(error) => Err(error.to_string()),
+    }));
+    (source, latest)
+}
+
+/// Puts each configuration in force that is read from now on. Ends when nothing can be read any more; may be dropped.
+pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient, opened: &store::Opened) {
+    while latest.changed().await.is_ok() {
+        let Some(config) = latest.borrow_and_update().clone() else { continue };
+        match api.reload(api_config(&config)).await {
+            Ok(()) => info!("the settings and certificates of the REST API have been read anew"),
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "the REST API keeps its old settings and certificates"
+            ),
+        }
+        if let Err(error) = client.reload(client_config(&config)) {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "calls to other members keep their old settings and certificates"
+            );
+        }
+        tell(opened.renew_certificates(&config.store).await);
+    }
+}
+
+/// Says how a renewal of the store's certificates ended.
+pub(crate) fn tell(renewal: Result<Renewed, bellwether_dcs_raft::CredentialsError>) {
+    match renewal {
+        Ok(Renewed::Certificates) => info!("the certificates of the store have been read anew"),
+        Ok(Renewed::None) => {}
+        Err(error) => {
+            error!(error = &error as &dyn std::error::Error, "the store keeps its old certificates");
+        }
+    }
+}

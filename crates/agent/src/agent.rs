@@ -15,7 +15,7 @@ use bellwether_ha::{
     view::{LeaseView, Peers, Request},
 };
 use bellwether_postgres::{callbacks::CallbackRunner, server::Server, settings::PgSettings};
-use bellwether_types::{Timestamp, status::NodeStatus, topology::Topology};
+use bellwether_types::{Failure, Timestamp, status::NodeStatus, topology::Topology};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -107,6 +107,19 @@ pub enum AgentEnd {
     Decided(Exit),
     /// A task that it cannot do without has ended. PostgreSQL is left to its guardian and to the next agent.
     ServiceEnded,
+}
+
+impl AgentEnd {
+    /// The code under which the book explains it; `None` for an orderly end.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Decided(Exit::Stopped) => None,
+            Self::Decided(Exit::BootstrapFailed) => Some(Failure::BootstrapFailed),
+            Self::Decided(Exit::ForeignSystemId { .. }) => Some(Failure::ForeignSystemId),
+            Self::Decided(Exit::ReplicaWithoutCluster) => Some(Failure::ReplicaWithoutCluster),
+            Self::ServiceEnded => Some(Failure::ServiceEnded),
+        }
+    }
 }
 
 /// Where a reload reads the configuration from. Returns it with the warnings to log, or the text of what is wrong.

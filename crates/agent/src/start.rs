@@ -7,7 +7,7 @@ use bellwether_config::{Config, Floors, effective, initial_document, sections::w
 use bellwether_dcs::{Deadline, Store, mirror::Mirror};
 use bellwether_ha::{Memory, view::Peers};
 use bellwether_postgres::{callbacks::CallbackRunner, leftover::kill_leftovers, server::Server};
-use bellwether_types::{cluster::Cluster, topology::Topology};
+use bellwether_types::{Failure, cluster::Cluster, topology::Topology};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -73,6 +73,18 @@ pub enum StartError {
     },
     #[error("told to stop before the store answered")]
     Stopped,
+}
+
+impl StartError {
+    /// The code under which the book explains it; `None` if it was asked for.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::RuntimeDirectory { .. } => Some(Failure::RuntimeDirectory),
+            Self::DuplicateName { .. } => Some(Failure::DuplicateName),
+            Self::Leftover { .. } => Some(Failure::Leftover),
+            Self::Stopped => None,
+        }
+    }
 }
 
 /// Where an agent keeps what must survive it: beside the data directory, so that it survives that too.

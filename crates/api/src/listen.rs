@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use bellwether_types::Failure;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -59,6 +60,18 @@ pub enum BindError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Header(#[from] InvalidHeader),
+}
+
+impl BindError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::InUse { .. } => Failure::ApiPortInUse,
+            Self::Listen { .. } | Self::Resolve { .. } => Failure::ApiCannotListen,
+            Self::Tls(_) => Failure::ApiCertificates,
+            Self::NoAddress | Self::Header(_) => Failure::ConfigInvalid,
+        }
+    }
 }
 
 /// Listens on every address that the hosts resolve to. A name may resolve to a family that this machine lacks: that one is

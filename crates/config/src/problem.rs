@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
+use bellwether_types::Failure;
+
 /// Where a value was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -112,6 +114,15 @@ pub enum LoadErrorKind {
 }
 
 impl LoadError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self.kind() {
+            LoadErrorKind::Unreadable => Failure::ConfigUnreadable,
+            LoadErrorKind::Syntax => Failure::ConfigSyntax,
+            LoadErrorKind::Invalid => Failure::ConfigInvalid,
+        }
+    }
+
     pub fn kind(&self) -> LoadErrorKind {
         match self {
             Self::Unreadable { .. } | Self::InvalidPath { .. } => LoadErrorKind::Unreadable,

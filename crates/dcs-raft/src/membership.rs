@@ -7,6 +7,7 @@ use std::{
 };
 
 use bellwether_dcs::Deadline;
+use bellwether_types::Failure;
 use openraft::{
     ChangeMembers, ServerState,
     async_runtime::watch::WatchReceiver as _,
@@ -40,6 +41,17 @@ pub enum MembershipError {
     Unavailable(#[source] bellwether_dcs::StoreError),
     #[error("it may have been done or not; look at the members: {0}")]
     Unknown(#[source] bellwether_dcs::StoreError),
+}
+
+impl MembershipError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Refused(_) => Failure::MembershipRefused,
+            Self::Unavailable(error) => error.failure(),
+            Self::Unknown(_) => Failure::MembershipUnknown,
+        }
+    }
 }
 
 impl Node {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bellwether_dcs::{Snapshot, StoreError};
+use bellwether_types::Failure;
 use openraft::EntryPayload;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,21 @@ pub enum OfflineError {
         list(confirmed)
     )]
     NotConfirmed { actual: BTreeSet<String>, confirmed: BTreeSet<String> },
+}
+
+impl OfflineError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Storage(error) => error.failure(),
+            Self::Store(error) => error.failure(),
+            Self::Exists(_) => Failure::BackupExists,
+            Self::NotEmpty(_) => Failure::StoreNotEmpty,
+            Self::NoNode(_) => Failure::NoStoreHere,
+            Self::OtherCluster { .. } => Failure::BackupOfOther,
+            Self::NotConfirmed { .. } => Failure::LossNotConfirmed,
+        }
+    }
 }
 
 fn list(names: &BTreeSet<String>) -> String {

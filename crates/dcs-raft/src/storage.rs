@@ -14,6 +14,8 @@ pub(crate) mod snapshot_file;
 
 use std::{io, path::PathBuf};
 
+use bellwether_types::Failure;
+
 /// Why the files of a node cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +51,19 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Io { .. } => Failure::StoreFiles,
+            Self::Damaged { .. } => Failure::StoreDamaged,
+            Self::Newer { .. } => Failure::StoreNewer,
+            Self::LogMissing { .. } => Failure::StoreLogMissing,
+            Self::IdentityMissing { .. } => Failure::StoreIdentityMissing,
+            Self::Foreign { .. } => Failure::StoreForeign,
+            Self::InUse { .. } => Failure::StoreInUse,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |cause| Self::Io { action, path, cause }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bellwether_dcs::{
     Capabilities, Check, CommitOutcome, Deadline, Key, Renewal, Snapshot, Store, StoreError, Watch, Write,
 };
-use bellwether_types::{LeaseId, Revision};
+use bellwether_types::{Failure, LeaseId, Revision};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -46,6 +46,19 @@ pub enum StartError {
     Runtime(#[source] io::Error),
     #[error("the consensus core did not start: {0}")]
     Raft(String),
+}
+
+impl StartError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Config(_) => Failure::StoreSettings,
+            Self::Credentials(_) => Failure::StoreCredentials,
+            Self::Storage(error) => error.failure(),
+            Self::Bind { .. } => Failure::StoreCannotListen,
+            Self::Runtime(_) | Self::Raft(_) => Failure::StoreNotStarted,
+        }
+    }
 }
 
 /// A running node of the embedded store. Its methods can be called from any runtime; the node has its own.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
-use bellwether_types::{LeaseId, Revision, Timestamp};
+use bellwether_types::{Failure, LeaseId, Revision, Timestamp};
 use tokio::sync::mpsc;
 
 /// A key below the cluster's prefix, without the prefix: `leader`, `members/pg-1`.
@@ -178,6 +178,18 @@ pub enum StoreError {
     Protocol(String),
     #[error("the store is shutting down")]
     Stopped,
+}
+
+impl StoreError {
+    /// The code under which the book explains it.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::TimedOut | Self::Unreachable(_) | Self::Stopped => Failure::StoreUnreachable,
+            Self::NoQuorum(_) => Failure::StoreNoQuorum,
+            Self::Unauthorized(_) => Failure::StoreUnauthorized,
+            Self::Protocol(_) => Failure::StoreProtocol,
+        }
+    }
 }
 
 /// What this kind of store can promise.

@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod failsafe;
+mod failure;
 mod id;
 mod lsn;
 mod name;
@@ -18,6 +19,7 @@ mod time;
 mod timeline;
 pub mod topology;
 
+pub use failure::Failure;
 pub use id::{InvalidSystemId, LeaseId, Revision, SystemId, Term};
 pub use lsn::{InvalidLsn, Lsn};
 pub use name::{ClusterName, InvalidName, MemberName, PLACEHOLDER};

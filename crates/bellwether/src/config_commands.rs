@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use bellwether_config::{json_schema, load, render, sample};
 use clap::{Args, Subcommand};
 
-use crate::{exit::Status, run};
+use crate::{exit::Status, failure, run};
 
 /// Checks and explains configurations; connects to nothing.
 #[derive(Args, Clone, Debug)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: ConfigArgs) -> ExitCode {
                 if strict && !loaded.warnings.is_empty() { Status::Config } else { Status::Ok }
             }
             Err(error) => {
-                eprintln!("{error}");
+                eprintln!("{}", failure::text(&error, error.failure()));
                 Status::Config
             }
         },
@@ -59,7 +59,7 @@ pub(crate) fn run(args: ConfigArgs) -> ExitCode {
                 Status::Ok
             }
             Err(error) => {
-                eprintln!("{error}");
+                eprintln!("{}", failure::text(&error, error.failure()));
                 Status::Config
             }
         },

@@ -15,11 +15,11 @@ use bellwether_dcs::{Deadline, Store};
 use bellwether_dcs_raft::{
     ForceQuorum, MemberInfo, RaftClient, StoreStatus, recover_force_quorum, restore_from,
 };
-use bellwether_types::ClusterName;
+use bellwether_types::{ClusterName, Failure};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::{exit::Status, run, store};
+use crate::{exit::Status, failure, run, store};
 
 /// How long one question to the store may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +117,20 @@ enum DcsError {
     NoSuchKey(String),
 }
 
+impl DcsError {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Load(error) => error.failure(),
+            Self::Missing(_) => Failure::ConfigInvalid,
+            Self::Start(error) => error.failure(),
+            Self::Store(error) => error.failure(),
+            Self::Membership(error) => error.failure(),
+            Self::Offline(error) => error.failure(),
+            Self::NoSuchKey(_) => Failure::NoSuchKey,
+        }
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "errors of a command go to the person who gave it")]
 pub(crate) fn run(args: DcsArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -127,12 +141,7 @@ pub(crate) fn run(args: DcsArgs) -> ExitCode {
     match runtime.block_on(obey(args)) {
         Ok(()) => Status::Ok.code(false),
         Err(error) => {
-            eprintln!("bellwether dcs: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
-            }
+            eprintln!("bellwether dcs: {}", failure::text(&error, error.failure()));
             match error {
                 DcsError::Load(_) | DcsError::Missing(_) => Status::Config.code(false),
                 _ => Status::Failed.code(false),

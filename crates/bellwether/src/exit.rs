@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use bellwether_agent::{AgentEnd, StartError};
-use bellwether_ha::action::Exit;
+use bellwether_types::Failure;
 
 /// Why a process of ours ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,31 +40,56 @@ impl Status {
     }
 }
 
-impl From<&StartError> for Status {
-    fn from(error: &StartError) -> Self {
-        match error {
-            StartError::DuplicateName { .. } => Self::DuplicateName,
-            StartError::Stopped => Self::Ok,
+/// How an agent or a witness ends after a failure. Commands end with 1, or with [`Status::Config`] if that is the reason.
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::ConfigUnreadable
+            | Failure::ConfigSyntax
+            | Failure::ConfigInvalid
+            | Failure::ApiCertificates
+            | Failure::ClientCertificates
+            | Failure::StoreCredentials
+            | Failure::StoreSettings => Self::Config,
+            Failure::ApiPortInUse | Failure::ApiCannotListen | Failure::StoreCannotListen => Self::Address,
+            Failure::DuplicateName => Self::DuplicateName,
+            Failure::ForeignSystemId | Failure::ReplicaWithoutCluster => Self::ForeignData,
+            Failure::StoreDamaged
+            | Failure::StoreNewer
+            | Failure::StoreLogMissing
+            | Failure::StoreIdentityMissing
+            | Failure::StoreForeign => Self::StoreUnusable,
             _ => Self::Failed,
         }
     }
 }
 
-impl From<&AgentEnd> for Status {
-    fn from(end: &AgentEnd) -> Self {
-        match end {
-            AgentEnd::Decided(Exit::Stopped) => Self::Ok,
-            AgentEnd::Decided(Exit::BootstrapFailed) | AgentEnd::ServiceEnded => Self::Failed,
-            AgentEnd::Decided(Exit::ForeignSystemId { .. } | Exit::ReplicaWithoutCluster) => {
-                Self::ForeignData
-            }
-        }
+/// No failure is an orderly end.
+impl From<Option<Failure>> for Status {
+    fn from(failure: Option<Failure>) -> Self {
+        failure.map_or(Self::Ok, Self::from)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_book_tells_the_exit_status_of_every_failure() {
+        let book = include_str!("../../../docs/src/reference/errors.md");
+        for failure in Failure::ALL {
+            let section = book.split("\n## ").find(|section| section.starts_with(failure.code()));
+            let section = section.expect("bellwether-cli holds the page complete");
+            let told = section.lines().find_map(|line| line.strip_prefix("**Exit status.** "));
+            let status = Status::from(*failure) as u8;
+            assert_eq!(told, Some(status.to_string().as_str()), "{failure}");
+            let permanent = Status::PERMANENT.iter().any(|permanent| *permanent as u8 == status);
+            let told_permanent = section.contains("not started again");
+            // Configurations are looked at by a person, who needs no word about restarts.
+            assert!(permanent == told_permanent || status == Status::Config as u8, "{failure}");
+        }
+    }
 
     #[test]
     fn under_the_name_patroni_failures_are_one() {

@@ -9,6 +9,7 @@ mod control;
 mod dcs_commands;
 mod demo;
 mod exit;
+mod failure;
 mod logging;
 mod reload;
 mod run;

@@ -10,6 +10,7 @@ use bellwether_agent::ReloadSource;
 use bellwether_api::ApiHandle;
 use bellwether_api_client::ApiClient;
 use bellwether_config::{Config, load, render};
+use bellwether_types::Failure;
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -44,12 +45,14 @@ pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient
         match api.reload(api_config(&config)).await {
             Ok(()) => info!("the settings and certificates of the REST API have been read anew"),
             Err(error) => error!(
+                code = %error.failure(),
                 error = &error as &dyn std::error::Error,
                 "the REST API keeps its old settings and certificates"
             ),
         }
         if let Err(error) = client.reload(client_config(&config)) {
             error!(
+                code = %Failure::ClientCertificates,
                 error = &error as &dyn std::error::Error,
                 "calls to other members keep their old settings and certificates"
             );
@@ -64,7 +67,8 @@ pub(crate) fn tell(renewal: Result<Renewed, bellwether_dcs_raft::CredentialsErro
         Ok(Renewed::Certificates) => info!("the certificates of the store have been read anew"),
         Ok(Renewed::None) => {}
         Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "the store keeps its old certificates");
+            let code = Failure::StoreCredentials;
+            error!(%code, error = &error as &dyn std::error::Error, "the store keeps its old certificates");
         }
     }
 }

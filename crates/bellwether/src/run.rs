@@ -8,14 +8,15 @@ use std::{
 };
 
 use bellwether_agent::AgentOptions;
-use bellwether_api::{Api, ApiConfig, BindError, ListenOn, TlsFiles, VerifyClient};
+use bellwether_api::{Api, ApiConfig, ListenOn, TlsFiles, VerifyClient};
 use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig};
 use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
+use bellwether_types::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{control::AgentControl, exit::Status, logging, reload, store};
+use crate::{control::AgentControl, exit::Status, failure, logging, reload, store};
 
 /// What the agent is started with.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub(crate) fn environment() -> BTreeMap<String, String> {
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
 pub(crate) fn load_or_explain(file: Option<&Path>) -> Result<Loaded, Status> {
     load(file, &environment()).map_err(|error: LoadError| {
-        eprintln!("{error}");
+        eprintln!("{}", failure::text(&error, error.failure()));
         Status::Config
     })
 }
@@ -68,16 +69,18 @@ async fn serve(config: Config, options: &RunOptions) -> Status {
     let opened = match store::open(&config.store, &config.scope, false).await {
         Ok(opened) => opened,
         Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "the embedded store did not start");
-            return store_status(&error);
+            let code = error.failure();
+            error!(%code, error = &error as &dyn std::error::Error, "the embedded store did not start");
+            return Status::from(code);
         }
     };
     let status = tokio::select! {
         status = serve_with_store(config, options, &opened, &stop) => status,
         // PostgreSQL is left to the guardian and to the agent that comes next.
         why = opened.stopped() => {
-            error!(why, "this node of the store has stopped by itself: the agent ends and must be started anew");
-            Status::Failed
+            let code = Failure::StoreNodeStopped;
+            error!(%code, why, "this node of the store has stopped by itself: the agent ends and must be started anew");
+            Status::from(code)
         }
     };
     opened.shutdown().await;
@@ -93,11 +96,13 @@ async fn serve_with_store(
     let client = match ApiClient::new(client_config(&config)) {
         Ok(client) => client,
         Err(error) => {
+            let code = Failure::ClientCertificates;
             error!(
+                %code,
                 error = &error as &dyn std::error::Error,
                 "the client for other members' REST APIs cannot be made"
             );
-            return Status::Config;
+            return Status::from(code);
         }
     };
     let api_config = api_config(&config);
@@ -112,15 +117,18 @@ async fn serve_with_store(
     let (agent, handle) = match bellwether_agent::start(agent_options, stop).await {
         Ok(started) => started,
         Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "{error}");
-            return Status::from(&error);
+            if let Some(code) = error.failure() {
+                error!(%code, error = &error as &dyn std::error::Error, "{error}");
+            }
+            return Status::from(error.failure());
         }
     };
     let api = match Api::bind(api_config).await {
         Ok(api) => api,
         Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "the REST API cannot be served");
-            return if matches!(error, BindError::InUse { .. }) { Status::Address } else { Status::Config };
+            let code = error.failure();
+            error!(%code, error = &error as &dyn std::error::Error, "the REST API cannot be served");
+            return Status::from(code);
         }
     };
     let api_stop = CancellationToken::new();
@@ -135,23 +143,16 @@ async fn serve_with_store(
         exit = &mut running => exit,
         () = reloading => running.await,
     };
-    info!(?exit, "agent has ended");
+    match exit.failure() {
+        Some(code) => error!(%code, ?exit, "agent has ended"),
+        None => info!(?exit, "agent has ended"),
+    }
     // The API answers last, so that people can watch the end.
     api_stop.cancel();
     if let Err(error) = served.await {
         warn!(%error, "the REST API did not end in order");
     }
-    Status::from(&exit)
-}
-
-pub(crate) fn store_status(error: &bellwether_dcs_raft::StartError) -> Status {
-    use bellwether_dcs_raft::StartError;
-    match error {
-        StartError::Config(_) | StartError::Credentials(_) => Status::Config,
-        StartError::Bind { .. } => Status::Address,
-        StartError::Storage(_) => Status::StoreUnusable,
-        _ => Status::Failed,
-    }
+    Status::from(exit.failure())
 }
 
 /// SIGTERM and SIGINT ask for an orderly end; a second one changes nothing.

@@ -7,12 +7,13 @@ use std::{
 
 use bellwether_config::load_witness;
 use bellwether_dcs_raft::RaftStore;
+use bellwether_types::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use crate::{
     exit::Status,
-    logging, reload, run,
+    failure, logging, reload, run,
     store::{self, Renewed},
 };
 
@@ -22,7 +23,7 @@ pub(crate) fn run(file: Option<PathBuf>) -> ExitCode {
     let loaded = match load_witness(file.as_deref(), &run::environment()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", failure::text(&error, error.failure()));
             return Status::Config.code(false);
         }
     };
@@ -39,14 +40,16 @@ pub(crate) fn run(file: Option<PathBuf>) -> ExitCode {
 
 async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -> Status {
     let Some(node) = store::node_config(&config.raft, &config.scope, true) else {
-        error!("a witness needs `raft.self_addr` and `raft.data_dir`");
-        return Status::Config;
+        let code = Failure::ConfigInvalid;
+        error!(%code, "a witness needs `raft.self_addr` and `raft.data_dir`");
+        return Status::from(code);
     };
     let node = match RaftStore::start(node).await {
         Ok(node) => node,
         Err(error) => {
-            error!(error = &error as &dyn std::error::Error, "the embedded store did not start");
-            return run::store_status(&error);
+            let code = error.failure();
+            error!(%code, error = &error as &dyn std::error::Error, "the embedded store did not start");
+            return Status::from(code);
         }
     };
     info!(cluster = %config.scope, "witness votes in the store");
@@ -59,8 +62,9 @@ async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -
             _ = interrupt.recv() => break Status::Ok,
             _ = hangup.recv() => renew_certificates(&node, file.as_deref()).await,
             why = node.stopped() => {
-                error!(why, "the node of the store has stopped");
-                break Status::StoreUnusable;
+                let code = Failure::StoreNodeStopped;
+                error!(%code, why, "the node of the store has stopped by itself and must be started anew");
+                break Status::from(code);
             }
         }
     };

@@ -425,7 +425,8 @@ pub enum StoryFormat {
 
 #[derive(Clone, Debug, Default, Args)]
 pub struct ExplainArgs {
-    #[arg(value_name = "CLUSTER_NAME")]
+    /// The cluster, or the code of a failure (BW0101), which is then explained instead.
+    #[arg(value_name = "CLUSTER_NAME|CODE")]
     pub cluster: Option<String>,
     /// Only the last so many events.
     #[arg(long, value_name = "N")]

@@ -3,6 +3,7 @@
 pub(crate) mod dsn;
 pub(crate) mod edit_config;
 pub(crate) mod explain;
+pub(crate) mod explain_failure;
 pub(crate) mod flush;
 pub(crate) mod history;
 pub(crate) mod leader_change;

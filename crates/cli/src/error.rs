@@ -3,6 +3,7 @@
 use bellwether_api_client::ConfigError;
 use bellwether_config::LoadError;
 use bellwether_dcs::StoreError;
+use bellwether_types::Failure;
 
 /// Ends a command with `Error: <text>` on standard error. `Display` is that text.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,17 @@ impl CliError {
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+
+    /// The code under which the book explains it, if it has one.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Config(error) => Some(error.failure()),
+            Self::Client(_) => Some(Failure::ClientCertificates),
+            Self::Store(error) => Some(error.failure()),
+            Self::Open(_) => Some(Failure::StoreNotOpened),
+            Self::Refused { .. } | Self::Aborted | Self::Usage(_) | Self::Io { .. } => None,
         }
     }
 

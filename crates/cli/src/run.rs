@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use clap::{Parser, error::ErrorKind};
 
+use bellwether_types::Failure;
+
 use crate::{
     command::{Command, Globals, Patronictl},
     commands,
@@ -28,6 +30,12 @@ pub async fn run(command: Command, globals: Globals, manner: Manner, surrounding
         Command::Version(args) if args.names.is_empty() => {
             commands::version::own(&mut talk, manner);
             return 0;
+        }
+        Command::Explain(args) if manner == Manner::Bellwether => {
+            if let Some(failure) = args.cluster.as_deref().and_then(Failure::of_code) {
+                talk.terminal.out(commands::explain_failure::section(failure));
+                return 0;
+            }
         }
         _ => {}
     }
@@ -89,6 +97,9 @@ fn explain(error: &CliError, manner: Manner) -> String {
         }
         if let Some(help) = error.help() {
             text.push_str(&format!("  help: {help}\n"));
+        }
+        if let Some(code) = error.failure() {
+            text.push_str(&format!("  code: {code}; `bellwether explain {code}` tells more\n"));
         }
     }
     text

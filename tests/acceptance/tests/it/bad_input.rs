@@ -71,6 +71,7 @@ async fn a_configuration_that_cannot_be_used_is_explained() {
         ended.says(key);
         ended.says(reason);
         ended.says("help: ");
+        ended.says("code: BW0103");
     }
 
     // Not YAML at all.
@@ -85,6 +86,7 @@ async fn a_configuration_that_cannot_be_used_is_explained() {
     assert_eq!(ended.code(), Some(CONFIG), "{}", ended.text);
     ended.says(&format!("could not read {}", file.display()));
     ended.says("ermission denied");
+    ended.says("code: BW0101");
 
     let left: Vec<_> =
         fs::read_dir(&node.dir).expect("the folder").flatten().map(|entry| entry.file_name()).collect();
@@ -102,12 +104,14 @@ async fn unknown_keys_are_told_of_and_a_port_in_use_ends_the_agent() {
     ended.says(&format!("{}:{line}: bootstrap.intidb: ", node.configuration().display()));
     ended.says("did you mean `initdb`?");
     ended.says(&format!("127.0.0.1:{}", node.store_port));
+    ended.says("code=BW0203");
     drop(store);
 
     let _api = TcpListener::bind(("127.0.0.1", node.api_port)).expect("the port is ours");
     let ended = to_the_end(node.command(), LIMIT);
     assert_eq!(ended.code(), Some(ADDRESS), "{}", ended.text);
     ended.says(&format!("127.0.0.1:{}", node.api_port));
+    ended.says("code=BW0201");
     assert!(!node.data_dir().exists(), "no data directory was made");
 }
 
@@ -124,6 +128,7 @@ async fn the_data_of_another_cluster_is_refused_and_left_untouched() {
     let ended = to_the_end(guest.command(), LIMIT);
     assert_eq!(ended.code(), Some(FOREIGN_DATA), "{}", ended.text);
     ended.says("system ID mismatch, node guest belongs to a different cluster");
+    ended.says("code=BW0302");
     let touched: Vec<_> = contents(&guest.data_dir()).difference(&before).cloned().collect();
     assert_eq!(touched, [], "no file was touched");
     assert!(guest.journal().decision("system_id_mismatch").is_some(), "{:?}", guest.journal().codes());

@@ -18,6 +18,7 @@ async fn a_second_agent_of_the_same_name_refuses_to_start() {
     let ended = to_the_end(twin.command(), Duration::from_secs(60));
     assert_eq!(ended.code(), Some(DUPLICATE_NAME), "{}", ended.text);
     ended.says("Can't start; there is already a node named 'node1' running");
+    ended.says("code=BW0301");
     assert!(!twin.data_dir().exists(), "nothing was made");
 
     writer.writes(20).await;

@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
 
-.PHONY: help demo test verify lint fix docs sim bench-failover test-matrix prerequisites
+.PHONY: help demo test verify lint fix docs reference audit sim bench-failover test-matrix prerequisites
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,13 @@ fix: ## format, and apply what clippy can fix
 	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 	cargo fmt --all
 
-docs: ## the API documentation, warnings denied
+docs: ## the API documentation, warnings denied; and the book, if mdbook is installed
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@if command -v mdbook >/dev/null; then mdbook build docs --dest-dir $(CARGO_TARGET_DIR)/book; \
+	else echo "mdbook is not installed: the book was not built (cargo install mdbook)"; fi
+
+reference: ## write the pages of the book that are made from the code
+	UPDATE_REFERENCE=1 cargo test -q --locked -p bellwether reference_pages
 
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)

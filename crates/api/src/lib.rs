@@ -30,6 +30,7 @@ mod metrics;
 mod node_document;
 mod operations;
 mod quantity;
+pub mod reference;
 mod reply;
 mod request;
 mod restart;

@@ -29,25 +29,70 @@ pub(crate) enum Operation {
     Sigterm,
 }
 
+/// An unsafe call, and what the reference page says about it.
+pub(crate) struct Call {
+    pub(crate) method: &'static str,
+    /// The first segment of the path.
+    pub(crate) segment: &'static str,
+    operation: Operation,
+    pub(crate) doc: &'static str,
+}
+
+const fn call(method: &'static str, segment: &'static str, operation: Operation, doc: &'static str) -> Call {
+    Call { method, segment, operation, doc }
+}
+
+pub(crate) const CALLS: &[Call] = &[
+    call(
+        "PATCH",
+        "config",
+        Operation::PatchConfig,
+        "Merges the body into the dynamic configuration; `null` removes a key.",
+    ),
+    call("PUT", "config", Operation::PutConfig, "Replaces the dynamic configuration."),
+    call("POST", "reload", Operation::Reload, "Reads the local configuration and all certificates anew."),
+    call(
+        "POST",
+        "restart",
+        Operation::Restart,
+        "Restarts PostgreSQL now or at `schedule`; conditions: `role`, `postgres_version`, `restart_pending`; `timeout`.",
+    ),
+    call("DELETE", "restart", Operation::DeleteRestart, "Forgets a scheduled restart."),
+    call(
+        "POST",
+        "reinitialize",
+        Operation::Reinitialize,
+        "Copies this replica anew; `force`, `from_leader`.",
+    ),
+    call(
+        "POST",
+        "switchover",
+        Operation::Change(LeaderChange::Switchover),
+        "A planned change of leader: `leader`, `candidate`, `scheduled_at`. Answers when it is done.",
+    ),
+    call(
+        "POST",
+        "failover",
+        Operation::Change(LeaderChange::Failover),
+        "A change to `candidate`, also without a healthy leader. Answers when it is done.",
+    ),
+    call("DELETE", "switchover", Operation::DeleteSwitchover, "Forgets a scheduled switchover."),
+    call(
+        "POST",
+        "failsafe",
+        Operation::Failsafe,
+        "From a leader without the store to the other members. Not for people.",
+    ),
+    call("POST", "citus", Operation::Citus, "Accepted; has no effect yet."),
+    call("POST", "mpp", Operation::Citus, "Accepted; has no effect yet."),
+    call("POST", "sigterm", Operation::Sigterm, "Accepted; has no effect."),
+];
+
 impl Operation {
     /// `None`: no such call.
     pub(crate) fn find(method: &Method, segment: &str) -> Option<Self> {
-        let operation = match (method.as_str(), segment) {
-            ("PATCH", "config") => Self::PatchConfig,
-            ("PUT", "config") => Self::PutConfig,
-            ("POST", "reload") => Self::Reload,
-            ("POST", "restart") => Self::Restart,
-            ("DELETE", "restart") => Self::DeleteRestart,
-            ("POST", "reinitialize") => Self::Reinitialize,
-            ("POST", "switchover") => Self::Change(LeaderChange::Switchover),
-            ("POST", "failover") => Self::Change(LeaderChange::Failover),
-            ("DELETE", "switchover") => Self::DeleteSwitchover,
-            ("POST", "failsafe") => Self::Failsafe,
-            ("POST", "citus" | "mpp") => Self::Citus,
-            ("POST", "sigterm") => Self::Sigterm,
-            _ => return None,
-        };
-        Some(operation)
+        let call = CALLS.iter().find(|call| call.method == method.as_str() && call.segment == segment)?;
+        Some(call.operation)
     }
 
     pub(crate) fn body_rule(self) -> BodyRule {

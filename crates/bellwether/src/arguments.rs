@@ -56,6 +56,12 @@ enum Command {
     Operator(bellwether_cli::Command),
 }
 
+/// The whole command line, for the reference page.
+#[cfg(test)]
+pub(crate) fn program() -> clap::Command {
+    Bellwether::command()
+}
+
 /// `patroni [configfile]`.
 #[derive(Debug, Parser)]
 #[command(name = "patroni", version, about = "Runs this node's agent as Patroni's users know it.")]

@@ -11,6 +11,8 @@ mod demo;
 mod exit;
 mod failure;
 mod logging;
+#[cfg(test)]
+mod reference;
 mod reload;
 mod run;
 mod store;

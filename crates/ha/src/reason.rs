@@ -17,6 +17,9 @@ macro_rules! reasons {
             /// Every code, in the order of the variants: for the reference page and for metrics.
             pub const CODES: &'static [&'static str] = &[$($code),+];
 
+            /// Every code with its sentence, in which `{fact}` stands for a fact of the situation: for the reference page.
+            pub const SENTENCES: &'static [(&'static str, &'static str)] = &[$(($code, $sentence)),+];
+
             /// Stable and snake_case: for the API, metrics and tests.
             pub fn code(&self) -> &'static str {
                 match self { $(Self::$name $({ $($field: _),+ })? => $code),+ }

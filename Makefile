@@ -38,6 +38,11 @@ docs: ## the API documentation, warnings denied; and the book, if mdbook is inst
 reference: ## write the pages of the book that are made from the code
 	UPDATE_REFERENCE=1 cargo test -q --locked -p bellwether reference_pages
 
+audit: ## licences, bans, sources and advisories of dependencies, and spelling (cargo-deny and typos must be installed; needs the network)
+	typos
+	cargo deny --locked check bans licenses sources
+	cargo deny --locked check advisories
+
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
 

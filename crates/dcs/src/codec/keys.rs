@@ -25,6 +25,11 @@ pub const LEGACY_OPTIME: &str = "optime/leader";
 /// What all member keys begin with.
 pub const MEMBERS_PREFIX: &str = "members/";
 
+/// The lowest feature level of all members. Ours, like everything below `bellwether/`: Patroni ignores it.
+pub const FEATURE_LEVEL: &str = "bellwether/level";
+/// What the keys begin with that hold the end of each member's journal. Ours.
+pub const JOURNALS_PREFIX: &str = "bellwether/journal/";
+
 /// The namespace if the configuration names none.
 pub const DEFAULT_NAMESPACE: &str = "service";
 
@@ -36,6 +41,16 @@ pub fn member(name: &MemberName) -> Key {
 /// The member that a key belongs to; `None` for other keys and for names that nobody can bear.
 pub fn member_of(key: &Key) -> Option<MemberName> {
     MemberName::new(key.as_str().strip_prefix(MEMBERS_PREFIX)?).ok()
+}
+
+/// The key with the end of a member's journal.
+pub fn journal(name: &MemberName) -> Key {
+    Key(format!("{JOURNALS_PREFIX}{name}"))
+}
+
+/// Whose journal a key holds; `None` for other keys.
+pub fn journal_of(key: &Key) -> Option<MemberName> {
+    MemberName::new(key.as_str().strip_prefix(JOURNALS_PREFIX)?).ok()
 }
 
 /// The cluster's prefix: `/namespace/scope/` with runs of `/` collapsed. It ends with `/`, so that the cluster `batman` never

@@ -23,10 +23,10 @@ use crate::{
     leadership,
     leases::LeaseTimers,
     membership,
-    net::{Net, credentials::Credentials, listener::listen, raft_network::Network},
+    net::{Net, credentials::Credentials, listener::listen, message::PROTOCOL, raft_network::Network},
     router::Router,
     status::{MemberInfo, MemberRole, StoreStatus},
-    storage::{directory::Directory, identity::Identity, log_store::LogStore, machine::Machine},
+    storage::{directory::Directory, identity::Identity, log_store::LogStore, machine::Machine, record},
     store::StartError,
 };
 
@@ -275,6 +275,8 @@ impl Node {
             applied: metrics.last_applied.map(|applied| applied.index),
             revision,
             leases,
+            protocol: PROTOCOL,
+            format: record::VERSION,
             members: members(&metrics),
         }
     }

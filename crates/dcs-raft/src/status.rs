@@ -44,5 +44,11 @@ pub struct StoreStatus {
     pub applied: Option<u64>,
     pub revision: u64,
     pub leases: usize,
+    /// The newest protocol that it speaks with other nodes; 0 if it did not tell.
+    #[serde(default)]
+    pub protocol: u8,
+    /// The newest format of its files; 0 if it did not tell.
+    #[serde(default)]
+    pub format: u8,
     pub members: Vec<MemberInfo>,
 }

@@ -211,3 +211,65 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::net::{
+        credentials::Credentials,
+        listener::{Service, listen},
+        message::{Request, Response},
+    };
+
+    /// Lets everybody in whom the listener lets in.
+    struct Host(Arc<Net>);
+
+    impl Service for Host {
+        fn net(&self) -> &Arc<Net> {
+            &self.0
+        }
+
+        async fn welcome(&self, _: &Hello) -> Welcome {
+            Welcome { protocol: PROTOCOL, node: 1, store: None, refusal: None }
+        }
+
+        async fn serve(&self, _: Request) -> Response {
+            Response::Failed("nothing is asked here".to_owned())
+        }
+    }
+
+    async fn greet(net: &Net, address: &str, protocol: u8, oldest_protocol: u8) -> Welcome {
+        let credentials = net.credentials();
+        let name = credentials.server_name(address).unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = TlsConnector::from(credentials.client).connect(name, stream).await.unwrap();
+        let mut frames = framed(Stream::Client(Box::new(stream)));
+        let cluster = net.cluster.clone();
+        let hello = Hello { protocol, oldest_protocol, cluster, store: None, from: None, to: None };
+        frames.send(plain(&hello)).await.unwrap();
+        read_plain(&frames.next().await.unwrap().unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_visitor_of_an_unknown_protocol_is_told_ours_and_let_go() {
+        let net = Net::new("demo".to_owned(), Credentials::new("demo", None, None).unwrap(), None, None);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let host = tokio::spawn(listen(listener, Arc::new(Host(net.clone()))));
+        for (case, protocol, oldest, refusal) in [
+            ("ours", PROTOCOL, OLDEST_PROTOCOL, None),
+            ("newer, and speaks ours", PROTOCOL + 1, PROTOCOL, None),
+            ("too new", PROTOCOL + 2, PROTOCOL + 1, Some(Refusal::Protocol(PROTOCOL))),
+        ] {
+            let welcome = greet(&net, &address, protocol, oldest).await;
+            assert_eq!(welcome.refusal, refusal, "{case}");
+        }
+        let told = Refusal::Protocol(PROTOCOL).to_string();
+        assert!(told.contains("too new or too old"), "{told}");
+        host.abort();
+    }
+}

@@ -20,8 +20,9 @@ use std::{
 
 use bellwether_types::{ClusterName, MemberName};
 use serde_json::{Map, Value, json};
+use tokio::sync::watch;
 
-use crate::clock;
+use crate::{clock, role_changes};
 
 /// Format of the records; readers accept this one and the one before.
 pub const JOURNAL_VERSION: u32 = 1;
@@ -42,6 +43,8 @@ pub struct Journal {
     recent: Arc<Mutex<VecDeque<Value>>>,
     queue: Option<SyncSender<String>>,
     dropped: Arc<AtomicU64>,
+    /// The last records of changes of role, in short.
+    role_changes: watch::Sender<Vec<Value>>,
 }
 
 impl Journal {
@@ -49,6 +52,8 @@ impl Journal {
     pub fn open(dir: &Path, cluster: ClusterName, member: MemberName) -> std::io::Result<Self> {
         fs::create_dir_all(dir)?;
         let recent = read_records(dir, KEPT_IN_MEMORY)?;
+        let mut changes: Vec<Value> = recent.iter().filter_map(role_changes::brief).collect();
+        changes.drain(..changes.len().saturating_sub(role_changes::KEPT));
         let file = open_file(&dir.join(FILE))?;
         let (queue, records) = sync_channel(QUEUE);
         let dir = dir.to_owned();
@@ -61,13 +66,21 @@ impl Journal {
             recent: Arc::new(Mutex::new(recent.into())),
             queue: Some(queue),
             dropped: Arc::default(),
+            role_changes: watch::Sender::new(changes),
         })
     }
 
     /// A journal without a file, for tests of other parts.
     #[cfg(test)]
     pub(crate) fn in_memory(cluster: ClusterName, member: MemberName) -> Self {
-        Self { cluster, member, recent: Arc::default(), queue: None, dropped: Arc::default() }
+        Self {
+            cluster,
+            member,
+            recent: Arc::default(),
+            queue: None,
+            dropped: Arc::default(),
+            role_changes: watch::Sender::default(),
+        }
     }
 
     /// Writes a record of this kind (`decision`, `action`, `call`, `failover`, `start`, ...) with `fields` beside the usual ones.
@@ -91,6 +104,12 @@ impl Journal {
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(change) = role_changes::brief(&record) {
+            self.role_changes.send_modify(|changes| {
+                changes.drain(..(changes.len() + 1).saturating_sub(role_changes::KEPT));
+                changes.push(change);
+            });
+        }
         let mut recent = self.recent.lock().expect("nothing panics while it holds the journal");
         if recent.len() == KEPT_IN_MEMORY {
             recent.pop_front();
@@ -102,6 +121,11 @@ impl Journal {
     pub fn recent(&self, limit: usize) -> Vec<Value> {
         let recent = self.recent.lock().expect("nothing panics while it holds the journal");
         recent.iter().skip(recent.len().saturating_sub(limit)).cloned().collect()
+    }
+
+    /// The last records of changes of role, in short and in the order of time.
+    pub(crate) fn role_changes(&self) -> watch::Receiver<Vec<Value>> {
+        self.role_changes.subscribe()
     }
 
     /// Records that the disk was too slow for.
@@ -189,6 +213,23 @@ mod tests {
         let reasons: Vec<_> = reopened.recent(10).iter().map(|record| record["reason"].clone()).collect();
         assert_eq!(reasons, ["first", "second"]);
         assert_eq!(wait_for_records(dir.path(), 2).len(), 2);
+    }
+
+    #[test]
+    fn changes_of_role_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = journal(dir.path());
+        for number in 0..role_changes::KEPT + 3 {
+            first.record("failover", json!({"total_ms": number}));
+            first.record("decision", json!({"reason": "secondary_following"}));
+        }
+        let told = |journal: &Journal| {
+            let changes = journal.role_changes().borrow().clone();
+            (changes.len(), changes.last().unwrap()["total_ms"].clone())
+        };
+        assert_eq!(told(&first), (role_changes::KEPT, json!(role_changes::KEPT + 2)));
+        wait_for_records(dir.path(), 2 * (role_changes::KEPT + 3));
+        assert_eq!(told(&journal(dir.path())), told(&first));
     }
 
     #[test]

@@ -27,8 +27,10 @@ use crate::{
     job::Jobs,
     journal::Journal,
     lease::LeaseKeeper,
+    level,
     local::Local,
     monitor::MonitorHandle,
+    notes::Notes,
     pg_settings::pg_settings,
     publications::Publisher,
     publish::first_status,
@@ -71,6 +73,11 @@ pub enum StartError {
         #[source]
         cause: std::io::Error,
     },
+    #[error(
+        "this program understands feature level {ours}, and the cluster has reached {cluster}: install the version that the \
+         other members run, or the one before"
+    )]
+    TooOld { cluster: u32, ours: u32 },
     #[error("told to stop before the store answered")]
     Stopped,
 }
@@ -82,6 +89,7 @@ impl StartError {
             Self::RuntimeDirectory { .. } => Some(Failure::RuntimeDirectory),
             Self::DuplicateName { .. } => Some(Failure::DuplicateName),
             Self::Leftover { .. } => Some(Failure::Leftover),
+            Self::TooOld { .. } => Some(Failure::ProgramTooOld),
             Self::Stopped => None,
         }
     }
@@ -110,6 +118,7 @@ pub async fn start(
 
     let mirror = Mirror::new(store.clone(), Duration::from_secs(1));
     let cluster = wait_for_store(&mirror, stop).await?;
+    level::refuse_too_old(&mirror.state().snapshot)?;
     refuse_duplicate(&config, &cluster, &client).await?;
 
     let children = CancellationToken::new();
@@ -160,6 +169,12 @@ pub async fn start(
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let config = Arc::new(config);
     let (status, status_seen) = watch::channel(Arc::new(first_status(&config, &effective.settings)));
+    let notes = Notes::new(&config.name, store.clone(), mirror.clone(), &journal, status_seen.clone());
+    let notes_stop = children.clone();
+    services.spawn(async move {
+        notes.run(notes_stop).await;
+        "the notes in the store"
+    });
     let (topology, topology_seen) = watch::channel(Arc::new(first_topology(&config)));
     let failsafe = FailsafeBook::open(&runtime_dir);
     let handle = AgentHandle::new(

@@ -11,7 +11,7 @@ use bellwether_config::{
     ClientConfig, load_client,
     sections::raft::{Raft, Store as StoreSection},
 };
-use bellwether_dcs::{Deadline, Store};
+use bellwether_dcs::{Deadline, Store, codec::feature_level};
 use bellwether_dcs_raft::{
     ForceQuorum, MemberInfo, RaftClient, StoreStatus, recover_force_quorum, restore_from,
 };
@@ -160,7 +160,12 @@ async fn obey(args: DcsArgs) -> Result<(), DcsError> {
         online => {
             let client = store::connect(raft, cluster).await?;
             match online {
-                DcsCommand::Status => print_status(&nodes(&client, raft).await, args.format),
+                DcsCommand::Status => {
+                    let nodes = nodes(&client, raft).await;
+                    let snapshot = client.snapshot(by()).await.ok();
+                    let level = snapshot.as_ref().and_then(feature_level);
+                    print_status(&nodes, level, args.format);
+                }
                 DcsCommand::Members => print_members(&client.status(None, by()).await?, args.format),
                 DcsCommand::Add { address } => {
                     client.add_member(&address, Deadline::after(JOIN_PATIENCE)).await?;
@@ -218,7 +223,7 @@ async fn nodes(client: &RaftClient, raft: &Raft) -> Vec<(String, Option<StoreSta
 }
 
 #[expect(clippy::print_stdout, reason = "this is the command's data")]
-fn print_status(nodes: &[(String, Option<StoreStatus>)], format: Format) {
+fn print_status(nodes: &[(String, Option<StoreStatus>)], level: Option<u32>, format: Format) {
     if format == Format::Json {
         let rows: Vec<_> =
             nodes.iter().map(|(address, status)| json!({"address": address, "status": status})).collect();
@@ -226,23 +231,27 @@ fn print_status(nodes: &[(String, Option<StoreStatus>)], format: Format) {
         return;
     }
     println!(
-        "{:<24} {:<18} {:<10} {:>6} {:>9} {:>9} {:>7}",
-        "address", "id", "state", "term", "applied", "revision", "leases"
+        "{:<24} {:<18} {:<10} {:>6} {:>9} {:>9} {:>7} {:>8}",
+        "address", "id", "state", "term", "applied", "revision", "leases", "protocol"
     );
     for (address, status) in nodes {
         match status {
             Some(status) => println!(
-                "{:<24} {:<18} {:<10} {:>6} {:>9} {:>9} {:>7}",
+                "{:<24} {:<18} {:<10} {:>6} {:>9} {:>9} {:>7} {:>8}",
                 address,
                 format!("{:x}", status.node),
                 status.state,
                 status.term,
                 status.applied.unwrap_or_default(),
                 status.revision,
-                status.leases
+                status.leases,
+                status.protocol
             ),
             None => println!("{address:<24} {:<18} does not answer", "?"),
         }
+    }
+    if let Some(level) = level {
+        println!("feature level that all members understand: {level}");
     }
 }
 

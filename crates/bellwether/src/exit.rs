@@ -56,6 +56,7 @@ impl From<Failure> for Status {
             Failure::ForeignSystemId | Failure::ReplicaWithoutCluster => Self::ForeignData,
             Failure::StoreDamaged
             | Failure::StoreNewer
+            | Failure::ProgramTooOld
             | Failure::StoreLogMissing
             | Failure::StoreIdentityMissing
             | Failure::StoreForeign => Self::StoreUnusable,

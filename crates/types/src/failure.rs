@@ -54,6 +54,7 @@ failures! {
     ReplicaWithoutCluster = "BW0303": "A replica without a cluster",
     BootstrapFailed = "BW0304": "The new cluster could not be made",
     ServiceEnded = "BW0305": "A part of the agent has ended",
+    ProgramTooOld = "BW0306": "The program is too old for the cluster",
 
     StoreFiles = "BW0401": "A file of the store cannot be used",
     StoreDamaged = "BW0402": "A file of the store is damaged",

@@ -1,5 +1,8 @@
 //! `explain`: what happened and why, from the members' journals.
 
+use std::collections::BTreeMap;
+
+use bellwether_dcs::codec;
 use bellwether_types::{MemberName, cluster::Member};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
@@ -34,9 +37,15 @@ pub(crate) async fn explain(session: &mut Session, args: &ExplainArgs) -> Result
     let excess = events.len().saturating_sub(args.last.unwrap_or(usize::MAX));
     events.drain(..excess);
 
-    for source in &asked {
-        if let Err(why) = &source.result {
-            session.talk.warn(format!("the journal of {} is missing in this story: {why}", source.name));
+    for Source { name, result, from_store } in &asked {
+        match (result, from_store) {
+            (Err(why), _) => {
+                session.talk.warn(format!("the journal of {name} is missing in this story: {why}"));
+            }
+            (Ok(_), Some(why)) => session.talk.warn(format!(
+                "of the journal of {name} only the last changes of role are in this story, as it left them in the store: {why}"
+            )),
+            (Ok(_), None) => {}
         }
     }
     match args.format {
@@ -58,9 +67,12 @@ pub(crate) async fn explain(session: &mut Session, args: &ExplainArgs) -> Result
 }
 
 fn source_json(source: &Source) -> Value {
-    match &source.result {
-        Ok(count) => json!({"name": source.name, "records": count}),
-        Err(why) => json!({"name": source.name, "error": why}),
+    match (&source.result, &source.from_store) {
+        (Ok(count), None) => json!({"name": source.name, "records": count}),
+        (Ok(count), Some(why)) => {
+            json!({"name": source.name, "records": count, "from": "store", "error": why})
+        }
+        (Err(why), _) => json!({"name": source.name, "error": why}),
     }
 }
 
@@ -71,6 +83,7 @@ fn from_files(args: &ExplainArgs) -> (Vec<Record>, Vec<Source>) {
         asked.push(Source {
             name: dir.display().to_string(),
             result: result.as_ref().map(Vec::len).map_err(ToString::to_string),
+            from_store: None,
         });
         records.extend(result.unwrap_or_default());
     }
@@ -82,17 +95,28 @@ async fn from_members(
     args: &ExplainArgs,
 ) -> Result<(Vec<Record>, Vec<Source>), CliError> {
     let (mut records, mut asked) = (Vec::new(), Vec::new());
-    for member in members(session, args).await? {
+    let (members, mut left) = members(session, args).await?;
+    for member in members {
         let answer = match sources::ask(session, &member).await {
             // A stopped agent leaves its files.
             Err(why) if session.config.name.as_ref() == Some(&member.name) => own_files(session).ok_or(why),
             answer => answer.map(|records| records.into_iter().filter_map(Record::parse).collect()),
         };
+        let (answer, from_store) = match (answer, left.remove(&member.name)) {
+            (Err(why), Some(left)) => (Ok(left), Some(why)),
+            (answer, _) => (answer, None),
+        };
         asked.push(Source {
             name: member.name.to_string(),
             result: answer.as_ref().map(Vec::len).map_err(String::clone),
+            from_store,
         });
         records.extend(answer.unwrap_or_default());
+    }
+    for (name, left) in left {
+        let from_store = Some("it is no member at present".to_owned());
+        asked.push(Source { name: name.to_string(), result: Ok(left.len()), from_store });
+        records.extend(left);
     }
     Ok((records, asked))
 }
@@ -101,15 +125,23 @@ fn own_files(session: &Session) -> Option<Vec<Record>> {
     sources::read_dir(&session.own_journal_dir()?).ok()
 }
 
+/// Members to ask, and the ends of journals that members have left in the store.
+type Witnesses = (Vec<Member>, BTreeMap<MemberName, Vec<Record>>);
+
 /// Every member that the store knows; without a store the one that the configuration is of.
-async fn members(session: &mut Session, args: &ExplainArgs) -> Result<Vec<Member>, CliError> {
-    let cluster = match session.target(args.cluster.as_deref()).await {
-        Ok(target) => target.cluster().await,
+async fn members(session: &mut Session, args: &ExplainArgs) -> Result<Witnesses, CliError> {
+    let snapshot = match session.target(args.cluster.as_deref()).await {
+        Ok(target) => target.snapshot().await,
         Err(error) => Err(error),
     };
-    let wanted = |member: &Member| args.member.as_ref().is_none_or(|name| member.name.as_str() == name);
-    let error = match cluster {
-        Ok(cluster) => return Ok(cluster.members.into_values().filter(wanted).collect()),
+    let wanted = |member: &MemberName| args.member.as_ref().is_none_or(|name| member.as_str() == name);
+    let error = match snapshot {
+        Ok(snapshot) => {
+            let members = codec::decode(&snapshot).members.into_values();
+            let mut left = sources::left_in(&snapshot);
+            left.retain(|name, _| wanted(name));
+            return Ok((members.filter(|member| wanted(&member.name)).collect(), left));
+        }
         Err(error) => error,
     };
     let own = session.config.restapi.as_ref().map(|restapi| restapi.api_url());
@@ -122,7 +154,7 @@ async fn members(session: &mut Session, args: &ExplainArgs) -> Result<Vec<Member
     session.talk.warn(format!("{error}; asking only this node"));
     let name = session.config.name.clone();
     let name = name.unwrap_or_else(|| MemberName::new("this node").expect("a name may hold a blank inside"));
-    Ok(vec![Member { api_url: Some(api_url), ..Member::unknown(name) }])
+    Ok((vec![Member { api_url: Some(api_url), ..Member::unknown(name) }], BTreeMap::new()))
 }
 
 /// A point in time, or an age.

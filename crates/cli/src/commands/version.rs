@@ -1,7 +1,7 @@
 //! `version`: of this program, and of members.
 
 use bellwether_api_client::Method;
-use bellwether_dcs::codec::COMPATIBLE_VERSION;
+use bellwether_dcs::codec::{self, COMPATIBLE_VERSION};
 use bellwether_types::cluster::Member;
 use serde_json::Value;
 
@@ -27,8 +27,14 @@ pub(crate) fn own(talk: &mut Dialogue, manner: Manner) {
 pub(crate) async fn version(session: &mut Session, args: &VersionArgs) -> Result<Outcome, CliError> {
     let (cluster_name, names) = session.split_names(&args.names)?;
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
+    let snapshot = target.snapshot().await?;
+    let cluster = codec::decode(&snapshot);
     own(&mut session.talk, session.manner);
+    if session.manner == Manner::Bellwether
+        && let Some(level) = codec::feature_level(&snapshot)
+    {
+        session.talk.line(format!("feature level that all members understand: {level}"));
+    }
     session.talk.line("");
     let mut outcome = Outcome::Done;
     for member in cluster.members.values() {

@@ -1,13 +1,15 @@
 //! Where journals come from: the members' REST APIs, or files.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
 };
 
 use bellwether_api_client::Method;
-use bellwether_types::cluster::Member;
+use bellwether_dcs::{Key, Snapshot, codec};
+use bellwether_types::{MemberName, cluster::Member};
 use serde_json::Value;
 
 use super::record::Record;
@@ -25,6 +27,17 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// How many records, or why there are none.
     pub(crate) result: Result<usize, String>,
+    /// Why the records are only the last ones, which the member had left in the store.
+    pub(crate) from_store: Option<String>,
+}
+
+/// The ends of journals that members have left in the store. Those of a newer version are left out.
+pub(crate) fn left_in(snapshot: &Snapshot) -> BTreeMap<MemberName, Vec<Record>> {
+    let journal = |key: &Key, value: &[u8]| {
+        let records = codec::decode_journal(value)?;
+        Some((codec::keys::journal_of(key)?, records.into_iter().filter_map(Record::parse).collect()))
+    };
+    snapshot.entries.iter().filter_map(|(key, entry)| journal(key, &entry.value)).collect()
 }
 
 /// Asks a member for its journal: the records as they came.

@@ -60,6 +60,35 @@ async fn the_journals_of_all_members_make_one_story() {
 }
 
 #[tokio::test]
+async fn a_dead_member_tells_its_last_changes_of_role_from_the_store() {
+    let mut world = world().await;
+    let left = |member: &str, reason: &str| {
+        let record = json!({
+            "v": 1, "time": "2026-11-22T09:59:00Z", "member": member, "kind": "decision", "reason": reason,
+            "sentence": format!("sentence of {member}"), "actions": ["Promote"],
+        });
+        json!({"v": 1, "records": [record]}).to_string()
+    };
+    for (name, reason) in [("a", "promoted_having_lock"), ("b", "bootstrap_started"), ("gone", "handed_over")]
+    {
+        world.put(&format!("bellwether/journal/{name}"), &left(name, reason)).await;
+    }
+    world.put("bellwether/journal/future", r#"{"v":2,"records":[]}"#).await;
+    world.stop("a").await;
+    let ended = world.bellwether(&["explain"], &[]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    assert!(ended.out.contains("sentence of a") && ended.out.contains("sentence of gone"), "{}", ended.out);
+    assert!(!ended.out.contains("sentence of b"), "b has told more itself:\n{}", ended.out);
+    assert!(ended.err.contains("of the journal of a only the last changes of role"), "{}", ended.err);
+    assert!(!ended.err.contains("future"), "{}", ended.err);
+
+    let ended = world.bellwether(&["explain", "-f", "json", "--member", "a"], &[]).await;
+    let story: Value = serde_json::from_str(&ended.out).unwrap();
+    let sources = story["sources"].as_array().unwrap();
+    assert_eq!((sources.len(), &sources[0]["from"], &sources[0]["records"]), (1, &json!("store"), &json!(1)));
+}
+
+#[tokio::test]
 async fn json_has_a_version_and_names_its_sources() {
     let world = world().await;
     let ended = world.bellwether(&["explain", "-f", "json", "--last", "1"], &[]).await;

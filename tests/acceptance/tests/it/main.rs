@@ -5,6 +5,7 @@ mod agent_killed;
 mod bad_input;
 mod certificates_renewed;
 mod clean_stop;
+mod dead_node_told;
 mod duplicate_name;
 mod guardian_rehearsal;
 mod hanging_postgres;

@@ -1,0 +1,40 @@
+//! A node is gone for good, files and all: the store still tells what it did last, and which level the cluster has.
+
+use std::time::Duration;
+
+use bellwether_acceptance::{
+    Cluster, Node, PATIENCE, binary, eventually,
+    run::{Ended, to_the_end},
+};
+
+fn bellwether(node: &Node, words: &[&str]) -> Ended {
+    let mut command = binary::bellwether(node.account);
+    command.arg("-c").arg(node.configuration()).args(words).current_dir(&node.dir);
+    to_the_end(command, Duration::from_secs(60))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_leader_did_last_is_told_from_the_store() {
+    let cluster = Cluster::start(3).await;
+    let old = cluster.whole().await;
+    cluster.synchronous(old).await;
+    let key = format!("bellwether/journal/{}", old.name);
+    eventually("the leader has left its changes of role in the store", PATIENCE, || async {
+        let ended = bellwether(old, &["dcs", "get", &key]);
+        if ended.text.contains("\"Bootstrap\"") { Ok(()) } else { Err(ended.text) }
+    })
+    .await;
+    let status = bellwether(old, &["dcs", "status"]);
+    status.says("feature level that all members understand: 1");
+
+    old.kill_tree();
+    let new = cluster.successor_of(old).await;
+    let story = eventually("the story is told without the dead node", PATIENCE, || async {
+        let ended = bellwether(new, &["explain"]);
+        let took_over = format!("{} took over from {}", new.name, old.name);
+        if ended.text.contains(&took_over) { Ok(ended) } else { Err(ended.text) }
+    })
+    .await;
+    story.says(&format!("of the journal of {} only the last changes of role", old.name));
+    story.says("trying to bootstrap a new cluster");
+}

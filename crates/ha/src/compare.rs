@@ -55,7 +55,7 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
         let PeerReport { failover_priority: theirs, .. } = *report;
         // Who may not lead does not block either, but in quorum mode its answer is evidence of what was committed.
         let may_lead = may_lead(draft, cluster, name, report);
-        let Some(theirs_at) = report.position else { continue };
+        let Some(theirs_at) = counting(cluster, report) else { continue };
         if theirs_at > position {
             if sync.is_some() && is_former {
                 draft.note(Reason::FormerLeaderAhead);
@@ -109,6 +109,14 @@ fn may_lead(draft: &mut Draft, cluster: &Cluster, name: &MemberName, report: &Pe
         return false;
     }
     true
+}
+
+/// Up to where a rival's WAL counts. What lies beyond the end of its timeline was given up by the promotion that ended it, so it is
+/// evidence of nothing: whoever has all before it has all that the rival knows to be committed.
+fn counting(cluster: &Cluster, report: &PeerReport) -> Option<Lsn> {
+    let position = report.position?;
+    let end = report.timeline.and_then(|timeline| end_of(cluster, timeline));
+    Some(end.map_or(position, |end| position.min(end)))
 }
 
 /// Where a timeline ended, by `/history`.

@@ -200,7 +200,8 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         Part::Mine => Ok(veto(&everybody, peers)?),
         Part::NotMine(why) => Err(why.into()),
         Part::Compare => {
-            rivals.retain(|name| request.leader.as_ref() != Some(*name));
+            // Who stepped down is no rival. But with synchronous replication it never blocks, and its vote may be needed.
+            rivals.retain(|name| sync.is_some() || request.leader.as_ref() != Some(*name));
             Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
         }
     }

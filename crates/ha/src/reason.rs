@@ -76,7 +76,7 @@ reasons! {
     FormerLeaderPriority { name: MemberName, theirs: i64, mine: i64 } = "former_leader_priority", "Ignoring former leader {name} having priority {theirs} higher than this nodes {mine} priority";
     PeerPriority { name: MemberName, theirs: i64, mine: i64 } = "peer_priority", "{name} has equally tolerable WAL position and priority {theirs}, while this node has priority {mine}";
     QuorumVote { name: MemberName } = "quorum_vote", "Got quorum vote from {name}";
-    QuorumUnreachable { quorum: u32 } = "quorum_unreachable", "Quorum requirement {quorum} can not be reached";
+    QuorumUnreachable { quorum: u32 } = "quorum_unreachable", "Quorum requirement {quorum} can not be reached; if the missing members do not come back, let one lead that may lack the last commits: bellwether failover --candidate";
     MemberUnreachable { name: MemberName } = "member_unreachable", "Member {name} is not reachable";
     MemberNotPromotable { name: MemberName } = "member_not_promotable", "Member {name} is not allowed to promote";
     MemberNoWatchdog { name: MemberName } = "member_no_watchdog", "Member {name} is not watchdog capable";
@@ -199,6 +199,8 @@ reasons! {
     QuorumChanged { leader: String, quorum: usize, voters: String } = "quorum_changed", "Setting leader to {leader}, quorum to {quorum} of ({voters})";
     SyncStrictDelays { keeping: String } = "sync_strict_delays", "No active replication connections from Patroni members and synchronous_mode_strict is requested. {keeping}Commits will be delayed.";
     SyncNotYetProven { names: String } = "sync_not_yet_proven", "waiting until every walsender acts by synchronous_standby_names = '{names}' and standbys have caught up";
+    SyncNamesNotInForce { names: String } = "sync_names_not_in_force", "waiting until PostgreSQL's checkpointer has read synchronous_standby_names = '{names}': until then commits do not wait";
+    SyncNamesStuck = "sync_names_stuck", "Not promoting self: PostgreSQL's checkpointer does not read its configuration, so commits would not wait for standbys";
     PreparingSync = "preparing_sync", "preparing synchronous replication before the promotion";
 
     // --- pause ---

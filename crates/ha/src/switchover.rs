@@ -176,7 +176,8 @@ pub(crate) fn due_request<'c>(view: &View, cluster: &'c Cluster) -> Option<&'c F
     }
 }
 
-/// What a request means for this member's part in the race.
+/// What a request means for this member's part in the race. Everybody waits for the candidate of a switchover, and
+/// who stepped down for the others, for one `ttl`. If nobody has taken the lock by then, perhaps for want of votes, all compare.
 pub(crate) enum Part {
     /// Take the lock.
     Mine,
@@ -195,6 +196,8 @@ pub(crate) fn at_race(
 ) -> Part {
     let view = draft.view;
     let me = &view.me.name;
+    let unlocked_since = draft.memory.unlocked_since.unwrap_or(view.now);
+    let is_patient = view.now.since(unlocked_since) < view.settings.ttl;
     if let Some(candidate) = &request.candidate {
         if candidate == me {
             return Part::Mine;
@@ -207,13 +210,14 @@ pub(crate) fn at_race(
         {
             return Part::NotMine(Reason::NotSynchronous);
         }
-        if is_candidate_fit(draft, cluster, request, candidate, peers) {
+        let waits_for_it = is_patient || request.leader.is_none();
+        if waits_for_it && is_candidate_fit(draft, cluster, request, candidate, peers) {
             return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });
         }
     } else if view.settings.pause {
         return Part::NotMine(Reason::Paused);
     }
-    if request.leader.as_ref() == Some(me) {
+    if is_patient && request.leader.as_ref() == Some(me) {
         let anybody = FailoverRequest { candidate: None, ..request.clone() };
         let others = candidate::successors_for(view, cluster, Some(&anybody));
         let can_lead = others

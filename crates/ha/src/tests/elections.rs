@@ -158,6 +158,71 @@ fn who_has_followed_a_later_promotion_gives_no_vote_whatever_its_position() {
     assert!(decision.says("quorum_unreachable") && !acquires(&decision), "{decision:#?}");
 }
 
+/// b leads by `/sync` on timeline 2; timeline 1 ended before [`POSITION`], and c has gone on on it.
+fn voted_by_a_diverged_member() -> Scene {
+    let stale = PeerReport { position: Some(BEYOND), timeline: Some(TimelineId(1)), ..standby() };
+    let scene = orphan().sync(SyncMode::Quorum, "b", &["a", "c"], 1).history(2);
+    let scene = scene.server(|server| server.timeline = Some(TimelineId(2)));
+    scene.answers(&[("a", silence()), ("c", PeerAnswer::Answered(stale))])
+}
+
+#[test]
+fn wal_that_a_promotion_gave_up_is_no_reason_to_deny_a_vote() {
+    let decision = voted_by_a_diverged_member().decide();
+    assert!(acquires(&decision) && decision.says("quorum_vote"), "{decision:#?}");
+    let unrecorded = voted_by_a_diverged_member().cluster(|cluster| cluster.history = None).decide();
+    assert!(!acquires(&unrecorded), "nothing says that c's WAL was given up: {unrecorded:#?}");
+}
+
+#[test]
+fn without_enough_votes_an_operator_names_who_shall_lead() {
+    let alone = |scene: Scene| scene.answers(&[("a", silence()), ("c", silence())]).decide();
+    let scene = orphan().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let refused = alone(scene.clone());
+    let why = refused.reasons.iter().find(|reason| reason.code() == "quorum_unreachable").expect("a reason");
+    assert!(!acquires(&refused) && why.sentence().contains("bellwether failover --candidate"), "{why:?}");
+    let named = alone(scene.request(None, Some("b")));
+    assert!(acquires(&named), "{named:#?}");
+}
+
+#[test]
+fn the_vote_of_who_stepped_down_counts() {
+    let scene = orphan().request(Some("a"), None).sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let decision = scene.answers(&[("a", standby_at(POSITION)), ("c", silence())]).decide();
+    assert!(acquires(&decision), "{decision:#?}");
+}
+
+#[test]
+fn who_stepped_down_races_again_when_nobody_else_has_won_for_a_ttl() {
+    // Each of the others is fit, but c alone would have to elect either, and it lacks what b has.
+    let answers = [("a", standby_at(BEFORE)), ("c", standby_at(BEFORE))];
+    let scene = orphan().request(Some("b"), None).sync(SyncMode::Quorum, "b", &["a", "c"], 2);
+    let scene = scene.memory(|memory| memory.unlocked_since = Some(crate::testing::NOW));
+    let first = scene.clone().answers(&answers).decide();
+    assert!(first.says("stepped_down") && !acquires(&first), "{first:#?}");
+    let ttl = scene.view.settings.ttl;
+    let late = scene.later(ttl).answers(&answers).decide();
+    assert!(acquires(&late), "{late:#?}");
+}
+
+#[test]
+fn the_candidate_of_a_switchover_is_waited_for_no_longer_than_a_ttl() {
+    let answers = [("a", silence()), ("c", standby_at(POSITION))];
+    let asked = |leader| {
+        let scene = orphan().request(leader, Some("c")).sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+        scene.memory(|memory| memory.unlocked_since = Some(crate::testing::NOW))
+    };
+    let first = asked(Some("a")).answers(&answers).decide();
+    assert!(first.says("leaving_it_to_candidate") && !acquires(&first), "{first:#?}");
+    let late = |leader| {
+        let scene = asked(leader);
+        let ttl = scene.view.settings.ttl;
+        scene.later(ttl).answers(&answers).decide()
+    };
+    assert!(acquires(&late(Some("a"))), "{:#?}", late(Some("a")));
+    assert!(!acquires(&late(None)), "an operator's failover goes to whom it names: {:#?}", late(None));
+}
+
 #[test]
 fn a_list_that_asks_for_votes_does_so_in_any_mode() {
     let changed = orphan().sync(SyncMode::On, "a", &["b", "c"], 1);

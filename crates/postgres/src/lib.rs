@@ -10,6 +10,7 @@
 //! |---|---|
 //! | the postmaster: who it is, when it ends, how to end it | [`postmaster`], [`stop`], `process`, [`pidfile`] |
 //! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], `pending` |
+//! | synchronous replication: do commits wait | [`checkpointer`] |
 //! | facts: control file, data directory, one look at the running server | [`control`], [`datadir`], [`observation`], [`replication`] |
 //! | long work, cancelled by a token | [`bootstrap`], [`clone`], [`rewind`] |
 //! | other people's programs | [`program`], [`callbacks`] |
@@ -19,6 +20,7 @@
 
 pub mod bootstrap;
 pub mod callbacks;
+pub mod checkpointer;
 pub mod clone;
 pub mod config;
 mod config_check;

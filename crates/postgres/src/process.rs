@@ -66,6 +66,11 @@ impl Process {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
+    /// Sleeps until something happens; neither runs nor was stopped.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state == 'S'
+    }
+
     /// Its program is PostgreSQL's server (`postgres`, `postgres-15`, `edb-postgres`, `postmaster`), also after an upgrade has
     /// replaced the file. `postgres_exporter` and its kind are not.
     pub(crate) fn runs_postgres(&self) -> bool {
@@ -112,6 +117,24 @@ pub(crate) fn started_at(process: &Process) -> Option<i64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + i64::try_from(process.start_ticks / TICKS_PER_SECOND).ok()?)
+}
+
+/// Whether a signal was sent to this process that it has not taken yet. A process that is gone has none.
+pub(crate) fn is_pending(pid: i32, signal: Signal) -> io::Result<bool> {
+    let status = match fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => status,
+        Err(error) if is_gone(&error) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // Those for the thread and those for the process, as bits in hexadecimal from signal 1.
+    let masks = ["SigPnd:", "ShdPnd:"].map(|field| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    });
+    let [Some(thread), Some(process)] = masks else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the status of a process has another form"));
+    };
+    Ok(((thread | process) >> (signal.as_raw() - 1)) & 1 == 1)
 }
 
 /// SIGKILL to exactly this process.

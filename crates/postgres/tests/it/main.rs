@@ -1,6 +1,7 @@
 //! Against a real PostgreSQL (15 on Debian). Run as root the tests become user `postgres` first.
 
 mod bootstrap_and_clone;
+mod checkpointer;
 mod encrypted;
 mod lifecycle;
 mod rewind;

@@ -369,6 +369,7 @@ fn is_deed(action: &Action) -> bool {
             | Action::AdvanceSlots { .. }
             | Action::ArmGuardian { .. }
             | Action::GenerateWal
+            | Action::ProveNamesInForce
             | Action::SetState { .. }
     )
 }

@@ -81,6 +81,7 @@ impl Agent {
             Action::SetDataDirectoryAside => self.set_data_directory_aside().await,
             Action::SetSyncNames { names } => self.set_sync_names(names).await,
             Action::GenerateWal => self.generate_wal().await,
+            Action::ProveNamesInForce => self.prove_names_in_force().await,
             Action::Checkpoint => self.checkpoint(),
             Action::CreateSlots { names } => self.create_slots(names).await,
             Action::DropSlots { names } => self.drop_slots(names).await,

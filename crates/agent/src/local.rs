@@ -29,6 +29,8 @@ pub(crate) struct Local {
     pub(crate) upstream: Option<Upstream>,
     /// The value of `synchronous_standby_names` that we wrote last; `None` = never in this life.
     pub(crate) sync_names: Option<String>,
+    /// The checkpointer of this postmaster acts by the files as they were then, or later.
+    pub(crate) checkpointer_read_at: Option<Timestamp>,
     /// The latest timeline that this postmaster was seen to receive WAL of. The control file tells it only after the next restart
     /// point, and the WAL receiver no more once it has lost its upstream.
     pub(crate) received_timeline: Option<TimelineId>,
@@ -61,6 +63,7 @@ impl Local {
             observation: None,
             upstream: None,
             sync_names: None,
+            checkpointer_read_at: None,
             received_timeline: None,
             divergence: None,
             history: None,
@@ -75,6 +78,7 @@ impl Local {
         self.answered = false;
         self.stopping_since = None;
         self.observation = None;
+        self.checkpointer_read_at = None;
         self.received_timeline = None;
         self.state = PostgresState::Starting;
     }
@@ -85,6 +89,7 @@ impl Local {
         self.answered = false;
         self.stopping_since = None;
         self.observation = None;
+        self.checkpointer_read_at = None;
         self.control = None;
         self.pending_restart.clear();
         self.state = match self.state {

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_postgres::{
+    checkpointer,
     monitor::{Monitor, MonitorError},
     observation::Observation,
     postmaster::PostmasterId,
@@ -28,6 +29,7 @@ pub(crate) enum Errand {
 enum Call {
     Observe(PostmasterId, oneshot::Sender<Result<Observation, MonitorError>>),
     Run(PostmasterId, Errand, oneshot::Sender<Result<(), MonitorError>>),
+    ReadConfiguration(PostmasterId, oneshot::Sender<Result<bool, MonitorError>>),
     Settings(Arc<PgSettings>),
     Disconnect,
 }
@@ -87,6 +89,21 @@ impl MonitorHandle {
         }
     }
 
+    /// See [`checkpointer::read_configuration`].
+    pub(crate) async fn read_configuration(
+        &self,
+        postmaster: &PostmasterId,
+        limit: Duration,
+    ) -> Result<bool, NoAnswer> {
+        let (answer, answered) = oneshot::channel();
+        let call = Call::ReadConfiguration(postmaster.clone(), answer);
+        self.calls.try_send(call).map_err(|_| NoAnswer::Pending)?;
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(result)) => Ok(result?),
+            _ => Err(NoAnswer::Pending),
+        }
+    }
+
     pub(crate) async fn set_settings(&self, settings: Arc<PgSettings>) {
         let _ = self.calls.send(Call::Settings(settings)).await;
     }
@@ -111,6 +128,11 @@ async fn serve(mut monitor: Monitor, mut calls: mpsc::Receiver<Call>, stop: Canc
             Some(Call::Observe(postmaster, answer)) => {
                 if !answer.is_closed() {
                     let _ = answer.send(monitor.observe(&postmaster).await);
+                }
+            }
+            Some(Call::ReadConfiguration(postmaster, answer)) => {
+                if !answer.is_closed() {
+                    let _ = answer.send(checkpointer::read_configuration(&mut monitor, &postmaster).await);
                 }
             }
             Some(Call::Run(postmaster, errand, answer)) => {

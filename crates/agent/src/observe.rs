@@ -302,6 +302,7 @@ impl Agent {
             pending_restart: !self.local.pending_restart.is_empty(),
             divergence: self.local.divergence.clone(),
             sync_names_in_files: self.local.sync_names.clone(),
+            checkpointer_read_at: self.local.checkpointer_read_at,
         }
     }
 

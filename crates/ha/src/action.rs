@@ -148,6 +148,8 @@ pub enum Action {
     },
     /// Write a little WAL so that standbys have something to pass the gate with; never waits for a standby.
     GenerateWal,
+    /// Make the checkpointer read the configuration files, and find out whether it has. What is found is in the next view.
+    ProveNamesInForce,
     Checkpoint,
     CreateSlots {
         names: BTreeSet<String>,

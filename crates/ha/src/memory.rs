@@ -112,6 +112,7 @@ pub enum Attempt {
     AdvanceSlots,
     SyncNames,
     GenerateWal,
+    ProveNamesInForce,
     ResumeReplay,
     SetRole,
     SetState,
@@ -173,6 +174,10 @@ pub struct SyncMemory {
     pub unspent: Vec<String>,
     /// There may be others among them: this process has not seen what was before it.
     pub blind: bool,
+    /// Since when the server has shown nothing but texts by which commits wait, and nothing else was asked for.
+    pub defined_since: Option<Timestamp>,
+    /// Since when it is not known that the checkpointer has read them.
+    pub unproven_since: Option<Timestamp>,
     /// Standbys must pass this position before they count.
     pub gate: Option<Lsn>,
     /// Since when something is waited for.
@@ -187,6 +192,18 @@ pub struct SyncMemory {
     pub strict_warned: bool,
     /// The mode is off, and the names were given back.
     pub released: bool,
+}
+
+impl SyncMemory {
+    /// What is known of the server, whoever leads.
+    pub(crate) fn of_server(&self) -> Self {
+        Self {
+            asked_names: self.asked_names.clone(),
+            defined_since: self.defined_since,
+            unproven_since: self.unproven_since,
+            ..Self::default()
+        }
+    }
 }
 
 /// Writes that were tried on one revision of `/sync`: at most one of them lands, and none once the revision has changed.

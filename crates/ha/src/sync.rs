@@ -47,11 +47,9 @@ pub fn process(view: &View, cluster: &Cluster, draft: &mut Draft) {
         return;
     }
     if draft.memory.sync.term != Some(held.term) {
-        let asked_names = draft.memory.sync.asked_names.take();
         // Whoever wrote before may have a write under way that we know nothing of.
         let pending = Some(PendingSync { on: cluster.sync_revision(), states: Vec::new(), others: true });
-        draft.memory.sync =
-            SyncMemory { term: Some(held.term), asked_names, pending, ..SyncMemory::default() };
+        draft.memory.sync = SyncMemory { term: Some(held.term), pending, ..draft.memory.sync.of_server() };
     }
     if draft.memory.sync.pending.as_ref().is_some_and(|pending| pending.on != cluster.sync_revision()) {
         draft.memory.sync.pending = None;

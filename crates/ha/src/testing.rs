@@ -503,6 +503,7 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
         divergence: None,
         sync_names_in_files: None,
         local_history: None,
+        checkpointer_read_at: Some(Timestamp::MAX),
         postmaster_started_at: Some("2026-11-22 01:00:00.000000+00:00".to_owned()),
     }
 }

@@ -129,6 +129,10 @@ pub struct PostgresView {
     pub sync_names_in_files: Option<String>,
     /// The history file of the timeline that is being written; `None` on timeline 1 or if it could not be read.
     pub local_history: Option<LocalHistory>,
+    /// The checkpointer of the running postmaster acts by the configuration files as they were then, or later. It alone decides whether
+    /// commits wait for standbys at all; see [`crate::sync::ready`].
+    #[serde(default)]
+    pub checkpointer_read_at: Option<Timestamp>,
     /// When the running postmaster was started, as PostgreSQL writes it; for scheduled restarts.
     pub postmaster_started_at: Option<String>,
 }

@@ -55,6 +55,8 @@ pub struct Mind {
     pub role: Role,
     pub state: PostgresState,
     pub divergence: Option<Divergence>,
+    /// The postmaster whose checkpointer acts by the files as they were then.
+    pub checkpointer_read: Option<(u32, Timestamp)>,
     pub last_server: Option<bellwether_ha::view::Server>,
     pub job: Option<RunningJob>,
     pub last_job: Option<FinishedJob>,
@@ -92,6 +94,7 @@ impl Mind {
             role: Role::Replica,
             state: PostgresState::Stopped,
             divergence: None,
+            checkpointer_read: None,
             last_server: None,
             job: None,
             last_job: None,
@@ -199,6 +202,10 @@ impl World {
             AgentEvent::PeerAnswered { from, round, body } => self.peer_answered(host, from, round, body),
             AgentEvent::PeersTimedOut { round, failsafe } => self.peers_timed_out(host, round, failsafe),
             AgentEvent::ActionDone { id } => self.action_done(host, id),
+            AgentEvent::CheckpointerSeen { id, since, generation } => {
+                self.checkpointer_seen(host, since, generation);
+                self.action_done(host, id);
+            }
             AgentEvent::Job { id } => self.job_goes_on(host, id),
             AgentEvent::PostmasterExited => self.postmaster_exited(host),
             AgentEvent::GuardianDied => self.wake(host),

@@ -31,10 +31,12 @@ pub enum Bug {
     EarlyRelease,
     /// `synchronous_standby_names` is emptied before the backends of the old primary are gone.
     NamesLoosenedFirst,
+    /// Names count as soon as they are shown, whether the checkpointer has read them or not.
+    ShownIsInForce,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 7] = [
+    pub const ALL: [Bug; 8] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -42,6 +44,7 @@ impl Bug {
         Bug::NoDivergenceCheck,
         Bug::EarlyRelease,
         Bug::NamesLoosenedFirst,
+        Bug::ShownIsInForce,
     ];
 
     /// The word on the command line.
@@ -55,6 +58,7 @@ impl Bug {
             Self::NoDivergenceCheck => "no-divergence-check",
             Self::EarlyRelease => "early-release",
             Self::NamesLoosenedFirst => "names-loosened-first",
+            Self::ShownIsInForce => "shown-is-in-force",
         }
     }
 
@@ -76,6 +80,11 @@ impl Bug {
                     decision.actions.push(Action::ReleaseLease { optime: None });
                 }
                 decision
+            }
+            Self::ShownIsInForce => {
+                let mut view = view.clone();
+                view.postgres.checkpointer_read_at = Some(view.now);
+                bellwether_ha::decide(&view)
             }
             _ => bellwether_ha::decide(view),
         }
@@ -116,6 +125,7 @@ impl Bug {
         match self {
             Self::BlindPromotion => Some((SyncMode::On, true)),
             Self::NamesLoosenedFirst => Some((SyncMode::Quorum, true)),
+            Self::ShownIsInForce => Some((SyncMode::On, false)),
             Self::GuardianNeverArmed
             | Self::SilenceIsHealth
             | Self::LeaseFromAnswer
@@ -150,6 +160,11 @@ impl Bug {
             Self::NoDivergenceCheck => Fault::Isolate { host },
             Self::EarlyRelease => Fault::Switchover { candidate: None },
             Self::NamesLoosenedFirst => Fault::Isolate { host },
+            Self::ShownIsInForce => match random.between(0, 3) {
+                0 => Fault::PowerLoss { host },
+                1 => Fault::Isolate { host },
+                _ => Fault::BusyCheckpointer { host },
+            },
         })
     }
 }

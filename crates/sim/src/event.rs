@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use bellwether_types::{LeaseId, cluster::Cluster};
+use bellwether_types::{LeaseId, Timestamp, cluster::Cluster};
 
 use crate::{
     agent::peers::{PeerAnswerBody, PeerQuestion},
@@ -132,6 +132,12 @@ pub enum AgentEvent {
     ActionDone {
         id: u64,
     },
+    /// The checkpointer, which was told to read the files at `since`, is looked at.
+    CheckpointerSeen {
+        id: u64,
+        since: Timestamp,
+        generation: u32,
+    },
     /// The job goes on.
     Job {
         id: u64,
@@ -162,8 +168,10 @@ pub enum PostgresEvent {
     StatusDue {
         connection: u32,
     },
-    /// The postmaster's SIGHUP arrives at the checkpointer.
+    /// A SIGHUP arrives at the checkpointer.
     Reloaded,
+    /// The checkpointer tells all backends what it has read.
+    ReloadTold,
     /// It arrives at one walsender.
     SenderReloaded {
         connection: u32,

@@ -21,6 +21,7 @@ pub enum Fault {
     KillPostgres { host: HostId },
     KillPostmaster { host: HostId, orphans_for: Nanos },
     FreezePostgres { host: HostId },
+    BusyCheckpointer { host: HostId },
     SlowStart { host: HostId },
     SlowStop { host: HostId },
     // --- the agent and its guardian ---
@@ -88,7 +89,7 @@ fn draw(scenario: &Scenario, agents_suffer: bool, random: &mut Random) -> Fault 
     let store = members;
     let fenced = scenario.guardian;
     loop {
-        return match random.between(0, 24) {
+        return match random.between(0, 25) {
             0 => Fault::KillPostgres { host },
             1 => Fault::KillPostmaster { host, orphans_for: random.between(10, 3_000) * MILLIS },
             2 => Fault::FreezePostgres { host },
@@ -126,6 +127,7 @@ fn draw(scenario: &Scenario, agents_suffer: bool, random: &mut Random) -> Fault 
                 1 => Fault::Restart { host },
                 _ => Fault::Switchover { candidate: None },
             },
+            24 => Fault::BusyCheckpointer { host },
             _ => continue,
         };
     }
@@ -149,6 +151,7 @@ impl World {
             Fault::KillPostgres { host } => self.pg_kill(host),
             Fault::KillPostmaster { host, orphans_for } => self.pg_lose_postmaster(host, orphans_for),
             Fault::FreezePostgres { host } => self.hosts[host].pg.frozen = !self.hosts[host].pg.is_down(),
+            Fault::BusyCheckpointer { host } => self.hosts[host].checkpointer_busy += 1,
             Fault::SlowStart { host } => self.hosts[host].slow_start = true,
             Fault::SlowStop { host } => self.hosts[host].slow_stop = true,
             Fault::KillAgent { host, respawn_after } => {
@@ -191,6 +194,7 @@ impl World {
                 self.hosts[host].pg.frozen = false;
                 self.release_deferred(host);
             }
+            Fault::BusyCheckpointer { host } => self.hosts[host].checkpointer_busy -= 1,
             Fault::SlowStart { host } => self.hosts[host].slow_start = false,
             Fault::SlowStop { host } => self.hosts[host].slow_stop = false,
             Fault::FreezeAgent { host } if self.hosts[host].agent.frozen => {
@@ -252,6 +256,13 @@ impl World {
             return;
         }
         let request = FailoverRequest { leader: Some(leader), candidate, scheduled_at: None };
+        self.operate(vec![Write::Failover(Some(request))]);
+    }
+
+    /// A failover to a named member: whatever it lacks may be lost.
+    pub(crate) fn request_failover(&mut self, candidate: HostId) {
+        let candidate = Some(self.names.of(candidate).clone());
+        let request = FailoverRequest { leader: None, candidate, scheduled_at: None };
         self.operate(vec![Write::Failover(Some(request))]);
     }
 

@@ -23,6 +23,8 @@ pub struct Host {
     pub wall_skew_millis: i64,
     /// How many faults keep the disk from finishing anything.
     pub disk_stalls: u32,
+    /// How many faults keep the checkpointer from reading its signals: an immediate checkpoint, or a SIGSTOP.
+    pub checkpointer_busy: u32,
     pub slow_start: bool,
     pub slow_stop: bool,
     /// See [`crate::pg::commit::THAW_GRACE`].
@@ -54,6 +56,7 @@ impl Host {
             epoch,
             wall_skew_millis,
             disk_stalls: 0,
+            checkpointer_busy: 0,
             slow_start: false,
             slow_stop: false,
             thawed_until: 0,

@@ -42,6 +42,8 @@ pub struct Checks {
     /// The last pause ended then.
     pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,
+    /// Whom the operator named when the members could not agree: the loss is accepted.
+    pub(crate) named_by_operator: Option<HostId>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -66,6 +66,7 @@ impl Total {
         self.stats.clones += outcome.stats.clones;
         self.stats.guardian_kills += outcome.stats.guardian_kills;
         self.stats.duplicate_timelines += outcome.stats.duplicate_timelines;
+        self.stats.operator_failovers += outcome.stats.operator_failovers;
         self.stats.lasted += outcome.stats.lasted;
         self.slowest_healing = self.slowest_healing.max(outcome.stats.healed_after);
         if outcome.violation.is_some() {
@@ -86,6 +87,7 @@ impl Total {
         mine.clones += theirs.clones;
         mine.guardian_kills += theirs.guardian_kills;
         mine.duplicate_timelines += theirs.duplicate_timelines;
+        mine.operator_failovers += theirs.operator_failovers;
         mine.lasted += theirs.lasted;
         self.slowest_healing = self.slowest_healing.max(other.slowest_healing);
         self.violations.extend(other.violations);
@@ -175,8 +177,9 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
     writeln!(
         out,
         "{promotions} promotions, {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
-         acknowledged, {lost} of them lost without synchronous replication; {} timelines of equal number; slowest healing {:.1} s",
+         acknowledged, {lost} of them lost without synchronous replication; {} timelines of equal number; {} failovers by an operator; slowest healing {:.1} s",
         total.stats.duplicate_timelines,
+        total.stats.operator_failovers,
         total.slowest_healing as f64 / 1e9,
     )
 }

@@ -127,6 +127,10 @@ pub struct Server {
     pub rule: Rc<SyncRule>,
     /// What the checkpointer told everybody: do commits wait at all?
     pub sync_defined: bool,
+    /// Signals to read the files that the checkpointer has not answered.
+    pub reloads: u32,
+    /// What it has read and not told anybody yet.
+    pub reading: Option<Rc<SyncRule>>,
     /// The same for the upstream of the WAL receiver.
     pub upstream: Option<Upstream>,
 }

@@ -58,6 +58,8 @@ pub struct Stats {
     pub clones: u64,
     pub guardian_kills: u64,
     pub requests_accepted: u64,
+    /// Failovers that an operator had to ask for because the members could not agree.
+    pub operator_failovers: u64,
     /// Promotions that gave a timeline a number which another one bears.
     pub duplicate_timelines: u64,
     pub healed_after: Nanos,

@@ -388,6 +388,25 @@ impl Agent {
         self.errand(Errand::GenerateWal).await
     }
 
+    pub(super) async fn prove_names_in_force(&mut self) -> Effect {
+        let Some(postmaster) = &self.local.postmaster else { return Effect::Failed };
+        let since = clock::now();
+        match self.monitor.read_configuration(postmaster.id(), ERRAND_PATIENCE).await {
+            Ok(true) => {
+                self.local.checkpointer_read_at = Some(since);
+                Effect::Changed
+            }
+            Ok(false) => Effect::Nothing,
+            Err(error) => {
+                warn!(
+                    error = work::chain(&error),
+                    "cannot tell whether the checkpointer has read its configuration"
+                );
+                Effect::Nothing
+            }
+        }
+    }
+
     pub(super) fn checkpoint(&mut self) -> Effect {
         let settings = self.settings.clone();
         self.jobs.start(JobKind::Checkpoint, move |job| work::checkpoint(job, settings));

@@ -43,6 +43,8 @@ const PASSED_OVER: [&str; 31] = [
     "watchdog_unusable_replica",
     "pre_promote_backoff",
     "pre_promote_failed",
+    "sync_names_not_in_force",
+    "sync_names_stuck",
     "released_shortly_ago",
     "postgres_starting",
     "race_backoff",

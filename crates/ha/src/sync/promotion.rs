@@ -9,14 +9,12 @@ use bellwether_types::{
 
 use super::{
     names::{self, Method, SyncNames},
-    off, scene,
+    off, ready, scene,
 };
-use crate::{
-    Action, Reason, View,
-    draft::Draft,
-    memory::{Attempt, SyncMemory},
-    view::Server,
-};
+use crate::{Action, Reason, View, demote, draft::Draft, memory::Attempt, view::Server};
+
+/// How soon the checkpointer's proof is looked at again.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// One step; `Ok` when all are taken.
 pub(super) fn prepare(
@@ -26,8 +24,7 @@ pub(super) fn prepare(
     draft: &mut Draft,
 ) -> Result<(), Reason> {
     // Whatever was proven in an earlier leadership counts no more; that a text was asked for still does.
-    let asked_names = draft.memory.sync.asked_names.take();
-    draft.memory.sync = SyncMemory { asked_names, ..SyncMemory::default() };
+    draft.memory.sync = draft.memory.sync.of_server();
     let text = match view.settings.sync_mode() {
         SyncMode::Off => {
             return if off::step(view, cluster, server, draft) { Ok(()) } else { Err(Reason::PreparingSync) };
@@ -53,10 +50,27 @@ pub(super) fn prepare(
     };
     if server.synchronous_standby_names == text && is_settled {
         draft.memory.sync.asked_names = None;
-        return Ok(());
+        ready::follow_definition(&mut draft.memory.sync, server);
+        return if text.is_empty() { Ok(()) } else { in_force(draft, text) };
     }
+    ready::follow_definition(&mut draft.memory.sync, server);
     scene::assign(draft, text);
     Err(Reason::PreparingSync)
+}
+
+/// The first commit must wait already. A checkpointer that does not get to reading the names must not keep the others from leading.
+fn in_force(draft: &mut Draft, names: String) -> Result<(), Reason> {
+    if ready::are_in_force(draft) {
+        return Ok(());
+    }
+    let patience = draft.view.settings.loop_wait;
+    if draft.memory.sync.unproven_since.is_some_and(|since| draft.now().since(since) >= patience) {
+        draft.memory.sync.unproven_since = None;
+        demote::release(draft, None);
+        return Err(Reason::SyncNamesStuck);
+    }
+    draft.wake_in(LOOK_AGAIN);
+    Err(Reason::SyncNamesNotInForce { names })
 }
 
 /// Mode `on`: nobody else may lead until standbys have confirmed the new primary's commits. In strict mode commits wait meanwhile

@@ -1,6 +1,11 @@
 //! What is proven about `synchronous_standby_names` on the running primary: who acts by it, and who has caught up.
 //!
-//! Two questions have to be answered before `/sync` may rely on a new text; [`super::overlap`] says why.
+//! Three questions have to be answered before `/sync` may rely on a new text; [`super::overlap`] says why.
+//!
+//! **Do commits wait at all?** Backends ask a flag in shared memory, which only the checkpointer sets, when it has read the files. While it
+//! is busy (an immediate checkpoint, the fsync phase of any) or stopped, a change from the empty text is shown everywhere, and
+//! commits go on without waiting. So the checkpointer is told to read the files, and seen to have come back from that
+//! ([`Action::ProveNamesInForce`]); only then is the gate taken. From one text that is not empty to the next the flag stays set.
 //!
 //! **Does every walsender act by it?** A walsender looks for a new configuration at the top of its loop, before it reads what its
 //! standby reported and before it sends more WAL. So one that has sent WAL that did not exist when the text was first shown
@@ -13,9 +18,6 @@
 //!
 //! Both need WAL to be written, which an idle primary does not do by itself: hence [`Action::GenerateWal`], which never waits for
 //! a standby. The proof starts over with each change of the text, whoever made it.
-//!
-//! Not covered: whether commits wait *at all* is decided by the checkpointer's copy of the setting. When the text changes
-//! from empty, a checkpointer that is busy writing lets commits through unwaited until it reads its signals.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,14 +28,16 @@ use super::{
     names::{SyncNames, has_any},
 };
 use crate::{
-    Action,
+    Action, Reason, View,
     draft::Draft,
-    memory::Attempt,
-    view::{Server, Standby},
+    memory::{Attempt, SyncMemory},
+    view::{Process, Server, Standby},
 };
 
 /// How often WAL is made for the proof.
 const WAL_PACE: Duration = Duration::from_millis(200);
+/// How often the checkpointer is asked.
+const PROOF_PACE: Duration = Duration::from_millis(100);
 /// How soon to look again at the server for something that should show at once.
 const SOON: Duration = Duration::from_millis(20);
 
@@ -60,6 +64,9 @@ fn learn(draft: &mut Draft, server: &Server) {
     if memory.asked_names.as_ref() == Some(shown) {
         memory.asked_names = None;
     }
+    follow_definition(memory, server);
+    let may_count = shown.is_empty() || are_in_force(draft);
+    let memory = &mut draft.memory.sync;
     if memory.names_seen.as_ref() != Some(shown) {
         let before = memory.names_seen.replace(shown.clone());
         let is_first_look = before.is_none();
@@ -99,6 +106,15 @@ fn learn(draft: &mut Draft, server: &Server) {
     if memory.asked_names.is_none() {
         memory.unspent = vec![shown.clone()];
     }
+    if !may_count {
+        // A commit that did not wait may be anywhere in the WAL until it is proven: the gate must lie behind it. Also after a
+        // restart of the server.
+        memory.gate = None;
+        memory.ready.clear();
+        draft.note(Reason::SyncNamesNotInForce { names: shown.clone() });
+        draft.wake_in(SOON);
+        return;
+    }
     if memory.gate.is_none() {
         memory.gate = Some(server.position);
         memory.waiting_since = now;
@@ -133,6 +149,41 @@ fn pass_gate(draft: &mut Draft, server: &Server, names: &SyncNames) {
         .filter(|standby| expected.contains(&standby.sync_state.as_str()))
         .filter(|standby| eligible::position(server, standby).is_some_and(|position| position >= gate));
     memory.ready.extend(passed.map(|standby| standby.connection.clone()));
+}
+
+/// Notes since when the server has shown nothing but texts by which commits wait.
+pub(super) fn follow_definition(memory: &mut SyncMemory, server: &Server) {
+    if server.synchronous_standby_names.is_empty() {
+        memory.defined_since = None;
+        memory.unproven_since = None;
+    } else if memory.asked_names.is_none() {
+        memory.defined_since.get_or_insert(server.answered_at);
+    }
+}
+
+/// Whether commits are known to wait for standbys. If not, the checkpointer is asked.
+pub(super) fn are_in_force(draft: &mut Draft) -> bool {
+    if is_read(draft.view, &draft.memory.sync) {
+        draft.memory.sync.unproven_since = None;
+        return true;
+    }
+    let now = draft.now();
+    if draft.memory.sync.defined_since.is_some() {
+        let since = *draft.memory.sync.unproven_since.get_or_insert(now);
+        // The longer it takes, the more rarely: a look holds up the loop.
+        let pace = (now.since(since) / 4).clamp(PROOF_PACE, draft.view.settings.loop_wait.max(PROOF_PACE));
+        draft.every(pace, Attempt::ProveNamesInForce, Action::ProveNamesInForce);
+    }
+    false
+}
+
+/// The checkpointer has read the files after every text but those by which commits wait was gone from them.
+fn is_read(view: &View, memory: &SyncMemory) -> bool {
+    let Process::Running { since } = view.postgres.process else { return false };
+    match (view.postgres.checkpointer_read_at, memory.defined_since) {
+        (Some(read_at), Some(defined_since)) => read_at >= defined_since.max(since),
+        _ => false,
+    }
 }
 
 fn generate_wal(draft: &mut Draft) {

@@ -204,6 +204,9 @@ pub(super) fn assign(draft: &mut Draft, text: String) {
     }
     if draft.every(NAMES_PACE, Attempt::SyncNames, Action::SetSyncNames { names: text.clone() }) {
         draft.note(Reason::SyncNamesAssigned { names: text.clone() });
+        if text.is_empty() {
+            draft.memory.sync.defined_since = None;
+        }
         if !draft.memory.sync.unspent.contains(&text) {
             draft.memory.sync.unspent.push(text.clone());
         }

@@ -8,7 +8,7 @@ use bellwether_ha::{
     view::{JobOutcome, LeaseView},
 };
 use bellwether_types::{
-    Lsn, ReplicationState, Revision, Role,
+    Lsn, ReplicationState, Revision, Role, Timestamp,
     cluster::{ConfigDocument, Initialize, Member, PeerProtocol, Status},
 };
 
@@ -196,6 +196,7 @@ impl World {
                 self.pg_generate_wal(host);
                 self.takes(host, MILLIS)
             }
+            Action::ProveNamesInForce => self.prove_names_in_force(host),
             Action::CreateSlots { names } => {
                 self.hosts[host].pg.data.slots.extend(names);
                 self.takes(host, 2 * MILLIS)
@@ -249,6 +250,22 @@ impl World {
                     Step::Failed
                 }
             }
+        }
+    }
+
+    fn prove_names_in_force(&mut self, host: HostId) -> Step {
+        let since = self.hosts[host].clock(self.now);
+        let generation = self.hosts[host].pg.generation;
+        self.signal_checkpointer(host);
+        let id = self.wait_id(host);
+        let delay = self.random.between(2, 40) * MILLIS;
+        self.later(host, delay, AgentEvent::CheckpointerSeen { id, since, generation });
+        Step::Waits
+    }
+
+    pub(crate) fn checkpointer_seen(&mut self, host: HostId, since: Timestamp, generation: u32) {
+        if self.hosts[host].pg.generation == generation && self.is_checkpointer_idle(host) {
+            self.hosts[host].agent.mind.checkpointer_read = Some((generation, since));
         }
     }
 

@@ -102,7 +102,6 @@ impl World {
         let pg = &self.hosts[host].pg;
         let server = pg.server().expect("the caller looked");
         let flushed = self.wal.lsn(pg.data.flushed);
-        let inserted = self.wal.lsn(server.inserted);
         let senders = self.senders_of(host);
         let standby = |(i, id): (usize, &u32)| {
             let connection = &self.connections[*id as usize];
@@ -126,13 +125,13 @@ impl World {
             has_xmin: false,
             wal_status_lost: false,
         };
-        let position = if server.in_recovery { inserted } else { flushed };
         Server {
             answered_at: now,
             in_recovery: server.in_recovery,
             timeline: Some(self.wal.timeline(pg.data.flushed)),
-            position,
-            received: if server.in_recovery { inserted } else { flushed },
+            // `pg_last_wal_receive_lsn()` tells what was flushed, not what has arrived.
+            position: flushed,
+            received: flushed,
             replayed: flushed,
             replay_paused: false,
             streaming: server.receiver.is_some(),
@@ -168,6 +167,10 @@ impl World {
             divergence: mind.divergence.clone(),
             sync_names_in_files: present.then(|| pg.data.sync_names.clone()),
             local_history: self.local_history(host),
+            checkpointer_read_at: mind
+                .checkpointer_read
+                .filter(|(generation, _)| *generation == pg.generation)
+                .map(|(_, at)| at),
             postmaster_started_at: None,
         }
     }

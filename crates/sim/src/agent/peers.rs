@@ -131,8 +131,7 @@ impl World {
         let pg = &self.hosts[host].pg;
         let role = self.hosts[host].agent.mind.role;
         let server = pg.server().filter(|server| server.stop.is_none());
-        let position: Option<Lsn> = server
-            .map(|server| self.wal.lsn(if server.in_recovery { server.inserted } else { pg.data.flushed }));
+        let position: Option<Lsn> = server.map(|_| self.wal.lsn(pg.data.flushed));
         PeerReport {
             role,
             is_running_primary: server.is_some_and(|server| !server.in_recovery),

@@ -1,5 +1,8 @@
 //! Once faults stop, the cluster heals within its budget: one primary that holds the lock, all others streaming from it, writes
 //! acknowledged. And at no time does an agent spin.
+//!
+//! In quorum mode the votes that a promotion needs may be gone for good. Then nobody may lead until an operator, who knows more, says
+//! who shall: the reason of the refusal names the command. The model operator gives it after [`OPERATOR_AFTER`] without a leader.
 
 use crate::{
     event::{Event, HostId},
@@ -11,6 +14,8 @@ use crate::{
 const PERIOD: Nanos = 500 * MILLIS;
 /// Founding a cluster of five, copies included.
 const FOUNDING_BUDGET: Nanos = 120 * SECONDS;
+/// How long an operator leaves members to themselves, besides two `ttl`.
+const OPERATOR_AFTER: Nanos = 30 * SECONDS;
 /// Decisions of all members within one period; far more than any story needs.
 const SPIN: u64 = 3_000;
 
@@ -41,8 +46,27 @@ impl World {
             Some(why) if self.now > self.heal_from + self.scenario.healing_budget() => {
                 self.violated("heals", format!("not healed within the budget: {why}"));
             }
-            Some(_) => {}
+            Some(_) => self.call_operator(),
         }
+    }
+
+    /// `bellwether failover --candidate`, once, if nobody leads for want of votes.
+    fn call_operator(&mut self) {
+        let is_early = self.now < self.heal_from + 2 * self.scenario.ttl + OPERATOR_AFTER;
+        let votes = self.store.cluster().active_sync().is_some_and(|sync| sync.quorum > 0);
+        if is_early || !votes || self.store.leader().is_some() || self.checks.named_by_operator.is_some() {
+            return;
+        }
+        let tip = |host: &HostId| {
+            let flushed = self.hosts[*host].pg.data.flushed;
+            (self.wal.timeline(flushed), self.wal.lsn(flushed))
+        };
+        let standbys = (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.server().is_some());
+        let Some(candidate) = standbys.max_by_key(tip) else { return };
+        self.checks.named_by_operator = Some(candidate);
+        self.stats.operator_failovers += 1;
+        self.note_world(&[4], || format!("the operator asks for a failover to {}", letter(candidate)));
+        self.request_failover(candidate);
     }
 
     fn inspect_founding(&mut self) {

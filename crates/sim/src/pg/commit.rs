@@ -38,6 +38,9 @@ impl World {
 
     /// Commits that are flushed here and, with `upto`, also at enough standbys, are reported as done.
     pub(crate) fn answer_waiting(&mut self, host: HostId, upto: Option<Lsn>) {
+        if self.now < self.hosts[host].thawed_until {
+            return;
+        }
         let pg = &mut self.hosts[host].pg;
         let flushed = self.wal.lsn(pg.data.flushed);
         let Run::Up(server) = &mut pg.run else { return };

@@ -29,7 +29,8 @@ impl World {
             PostgresEvent::Checkpointed => self.checkpointed(host),
             PostgresEvent::ReceiverTries => self.receiver_tries(host),
             PostgresEvent::StatusDue { connection } => self.status_due(connection),
-            PostgresEvent::Reloaded => self.checkpointer_reloaded(host),
+            PostgresEvent::Reloaded => self.checkpointer_reads(host),
+            PostgresEvent::ReloadTold => self.checkpointer_tells(host),
             PostgresEvent::SenderReloaded { connection } => self.sender_reloaded(connection),
             PostgresEvent::UpstreamReloaded => self.upstream_reloaded(host),
         }
@@ -122,6 +123,8 @@ impl World {
             receiver: None,
             receiver_retry: false,
             sync_defined: rule.is_defined(),
+            reloads: 0,
+            reading: None,
             rule,
             upstream: pg.data.upstream.clone(),
         }));

@@ -344,8 +344,7 @@ impl World {
         let rule = Rc::new(SyncRule::parse(names));
         server.rule = rule;
         let senders = server.senders.clone();
-        let delay = self.reload_delay();
-        self.pg_later(host, delay, PostgresEvent::Reloaded);
+        self.signal_checkpointer(host);
         for connection in senders {
             let delay = self.reload_delay();
             self.pg_later(host, delay, PostgresEvent::SenderReloaded { connection });
@@ -361,13 +360,50 @@ impl World {
         }
     }
 
-    pub(crate) fn checkpointer_reloaded(&mut self, host: HostId) {
+    /// SIGHUP to the checkpointer alone.
+    pub(crate) fn signal_checkpointer(&mut self, host: HostId) {
+        let delay = self.reload_delay();
         let Some(server) = self.hosts[host].pg.server_mut() else { return };
-        server.sync_defined = server.rule.is_defined();
+        server.reloads += 1;
+        self.pg_later(host, delay, PostgresEvent::Reloaded);
+    }
+
+    /// The checkpointer reads the files, as soon as it is not busy with a checkpoint.
+    pub(crate) fn checkpointer_reads(&mut self, host: HostId) {
+        let busy = self.hosts[host].checkpointer_busy > 0;
+        let late = self.random.percent(10);
+        let Some(server) = self.hosts[host].pg.server_mut() else { return };
+        if busy || server.reading.is_some() {
+            return self.pg_later(host, 20 * MILLIS, PostgresEvent::Reloaded);
+        }
+        server.reading = Some(server.rule.clone());
+        if !late {
+            return self.checkpointer_tells(host);
+        }
+        // Between reading and telling it may be stopped like every process.
+        let delay = self.random.between(10, 800) * MILLIS;
+        self.pg_later(host, delay, PostgresEvent::ReloadTold);
+    }
+
+    pub(crate) fn checkpointer_tells(&mut self, host: HostId) {
+        let busy = self.hosts[host].checkpointer_busy > 0;
+        let Some(server) = self.hosts[host].pg.server_mut() else { return };
+        if busy {
+            return self.pg_later(host, 20 * MILLIS, PostgresEvent::ReloadTold);
+        }
+        let Some(rule) = server.reading.take() else { return };
+        server.reloads -= 1;
+        server.sync_defined = rule.is_defined();
         if !server.sync_defined {
             // PostgreSQL wakes everybody who waits, and they report success.
             self.answer_waiting(host, None);
         }
+    }
+
+    /// The checkpointer has read the files since it was last told to.
+    pub(crate) fn is_checkpointer_idle(&self, host: HostId) -> bool {
+        let pg = &self.hosts[host].pg;
+        !pg.frozen && self.hosts[host].is_alive() && pg.server().is_some_and(|server| server.reloads == 0)
     }
 
     pub(crate) fn sender_reloaded(&mut self, id: u32) {

@@ -107,6 +107,25 @@ fn a_synchronous_commit_waits_for_the_standbys_and_no_longer() {
 }
 
 #[test]
+fn names_hold_from_when_the_checkpointer_has_read_them() {
+    let mut world = cluster();
+    let acknowledged_in = |world: &mut World, time| {
+        let before = world.stats.acknowledged;
+        world.play(time);
+        world.stats.acknowledged - before
+    };
+    world.hosts[A].checkpointer_busy = 1;
+    world.pg_set_sync_names(A, "nobody");
+    world.play(2 * SECONDS);
+    assert!(acknowledged_in(&mut world, 2 * SECONDS) > 0, "shown, but nobody waits");
+    assert!(!world.is_checkpointer_idle(A));
+    world.hosts[A].checkpointer_busy = 0;
+    world.play(3 * SECONDS);
+    assert!(world.is_checkpointer_idle(A));
+    assert_eq!(acknowledged_in(&mut world, 2 * SECONDS), 0);
+}
+
+#[test]
 fn a_fast_stop_cancels_waiting_commits_without_an_answer() {
     let mut world = cluster();
     world.pg_set_sync_names(A, "ANY 1 (b,c)");

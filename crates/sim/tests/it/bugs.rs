@@ -49,3 +49,8 @@ fn a_lock_given_up_too_early_is_caught() {
 fn names_loosened_before_the_backends_are_gone_are_caught() {
     bites(Bug::NamesLoosenedFirst, 300, &["no_lost_commit", "no_diverged_promotion"]);
 }
+
+#[test]
+fn names_that_count_before_the_checkpointer_has_read_them_are_caught() {
+    bites(Bug::ShownIsInForce, 1_000, &["no_lost_commit"]);
+}

@@ -71,6 +71,13 @@ struct World {
     next_sender: usize,
     file: String,
     shown: String,
+    /// Backends wait for standbys: what the checkpointer told them last.
+    waits: bool,
+    /// The checkpointer was told to read the files.
+    signalled: bool,
+    /// It has read this and not told the backends yet.
+    reading: Option<String>,
+    read_at: Option<Timestamp>,
     store: Option<Keyed<SyncState>>,
     revision: u64,
     /// What the agent knows of the store.
@@ -95,6 +102,10 @@ impl World {
             next_sender: 0,
             file: String::new(),
             shown: String::new(),
+            waits: false,
+            signalled: false,
+            reading: None,
+            read_at: None,
             store: None,
             revision: 500,
             seen: None,
@@ -155,6 +166,7 @@ impl World {
             90 => self.wanted = 1 + u32::from(pick) % 3,
             91 => self.fail_over(pick),
             92 => self.mode = if pick.is_multiple_of(2) { SyncMode::Quorum } else { SyncMode::On },
+            93..=97 => self.checkpointer(),
             _ => {
                 self.tick(pick);
             }
@@ -165,8 +177,20 @@ impl World {
     fn commit(&mut self) {
         self.wal += 1;
         self.positions.insert(self.primary, self.wal);
-        if self.shown.is_empty() {
+        if !self.waits {
             self.acknowledged = self.wal;
+        }
+    }
+
+    /// The next part of the checkpointer's loop, which it may be kept from for as long as the story wants.
+    fn checkpointer(&mut self) {
+        if let Some(text) = self.reading.take() {
+            self.waits = !text.is_empty();
+            if !self.waits {
+                self.acknowledged = self.wal;
+            }
+        } else if std::mem::take(&mut self.signalled) {
+            self.reading = Some(self.file.clone());
         }
     }
 
@@ -241,9 +265,7 @@ impl World {
         for sender in self.senders.values_mut() {
             sender.signalled = Some(SyncNames::parse(&self.shown));
         }
-        if self.shown.is_empty() {
-            self.acknowledged = self.wal;
-        }
+        self.signalled = true;
     }
 
     fn land(&mut self, pick: u8) {
@@ -321,6 +343,7 @@ impl World {
             });
         scene.view.now = self.now;
         scene.view.store.confirmed_at = self.now;
+        scene.view.postgres.checkpointer_read_at = self.read_at;
         scene.build()
     }
 
@@ -346,6 +369,16 @@ impl World {
                 Action::GenerateWal => {
                     self.wal += 1;
                     self.positions.insert(self.primary, self.wal);
+                }
+                Action::ProveNamesInForce => {
+                    // Told directly, and either it is seen to come back or not.
+                    self.signalled = true;
+                    if pick % 4 > 1 {
+                        while self.signalled || self.reading.is_some() {
+                            self.checkpointer();
+                        }
+                        self.read_at = Some(self.now);
+                    }
                 }
                 Action::SetSyncNames { names } => {
                     self.log.push(format!("names = {names}"));
@@ -402,6 +435,7 @@ impl World {
         self.senders.clear();
         self.in_flight.clear();
         (self.file, self.shown) = (String::new(), String::new());
+        (self.waits, self.signalled, self.reading, self.read_at) = (false, false, None, None);
         self.memory = Memory::default();
         self.seen = self.store.clone();
         for round in 0..20 {
@@ -416,6 +450,7 @@ impl World {
             self.perform(decision.actions, if round < 3 { pick } else { 3 });
             // No backend runs yet, so nothing is acknowledged by a reload.
             self.shown = self.file.clone();
+            self.signalled = true;
             self.seen = self.store.clone();
             if ready.is_ok() {
                 return;
@@ -439,6 +474,8 @@ impl World {
                 }
             }
             self.reload();
+            self.checkpointer();
+            self.checkpointer();
             self.land(0);
             self.seen = self.store.clone();
             self.check("settling");

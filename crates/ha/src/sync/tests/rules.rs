@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_types::{
-    Lsn, PLACEHOLDER, Revision, Role, Term,
+    Lsn, PLACEHOLDER, Revision, Role, Term, Timestamp,
     cluster::{Keyed, SyncState},
     settings::SyncMode,
 };
@@ -14,8 +14,8 @@ use crate::{
     Action, Decision, Reason,
     draft::Draft,
     sync,
-    testing::{POSITION, Scene, leader, name, replica},
-    view::Standby,
+    testing::{NOW, POSITION, Scene, leader, name, replica},
+    view::{Process, Standby},
 };
 
 /// A connection of `member` at the common position.
@@ -179,6 +179,79 @@ fn f2_a_standby_counts_only_beyond_the_position_at_which_it_was_named() {
         let decision = process(&passed);
         assert_eq!(voters(&decision), Some(vec!["b"]), "{mode:?}: {decision:#?}");
     }
+}
+
+/// b is shown as synchronous and has sent all there is, and this is known of the checkpointer.
+fn named(mode: SyncMode, read_at: Option<Timestamp>) -> Scene {
+    let (names, state) = if mode == SyncMode::On { ("b", "sync") } else { ("ANY 1 (b)", "quorum") };
+    let beyond = standby_at("b", state, Lsn(POSITION.0 + 8));
+    let scene = primary(mode, names, &[beyond]).sync(mode, "a", &[], 0);
+    scene.view(|view| view.postgres.checkpointer_read_at = read_at)
+}
+
+fn proves(decision: &Decision) -> bool {
+    decision.actions.contains(&Action::ProveNamesInForce)
+}
+
+#[test]
+fn f2_names_that_the_checkpointer_may_not_have_read_make_nobody_count() {
+    for mode in [SyncMode::On, SyncMode::Quorum] {
+        let before = Some(NOW.saturating_sub(Duration::from_millis(1)));
+        for (case, read_at) in [("never", None), ("before they were shown", before)] {
+            let scene = named(mode, read_at);
+            assert!(proves(&process(&scene)), "{mode:?}, {case}");
+            let late = process(&proven(scene));
+            assert_eq!(writes(&late), None, "{mode:?}, {case}: commits may not wait at all: {late:#?}");
+            assert!(late.says("sync_names_not_in_force"), "{mode:?}, {case}: {late:#?}");
+        }
+        let read = process(&proven(named(mode, Some(NOW))));
+        assert_eq!(voters(&read), Some(vec!["b"]), "{mode:?}: {read:#?}");
+    }
+}
+
+#[test]
+fn f2_what_the_checkpointer_of_an_earlier_postmaster_read_counts_no_more() {
+    let scene = proven(named(SyncMode::On, Some(NOW))).view(|view| {
+        view.postgres.process = Process::Running { since: view.now };
+    });
+    let restarted = process(&next(scene.clone(), &process(&scene)));
+    assert_eq!(writes(&restarted), None, "{restarted:#?}");
+    assert!(proves(&restarted) && restarted.memory.sync.gate.is_none(), "{restarted:#?}");
+}
+
+#[test]
+fn f2_from_one_text_that_names_somebody_to_the_next_commits_go_on_waiting() {
+    let scene = proven(named(SyncMode::Quorum, Some(NOW)));
+    let scene = scene.server(|server| server.synchronous_standby_names = "ANY 1 (\"b\")".to_owned());
+    let scene = proven(scene);
+    assert_eq!(voters(&process(&scene)), Some(vec!["b"]), "proven once: {:#?}", process(&scene));
+    // Emptied and set again: what was proven before says nothing.
+    let scene = proven(scene.server(|server| server.synchronous_standby_names.clear()));
+    let scene = proven(scene.server(|server| server.synchronous_standby_names = "ANY 1 (b)".to_owned()));
+    assert_eq!(writes(&process(&scene)), None, "{:#?}", process(&scene));
+}
+
+#[test]
+fn a_promotion_waits_until_its_first_commit_would_wait() {
+    let scene = replica()
+        .holding()
+        .settings(|settings| settings.synchronous_mode = SyncMode::Quorum)
+        .sync(SyncMode::Quorum, "a", &["b", "c"], 1)
+        .server(|server| server.synchronous_standby_names = "ANY 1 (a,c)".to_owned());
+    let is_ready =
+        |read_at| prepare(&scene.clone().view(|view| view.postgres.checkpointer_read_at = read_at));
+    assert!(is_ready(Some(NOW)).0);
+    let (ready, first) = is_ready(None);
+    assert!(!ready && proves(&first), "{first:#?}");
+    let releases = |by: Duration| {
+        let late =
+            scene.clone().view(|view| view.postgres.checkpointer_read_at = None).after(&first).later(by);
+        let decision = prepare(&late).1;
+        decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }))
+    };
+    let patience = scene.view.settings.loop_wait;
+    assert!(!releases(patience - Duration::from_millis(1)), "a moment is no reason");
+    assert!(releases(patience), "somebody else may have a checkpointer that reads");
 }
 
 #[test]

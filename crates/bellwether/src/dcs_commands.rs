@@ -1,16 +1,14 @@
-//! `bellwether dcs ...`: looking after the embedded store. Data goes to standard output, everything else to standard error.
+//! `bellwether dcs ...`: looking into the store, and after the embedded one. Data goes to standard output, everything else to standard error.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
-use bellwether_config::{
-    ClientConfig, load_client,
-    sections::raft::{Raft, Store as StoreSection},
-};
+use bellwether_config::{ClientConfig, load_client, sections::raft::Raft};
 use bellwether_dcs::{Deadline, Store, codec::feature_level};
 use bellwether_dcs_raft::{
     ForceQuorum, MemberInfo, RaftClient, StoreStatus, recover_force_quorum, restore_from,
@@ -26,10 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A new member copies the store before it gets its vote.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks after the embedded store (the DCS): its members, its keys, its backups.
+/// Looks into the store (the DCS), and after the embedded one: its members, its keys, its backups.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DcsArgs {
-    /// The configuration of a member, or a short file with `scope` and `raft`
+    /// The configuration of a member, or a short file with `scope` and the store's section
     #[arg(short, long = "config-file", value_name = "FILE", env = "BELLWETHER_CONFIG", global = true)]
     config: Option<PathBuf>,
 
@@ -105,8 +103,10 @@ enum DcsError {
     Load(#[from] bellwether_config::LoadError),
     #[error("the configuration has no `{0}`, which this command needs")]
     Missing(&'static str),
+    #[error(transparent)]
+    Start(#[from] store::StartError),
     #[error("the embedded store cannot be used with this configuration")]
-    Start(#[from] bellwether_dcs_raft::StartError),
+    Raft(#[from] bellwether_dcs_raft::StartError),
     #[error("the store did not answer; `bellwether dcs status` asks each node by itself")]
     Store(#[from] bellwether_dcs::StoreError),
     #[error("the membership was not changed")]
@@ -123,6 +123,7 @@ impl DcsError {
             Self::Load(error) => error.failure(),
             Self::Missing(_) => Failure::ConfigInvalid,
             Self::Start(error) => error.failure(),
+            Self::Raft(error) => error.failure(),
             Self::Store(error) => error.failure(),
             Self::Membership(error) => error.failure(),
             Self::Offline(error) => error.failure(),
@@ -152,13 +153,20 @@ pub(crate) fn run(args: DcsArgs) -> ExitCode {
 
 async fn obey(args: DcsArgs) -> Result<(), DcsError> {
     let config = load_client(args.config.as_deref(), &run::environment())?.config;
-    let (raft, cluster) = raft_section(&config)?;
     let by = || Deadline::after(PATIENCE);
+    match &args.command {
+        DcsCommand::Get { key } => return get(&*any_store(&config).await?, key, by()).await,
+        DcsCommand::Ls { prefix } => {
+            return list(&*any_store(&config).await?, prefix, args.format, by()).await;
+        }
+        _ => {}
+    }
+    let (raft, cluster) = raft_section(&config)?;
     match args.command {
         DcsCommand::Restore { file } => restore(raft, cluster, &file),
         DcsCommand::Recover { lost, .. } => recover(raft, cluster, lost, args.format),
         online => {
-            let client = store::connect(raft, cluster).await?;
+            let client = store::connect_raft(raft, cluster).await?;
             match online {
                 DcsCommand::Status => {
                     let nodes = nodes(&client, raft).await;
@@ -181,8 +189,6 @@ async fn obey(args: DcsArgs) -> Result<(), DcsError> {
                     client.transfer_leadership(to.as_deref(), by()).await?;
                     say("the leadership of the store has moved");
                 }
-                DcsCommand::Get { key } => get(&client, &key, by()).await?,
-                DcsCommand::Ls { prefix } => list(&client, &prefix, args.format, by()).await?,
                 DcsCommand::Snapshot { file } => {
                     let backup = client.snapshot_to(&file, by()).await?;
                     say(&format!(
@@ -192,7 +198,10 @@ async fn obey(args: DcsArgs) -> Result<(), DcsError> {
                         file.display()
                     ));
                 }
-                DcsCommand::Restore { .. } | DcsCommand::Recover { .. } => unreachable!("handled above"),
+                DcsCommand::Get { .. }
+                | DcsCommand::Ls { .. }
+                | DcsCommand::Restore { .. }
+                | DcsCommand::Recover { .. } => unreachable!("handled above"),
             }
             Ok(())
         }
@@ -201,10 +210,15 @@ async fn obey(args: DcsArgs) -> Result<(), DcsError> {
 
 fn raft_section(config: &ClientConfig) -> Result<(&Raft, &ClusterName), DcsError> {
     let cluster = config.scope.as_ref().ok_or(DcsError::Missing("scope"))?;
-    match &config.store {
-        Some(StoreSection::Raft(raft)) => Ok((raft, cluster)),
-        _ => Err(DcsError::Missing("raft")),
-    }
+    let raft = config.store.as_ref().and_then(|store| store.raft()).ok_or(DcsError::Missing("raft"))?;
+    Ok((raft, cluster))
+}
+
+/// Whatever store it is: its keys can be read.
+async fn any_store(config: &ClientConfig) -> Result<Arc<dyn Store>, DcsError> {
+    let cluster = config.scope.as_ref().ok_or(DcsError::Missing("scope"))?;
+    let section = config.store.as_ref().ok_or(DcsError::Missing("raft` or `etcd3"))?;
+    Ok(store::connect(section, cluster, &config.namespace).await?)
 }
 
 /// Each node's own words; nodes that do not answer are told by their absence.
@@ -267,7 +281,7 @@ fn print_members(status: &StoreStatus, format: Format) {
     }
 }
 
-async fn get(client: &RaftClient, key: &str, by: Deadline) -> Result<(), DcsError> {
+async fn get(client: &dyn Store, key: &str, by: Deadline) -> Result<(), DcsError> {
     use std::io::Write;
     let snapshot = client.snapshot(by).await?;
     let entry = snapshot.entries.get(&key.into()).ok_or_else(|| DcsError::NoSuchKey(key.to_owned()))?;
@@ -278,7 +292,7 @@ async fn get(client: &RaftClient, key: &str, by: Deadline) -> Result<(), DcsErro
 }
 
 #[expect(clippy::print_stdout, reason = "this is the command's data")]
-async fn list(client: &RaftClient, prefix: &str, format: Format, by: Deadline) -> Result<(), DcsError> {
+async fn list(client: &dyn Store, prefix: &str, format: Format, by: Deadline) -> Result<(), DcsError> {
     let snapshot = client.snapshot(by).await?;
     let entries = snapshot.entries.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
     if format == Format::Json {

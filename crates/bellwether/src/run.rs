@@ -66,11 +66,11 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
 async fn serve(config: Config, options: &RunOptions) -> Status {
     let stop = CancellationToken::new();
     tokio::spawn(watch_stop_signals(stop.clone()));
-    let opened = match store::open(&config.store, &config.scope, false).await {
+    let opened = match store::open(&config).await {
         Ok(opened) => opened,
         Err(error) => {
             let code = error.failure();
-            error!(%code, error = &error as &dyn std::error::Error, "the embedded store did not start");
+            error!(%code, error = &error as &dyn std::error::Error, "{error}");
             return Status::from(code);
         }
     };

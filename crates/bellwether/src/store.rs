@@ -1,15 +1,20 @@
 //! Opening the store that the configuration names.
 
+mod etcd;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bellwether_cli::{OpenError, OpenStore};
-use bellwether_config::sections::raft::{Raft, RaftTiming, Store as StoreSection};
-use bellwether_dcs::Store;
-use bellwether_dcs_raft::{
-    ClientConfig, Config, CredentialsError, RaftClient, RaftStore, Secret, StartError, Timing, TlsFiles,
+use bellwether_config::sections::{
+    raft::{Raft, RaftTiming},
+    store::Store as StoreSection,
 };
-use bellwether_types::ClusterName;
+use bellwether_dcs::{Store, codec::keys};
+use bellwether_dcs_raft::{
+    ClientConfig, Config, CredentialsError, RaftClient, RaftStore, Secret, Timing, TlsFiles,
+};
+use bellwether_types::{ClusterName, Failure};
 use secrecy::ExposeSecret;
 
 /// What operators' commands open: a client without a vote.
@@ -21,9 +26,29 @@ impl OpenStore for Stores {
     async fn open(&self, config: &bellwether_config::ClientConfig) -> Result<Arc<dyn Store>, OpenError> {
         let missing = |key: &str| OpenError(format!("the configuration has no `{key}`").into());
         let cluster = config.scope.as_ref().ok_or_else(|| missing("scope"))?;
-        let Some(StoreSection::Raft(raft)) = &config.store else { return Err(missing("raft")) };
-        let client = connect(raft, cluster).await.map_err(|error| OpenError(Box::new(error)))?;
-        Ok(Arc::new(client))
+        let section = config.store.as_ref().ok_or_else(|| missing("raft` or `etcd3"))?;
+        connect(section, cluster, &config.namespace).await.map_err(|error| OpenError(Box::new(error)))
+    }
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("the embedded store did not start")]
+    Raft(#[from] bellwether_dcs_raft::StartError),
+    #[error("etcd cannot be used with this configuration")]
+    Etcd(#[from] bellwether_dcs_etcd::StartError),
+    #[error("this program has no adapter for the configured store")]
+    NotBuiltIn,
+}
+
+impl StartError {
+    /// The code under which the book explains it.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Raft(error) => error.failure(),
+            Self::Etcd(_) | Self::NotBuiltIn => Failure::StoreSettings,
+        }
     }
 }
 
@@ -32,6 +57,8 @@ impl OpenStore for Stores {
 pub(crate) enum Opened {
     Node(Arc<RaftStore>),
     Client(Arc<RaftClient>),
+    /// Somebody else's servers.
+    External(Arc<dyn Store>),
 }
 
 /// What a renewal found to renew.
@@ -47,6 +74,7 @@ impl Opened {
         match self {
             Self::Node(node) => node.clone(),
             Self::Client(client) => client.clone(),
+            Self::External(store) => store.clone(),
         }
     }
 
@@ -54,7 +82,7 @@ impl Opened {
     pub(crate) async fn stopped(&self) -> String {
         match self {
             Self::Node(node) => node.stopped().await,
-            Self::Client(_) => std::future::pending().await,
+            Self::Client(_) | Self::External(_) => std::future::pending().await,
         }
     }
 
@@ -68,6 +96,7 @@ impl Opened {
         match self {
             Self::Node(node) => node.renew_certificates(files).await?,
             Self::Client(client) => client.renew_certificates(files).await?,
+            Self::External(_) => return Ok(Renewed::None),
         }
         Ok(Renewed::Certificates)
     }
@@ -82,23 +111,38 @@ impl Opened {
     }
 }
 
-/// Starts this member's node of the embedded store, or connects to one.
-pub(crate) async fn open(
+/// Starts this member's node of the embedded store, or connects to whatever store it is.
+pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, StartError> {
+    let StoreSection::Raft(raft) = &config.store else {
+        return Ok(Opened::External(connect(&config.store, &config.scope, &config.namespace).await?));
+    };
+    Ok(match node_config(raft, &config.scope, false) {
+        Some(node) => Opened::Node(Arc::new(RaftStore::start(node).await?)),
+        None => Opened::Client(Arc::new(connect_raft(raft, &config.scope).await?)),
+    })
+}
+
+/// A client of a store of any kind.
+pub(crate) async fn connect(
     section: &StoreSection,
     cluster: &ClusterName,
-    witness: bool,
-) -> Result<Opened, StartError> {
-    let StoreSection::Raft(raft) = section else {
-        unreachable!("the configuration refuses stores that are not built in");
-    };
-    match node_config(raft, cluster, witness) {
-        Some(config) => Ok(Opened::Node(Arc::new(RaftStore::start(config).await?))),
-        None => Ok(Opened::Client(Arc::new(connect(raft, cluster).await?))),
+    namespace: &str,
+) -> Result<Arc<dyn Store>, StartError> {
+    match section {
+        StoreSection::Raft(raft) => Ok(Arc::new(connect_raft(raft, cluster).await?)),
+        StoreSection::Etcd3(section) => {
+            let config = etcd::config(section, keys::base_path(namespace, cluster));
+            Ok(Arc::new(bellwether_dcs_etcd::EtcdStore::start(config).await?))
+        }
+        _ => Err(StartError::NotBuiltIn),
     }
 }
 
-/// A client without a vote, for the command line.
-pub(crate) async fn connect(raft: &Raft, cluster: &ClusterName) -> Result<RaftClient, StartError> {
+/// A client of the embedded store without a vote.
+pub(crate) async fn connect_raft(
+    raft: &Raft,
+    cluster: &ClusterName,
+) -> Result<RaftClient, bellwether_dcs_raft::StartError> {
     RaftClient::new(client_config(raft, cluster)).await
 }
 

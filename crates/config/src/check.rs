@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     node::Node,
     redact::contains_secret,
     section::Section,
-    sections::raft::{Raft, Store},
+    sections::{etcd::Etcd, raft::Raft, store::Store},
 };
 
 /// Sections that change what the others mean, and that we do not have: going on without them would be wrong.
@@ -29,10 +28,12 @@ pub(crate) fn unsupported(root: &Section<'_>) {
 
 /// The rules for a member.
 pub(crate) fn member(config: &Config, root: &Section<'_>) {
-    let Store::Raft(raft) = &config.store;
-    self::raft(raft, root);
-    ports(config, raft, root);
-    published_addresses(config, raft, root);
+    match &config.store {
+        Store::Raft(raft) => self::raft(raft, root),
+        Store::Etcd3(etcd) => self::etcd(etcd, root),
+    }
+    ports(config, root);
+    published_addresses(config, root);
     directories(config, root);
     api_files(root);
     tags(config, root);
@@ -58,16 +59,27 @@ pub(crate) fn raft(raft: &Raft, root: &Section<'_>) {
     }
 }
 
+fn etcd(etcd: &Etcd, root: &Section<'_>) {
+    let section = root.child("etcd3");
+    for (key, file) in etcd.files() {
+        if let Some(file) = file {
+            exists(&section, key, file);
+        }
+    }
+}
+
 /// Two servers of ours on one port: the second would not start.
-fn ports(config: &Config, raft: &Raft, root: &Section<'_>) {
-    let bind = raft.bind_addr.as_ref().or(raft.self_addr.as_ref());
+fn ports(config: &Config, root: &Section<'_>) {
+    let raft = config.store.raft();
+    let bind = raft.and_then(|raft| raft.bind_addr.as_ref().or(raft.self_addr.as_ref()));
     let bind = bind.map(|address| Listen { hosts: vec![address.host.clone()], port: address.port });
     let mut listeners = vec![
         ("restapi", "listen", &config.restapi.listen),
         ("postgresql", "listen", &config.postgresql.listen),
     ];
     if let Some(bind) = &bind {
-        let key = if raft.bind_addr.is_some() { "bind_addr" } else { "self_addr" };
+        let own = raft.is_some_and(|raft| raft.bind_addr.is_some());
+        let key = if own { "bind_addr" } else { "self_addr" };
         listeners.push(("raft", key, bind));
     }
     for (at, (section, key, listen)) in listeners.iter().enumerate() {
@@ -87,8 +99,12 @@ fn overlap(left: &Listen, right: &Listen) -> bool {
 }
 
 /// Addresses that others are told must be some that others can use.
-fn published_addresses(config: &Config, raft: &Raft, root: &Section<'_>) {
-    let elsewhere = raft.partner_addrs.iter().any(|partner| !partner.is_local_only());
+fn published_addresses(config: &Config, root: &Section<'_>) {
+    let neighbours = match &config.store {
+        Store::Raft(raft) => &raft.partner_addrs,
+        Store::Etcd3(etcd) => &etcd.hosts,
+    };
+    let elsewhere = neighbours.iter().any(|neighbour| !neighbour.is_local_only());
     let published = [
         ("restapi", &config.restapi.connect_address, "8008"),
         ("postgresql", &config.postgresql.connect_address, "5432"),
@@ -107,7 +123,8 @@ fn published_addresses(config: &Config, raft: &Raft, root: &Section<'_>) {
             format!("set `{name}.connect_address` to an address that the others reach, `10.0.0.11:{port}`");
         root.report.warn(section.about(key, reason).help(remedy));
     }
-    if let Some(own) = raft.self_addr.as_ref().filter(|own| own.is_local_only() && elsewhere) {
+    let own = config.store.raft().and_then(|raft| raft.self_addr.as_ref());
+    if let Some(own) = own.filter(|own| own.is_local_only() && elsewhere) {
         let section = root.child("raft");
         let reason = format!("`{own}` means this machine only, and the partners could not reach it");
         root.report.problem(
@@ -131,7 +148,7 @@ fn first_document(config: &Config, root: &Section<'_>) {
         if dcs.has(top) { dcs.about(top, message) } else { section.about("dcs", message) }
     };
     let document = initial_document(config, false, config.store.is_embedded());
-    match dynamic::parse(&document, Floors::bellwether(EMBEDDED_MIN_TTL)) {
+    match dynamic::parse(&document, Floors::bellwether(config.store.minimum_ttl())) {
         Ok(dynamic) => {
             for message in dynamic.messages {
                 let remedy =
@@ -147,9 +164,6 @@ fn first_document(config: &Config, root: &Section<'_>) {
         }
     }
 }
-
-/// The shortest ttl of the embedded store.
-const EMBEDDED_MIN_TTL: Duration = Duration::from_secs(1);
 
 /// Parameters that must be the same on every member have no effect in a local file.
 fn ineffective_parameters(root: &Section<'_>) {

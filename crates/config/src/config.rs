@@ -6,8 +6,9 @@ use crate::sections::{
     bootstrap::Bootstrap,
     log::Log,
     postgresql::Postgresql,
-    raft::{Raft, Store},
+    raft::Raft,
     restapi::{Ctl, RestApi},
+    store::Store,
     watchdog::Watchdog,
 };
 

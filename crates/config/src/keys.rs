@@ -79,8 +79,8 @@ pub(crate) const ROOT: &[Key] = &[
     key("raft", Section(RAFT), Restart, "", "The embedded store."),
     key("citus", Any, Restart, "", "Citus clusters; not yet supported."),
     key("consul", Any, Restart, "", "Not yet built in."),
-    key("etcd", Any, Restart, "", "Not yet built in."),
-    key("etcd3", Any, Restart, "", "Not yet built in."),
+    key("etcd", Any, Restart, "", "etcd by its protocol v2: not supported, see `etcd3`."),
+    key("etcd3", Section(ETCD3), Restart, "", "etcd by its protocol v3."),
     key("exhibitor", Any, Restart, "", "Not yet built in."),
     key("kubernetes", Any, Restart, "", "Not yet built in."),
     key("zookeeper", Any, Restart, "", "Not yet built in."),
@@ -414,6 +414,37 @@ const POSTGRESQL: &[Key] = &[
     key("use_slots", Any, Never, "", ""),
 ];
 
+const ETCD3: &[Key] = &[
+    key("hosts", Texts, Restart, "", "The members of etcd, `host:port` each; tried in this order."),
+    key("host", Text, Restart, "", "One member of etcd, `host:port`."),
+    key("port", Int, Restart, "2379", "Port of hosts that are written without one."),
+    key("url", Secret, Restart, "", "`https://user:password@host:port` instead of `hosts`."),
+    key("proxy", Secret, Restart, "", "As `url`, for a proxy in front of etcd; implies `use_proxies`."),
+    key("use_proxies", Flag, Restart, "false", "Use the hosts as they are: do not ask etcd for its members."),
+    key("protocol", Words(&["http", "https"]), Restart, "http", "`https`: etcd serves TLS."),
+    key("srv", Text, Restart, "", "Domain whose SRV records name the members; preferred to `hosts`."),
+    key("discovery_srv", Text, Restart, "", "Another name of `srv`."),
+    key("srv_domain", Text, Restart, "", "Another name of `srv`."),
+    key(
+        "srv_suffix",
+        Text,
+        Restart,
+        "",
+        "Asks for `_etcd-client-SUFFIX._tcp` instead of `_etcd-client._tcp`.",
+    ),
+    key("username", Text, Restart, "", "Name of the etcd user."),
+    key("password", Secret, Restart, "", "Its password."),
+    key(
+        "cacert",
+        Text,
+        Restart,
+        "",
+        "Who may have signed etcd's certificates (PEM); without it the system's authorities.",
+    ),
+    key("cert", Text, Restart, "", "Our certificate for etcd (PEM)."),
+    key("key", Text, Restart, "cert", "Key of the certificate (PEM)."),
+];
+
 const RAFT: &[Key] = &[
     key(
         "self_addr",
@@ -465,6 +496,14 @@ mod tests {
         }
     }
 
+    fn asked_of(text: &str) -> BTreeSet<String> {
+        let (root, _): (Node, _) = yaml::parse(text, &"t.yml".into()).unwrap();
+        let report = Report::default();
+        crate::load::read_member(&crate::section::Section::root(&root, &report))
+            .expect("the text is complete");
+        report.asked.borrow().clone()
+    }
+
     #[test]
     fn the_table_and_what_is_read_agree() {
         let text = "\
@@ -481,11 +520,11 @@ postgresql:
   parameters: {}
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
 ";
-        let (root, _): (Node, _) = yaml::parse(text, &"t.yml".into()).unwrap();
-        let report = Report::default();
-        crate::load::read_member(&crate::section::Section::root(&root, &report))
-            .expect("the text is complete");
-        let asked = report.asked.borrow().clone();
+        let mut asked = asked_of(text);
+        let raft = text.find("raft:").unwrap()..text.find("postgresql:").unwrap();
+        let mut other = text.to_owned();
+        other.replace_range(raft, "etcd3: {hosts: '127.0.0.1:2'}\n");
+        asked.extend(asked_of(&other));
 
         let mut table = Vec::new();
         paths(ROOT, "", &mut table);
@@ -494,16 +533,8 @@ postgresql:
         assert_eq!(unlisted, Vec::<&String>::new(), "read, but not in the table");
 
         // Tags, the dynamic document and keys shared with it are taken as a whole, and so are stores not built in.
-        let whole = [
-            "tags.",
-            "bootstrap.dcs.",
-            "postgresql.",
-            "etcd3",
-            "exhibitor",
-            "kubernetes",
-            "zookeeper",
-            "tags",
-        ];
+        let whole =
+            ["tags.", "bootstrap.dcs.", "postgresql.", "exhibitor", "kubernetes", "zookeeper", "tags"];
         let unread: Vec<&str> = table
             .iter()
             .filter(|(path, read)| *read && !asked.contains(path))

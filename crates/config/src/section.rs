@@ -102,6 +102,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// As [`Self::about`], without the value.
+    pub(crate) fn about_hidden(&self, key: &str, reason: impl Into<String>) -> Problem {
+        Problem::new(self.path_of(key), reason).at(&self.origin_of(key))
+    }
+
     /// Where `key` stands, or else the section that misses it.
     fn origin_of(&self, key: &str) -> Origin {
         let entry = self.node.and_then(|node| node.entry(key));
@@ -141,7 +146,7 @@ impl<'a> Section<'a> {
         self.text(key)
     }
 
-    fn text_is_empty(&self, key: &str) -> bool {
+    pub(crate) fn text_is_empty(&self, key: &str) -> bool {
         matches!(self.node(key).map(|node| &node.kind), Some(Kind::Scalar(scalar)) if scalar.written.is_empty())
     }
 

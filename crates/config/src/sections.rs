@@ -1,8 +1,10 @@
 //! One module per section of the file: its struct, its defaults and how it is read.
 
 pub mod bootstrap;
+pub mod etcd;
 pub mod log;
 pub mod postgresql;
 pub mod raft;
 pub mod restapi;
+pub mod store;
 pub mod watchdog;

@@ -241,18 +241,18 @@ impl Cluster {
             }
         };
         drop(shared);
-        let token = self.login.token(&connection).await.map_err(|status| match Failure::from_status(status) {
-            Failure::Rejected(status) => Failure::Rejected(status),
-            failure => unsent(failure),
-        })?;
+        let token =
+            self.login.token(&connection).await.map_err(|status| match Failure::from_status(status) {
+                Failure::Rejected(status) => Failure::Rejected(status),
+                failure => unsent(failure),
+            })?;
         Ok((connection, token))
     }
 
     async fn open(&self, slot: &Slot) -> Result<Connection, Failure> {
         let endpoint = &slot.endpoint;
-        let unreachable = |error: std::io::Error| {
-            Failure::NotSent(StoreError::Unreachable(format!("{endpoint}: {error}")))
-        };
+        let unreachable =
+            |error: std::io::Error| Failure::NotSent(StoreError::Unreachable(format!("{endpoint}: {error}")));
         let connection = Connection::open(endpoint, &self.config.tls).await.map_err(unreachable)?;
         let status = connection.call(StatusRequest {}, None).await.map_err(Failure::from_status)?;
         self.guard.admit(status.header()).map_err(Failure::Untrusted)?;

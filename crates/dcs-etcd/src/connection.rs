@@ -54,7 +54,8 @@ impl Connection {
     pub(crate) async fn open(endpoint: &Endpoint, files: &TlsFiles) -> io::Result<Self> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
-        let probes = TcpKeepalive::new().with_time(SILENT_PEER).with_interval(PROBE_EVERY).with_retries(PROBES);
+        let probes =
+            TcpKeepalive::new().with_time(SILENT_PEER).with_interval(PROBE_EVERY).with_retries(PROBES);
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&probes)?;
         socket.set_tcp_user_timeout(Some(SILENT_PEER))?;
@@ -75,9 +76,8 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
+        let (sender, driver) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // Ends with the last sender, or with the connection.
         tokio::spawn(async move {
             if let Err(error) = driver.await {

@@ -141,7 +141,11 @@ mod tests {
             (Code::Unauthenticated, "etcdserver: invalid auth token", true),
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", true),
             (Code::Unavailable, "etcdserver: request timed out", false),
-            (Code::Unavailable, "etcdserver: request timed out, possibly due to previous leader failure", false),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+                false,
+            ),
             (Code::Unavailable, "etcdserver: server stopped", false),
             (Code::Unknown, "etcdserver: not a primary lessor", false),
             (Code::Internal, "stream terminated by RST_STREAM", false),

@@ -47,9 +47,7 @@ fn roots(cacert: Option<&Path>) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(file, &error))
+    CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| unreadable(file, &error))
 }
 
 fn unreadable(file: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {

@@ -21,11 +21,7 @@ pub(crate) fn signed(number: u64) -> i64 {
 
 /// All keys below the prefix, now.
 pub(crate) fn everything(prefix: &str) -> RangeRequest {
-    RangeRequest {
-        key: prefix.as_bytes().to_vec(),
-        range_end: end_of(prefix),
-        ..RangeRequest::default()
-    }
+    RangeRequest { key: prefix.as_bytes().to_vec(), range_end: end_of(prefix), ..RangeRequest::default() }
 }
 
 /// The first key after all those with this prefix.
@@ -57,11 +53,8 @@ pub(crate) fn entry(kv: KeyValue) -> Entry {
 
 pub(crate) fn snapshot(prefix: &str, answer: RangeResponse) -> Snapshot {
     let revision = revision(answer.header.unwrap_or_default().revision);
-    let entries: BTreeMap<Key, Entry> = answer
-        .kvs
-        .into_iter()
-        .filter_map(|kv| Some((short_key(prefix, &kv.key)?, entry(kv))))
-        .collect();
+    let entries: BTreeMap<Key, Entry> =
+        answer.kvs.into_iter().filter_map(|kv| Some((short_key(prefix, &kv.key)?, entry(kv)))).collect();
     Snapshot { revision, entries }
 }
 
@@ -129,7 +122,9 @@ pub(crate) fn outcome(checks: &[Check], answer: TxnResponse) -> CommitOutcome {
             return CommitOutcome::Refused { found: present.map(|kv| revision(kv.mod_revision)) };
         }
     }
-    CommitOutcome::Unknown(StoreError::Protocol("a transaction failed, but all of its checks hold".to_owned()))
+    CommitOutcome::Unknown(StoreError::Protocol(
+        "a transaction failed, but all of its checks hold".to_owned(),
+    ))
 }
 
 fn holds(condition: &Condition, present: Option<&KeyValue>) -> bool {

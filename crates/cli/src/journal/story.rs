@@ -25,7 +25,7 @@ const ROUTINE: [&str; 8] = [
 ];
 
 /// Codes that say why a member did not become the leader, whoever noted them.
-const PASSED_OVER: [&str; 31] = [
+const PASSED_OVER: &[&str] = &[
     "lost_race",
     "not_healthiest",
     "not_allowed_to_promote",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-use crate::{HostPort, Problem, section::Section};
+use crate::{HostPort, section::Section};
 
 /// The embedded store on this node. On reload only the certificates are read anew.
 #[derive(Clone, Debug)]
@@ -42,50 +42,7 @@ pub enum RaftTiming {
     Wan,
 }
 
-/// Where shared cluster state lives.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Store {
-    /// The embedded store.
-    Raft(Raft),
-}
-
-impl Store {
-    pub fn is_embedded(&self) -> bool {
-        matches!(self, Self::Raft(_))
-    }
-}
-
 const ADDRESS_HELP: &str = "write `host:port`, for example `10.0.0.11:2380`";
-
-/// The store sections of `patroni.yml`, in the order in which Patroni looks for them.
-pub(crate) const STORES: [&str; 7] =
-    ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
-
-impl Store {
-    /// The store that the document names; `None` if there is none that can be used (which has been reported).
-    pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
-        match STORES.iter().find(|name| root.has(name)) {
-            Some(&"raft") => Raft::read(&root.child("raft")).map(Self::Raft),
-            Some(name) => {
-                let reason = format!("the store `{name}` is not yet built in");
-                let problem = root.about(name, reason);
-                root.report.problem(problem.help("use the embedded store (section `raft`) for now"));
-                None
-            }
-            None => {
-                let problem = Problem::new(
-                    "",
-                    "Can not find suitable configuration of distributed configuration store\nAvailable implementations: raft",
-                );
-                root.report.problem(problem.at(&root.origin).help(
-                    "add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store",
-                ));
-                None
-            }
-        }
-    }
-}
 
 impl Raft {
     pub(crate) fn read(section: &Section<'_>) -> Option<Self> {

@@ -73,14 +73,23 @@ raft:
 
 #[test]
 fn a_store_that_is_not_built_in_is_named() {
+    let raft = MINIMAL.find("raft:").unwrap();
+    insta::assert_snapshot!(problems(&format!("{}kubernetes: {{}}\n", &MINIMAL[..raft])), @r"
+    patroni.yml:11: kubernetes: the store `kubernetes` is not yet built in
+      help: use one of: etcd3, raft
+    ");
+    insta::assert_snapshot!(problems(&format!("{}etcd: {{hosts: 'a:1'}}\n", &MINIMAL[..raft])), @r"
+    patroni.yml:11: etcd: means etcd's protocol v2, which is not supported: its keys are not those of protocol v3, and members of both kinds would each elect a leader of their own
+      help: move the cluster to protocol v3 while Patroni still runs it, then rename the section to `etcd3`; its keys are the same
+    ");
     insta::assert_snapshot!(problems(&MINIMAL.replace("raft:", "etcd3: {hosts: 'a:1'}\nraft:")), @r"
-    patroni.yml:11: etcd3: the store `etcd3` is not yet built in
-      help: use the embedded store (section `raft`) for now
+    patroni.yml:11: etcd3: is one of several stores: `etcd3`, `raft`; a cluster has one
+      help: keep the section of the store that the cluster uses
     ");
     let none = &MINIMAL[..MINIMAL.find("raft:").unwrap()];
     insta::assert_snapshot!(problems(none), @r"
     patroni.yml: Can not find suitable configuration of distributed configuration store
-    Available implementations: raft
+    Available implementations: etcd3, raft
       help: add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store
     ");
     assert!(

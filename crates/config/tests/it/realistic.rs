@@ -7,8 +7,9 @@ use bellwether_config::{
     sections::{
         bootstrap::BootstrapMethod,
         log::LogLevel,
-        raft::{RaftTiming, Store},
+        raft::RaftTiming,
         restapi::{ServerTokens, VerifyClient},
+        store::Store,
         watchdog::{SafetyMargin, WatchdogMode},
     },
 };

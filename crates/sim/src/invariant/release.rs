@@ -11,8 +11,9 @@ impl World {
         let Some(server) = pg.server().filter(|server| !server.in_recovery) else { return };
         let checkpointed = server.stop.is_some_and(|stop| stop.checkpointed);
         // On disk: the heir may have been killed since it said so.
-        let heir = (0..self.hosts.len())
-            .any(|other| other != host && self.wal.contains(self.hosts[other].pg.data.flushed, pg.data.flushed));
+        let heir = (0..self.hosts.len()).any(|other| {
+            other != host && self.wal.contains(self.hosts[other].pg.data.flushed, pg.data.flushed)
+        });
         if !self.is_paused() && (!checkpointed || !heir) {
             let text = format!(
                 "{} gave the leader lock up while its PostgreSQL was there (shutdown checkpoint: {checkpointed}, another member has everything: {heir})",

@@ -1,0 +1,96 @@
+//! Which store holds the state of the cluster: exactly one section names it.
+
+use std::time::Duration;
+
+use crate::{
+    Problem,
+    section::Section,
+    sections::{etcd::Etcd, raft::Raft},
+};
+
+/// Where shared cluster state lives.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Store {
+    /// The embedded store.
+    Raft(Raft),
+    /// etcd, by its v3 API.
+    Etcd3(Etcd),
+}
+
+/// The store sections of `patroni.yml`, in the order in which Patroni looks for them.
+pub(crate) const STORES: [&str; 7] =
+    ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
+/// Those that can be used.
+const BUILT_IN: [&str; 2] = ["etcd3", "raft"];
+
+impl Store {
+    pub fn is_embedded(&self) -> bool {
+        matches!(self, Self::Raft(_))
+    }
+
+    /// The section of the embedded store, if that is the one.
+    pub fn raft(&self) -> Option<&Raft> {
+        match self {
+            Self::Raft(raft) => Some(raft),
+            Self::Etcd3(_) => None,
+        }
+    }
+
+    /// The shortest `ttl` that the store can keep.
+    pub fn minimum_ttl(&self) -> Duration {
+        match self {
+            Self::Raft(_) => Duration::from_secs(1),
+            Self::Etcd3(_) => Duration::from_secs(2),
+        }
+    }
+
+    /// The store that the document names; `None` if there is none that can be used (which has been reported).
+    pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
+        let named: Vec<&str> = STORES.into_iter().filter(|name| root.has(name)).collect();
+        let name = match named.as_slice() {
+            [] => {
+                none(root);
+                return None;
+            }
+            [name] => *name,
+            [first, ..] => {
+                let found = named.join("`, `");
+                let reason = format!("is one of several stores: `{found}`; a cluster has one");
+                root.report.problem(
+                    root.about(first, reason).help("keep the section of the store that the cluster uses"),
+                );
+                return None;
+            }
+        };
+        match name {
+            "raft" => Raft::read(&root.child("raft")).map(Self::Raft),
+            "etcd3" => Etcd::read(&root.child("etcd3")).map(Self::Etcd3),
+            "etcd" => {
+                let reason = "means etcd's protocol v2, which is not supported: its keys are not those of protocol v3, and \
+                              members of both kinds would each elect a leader of their own";
+                root.report.problem(root.about(name, reason).help(
+                    "move the cluster to protocol v3 while Patroni still runs it, then rename the section to `etcd3`; its keys are the same",
+                ));
+                None
+            }
+            name => {
+                let problem = root.about(name, format!("the store `{name}` is not yet built in"));
+                root.report.problem(problem.help(format!("use one of: {}", BUILT_IN.join(", "))));
+                None
+            }
+        }
+    }
+}
+
+fn none(root: &Section<'_>) {
+    let reason = format!(
+        "Can not find suitable configuration of distributed configuration store\nAvailable implementations: {}",
+        BUILT_IN.join(", ")
+    );
+    root.report.problem(
+        Problem::new("", reason).at(&root.origin).help(
+            "add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store",
+        ),
+    );
+}

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use crate::{
     account::Account,
     configuration::{self, Place},
+    etcd::Etcd,
     links::Links,
     node::Node,
     ports::Ports,
@@ -29,17 +30,31 @@ pub struct Options {
     nodes: usize,
     patch: Value,
     links: bool,
+    store: Kind,
+}
+
+/// The store of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Embedded,
+    Etcd,
 }
 
 impl Options {
     /// With the defaults of a new cluster.
     pub fn nodes(nodes: usize) -> Self {
-        Self { nodes, patch: json!({}), links: false }
+        Self { nodes, patch: json!({}), links: false, store: Kind::Embedded }
     }
 
     /// Lays this over the configuration of every node (as a JSON merge patch).
     pub fn with(mut self, patch: Value) -> Self {
         merge(&mut self.patch, patch);
+        self
+    }
+
+    /// The store is etcd, on servers of its own.
+    pub fn on_etcd(mut self) -> Self {
+        self.store = Kind::Etcd;
         self
     }
 
@@ -57,6 +72,7 @@ pub struct Cluster {
     pub account: Account,
     ports: Ports,
     links: Option<Links>,
+    etcd: Option<Etcd>,
     dir: Option<TempDir>,
 }
 
@@ -80,7 +96,12 @@ impl Cluster {
         let account = Account::of_nodes();
         let dir = tempfile::Builder::new().prefix("bw-").tempdir().expect("a temporary directory");
         account.own(dir.path(), 0o711);
-        let mut cluster = Self { nodes: vec![], account, ports: Ports::take(), links: None, dir: Some(dir) };
+        let mut cluster =
+            Self { nodes: vec![], account, ports: Ports::take(), links: None, etcd: None, dir: Some(dir) };
+        if options.store == Kind::Etcd {
+            let dir = cluster.dir();
+            cluster.etcd = Some(Etcd::start(&mut cluster.ports, &dir).await);
+        }
         let stores: Vec<u16> = (0..options.nodes).map(|_| cluster.ports.take_one()).collect();
         let mut linked = Vec::new();
         for (index, &store_port) in stores.iter().enumerate() {
@@ -120,6 +141,9 @@ impl Cluster {
         };
         self.account.make_dir(place.dir);
         let mut document = configuration::document(&place);
+        if let Some(etcd) = &self.etcd {
+            merge(&mut document, json!({"raft": null, "etcd3": etcd.section()}));
+        }
         merge(&mut document, patch);
         let node = Node {
             name: name.to_owned(),
@@ -139,6 +163,11 @@ impl Cluster {
     /// The links of the store, if the cluster was started with them.
     pub fn links(&self) -> &Links {
         self.links.as_ref().expect("the cluster was started with links")
+    }
+
+    /// The servers of the store, if it is etcd.
+    pub fn etcd(&self) -> &Etcd {
+        self.etcd.as_ref().expect("the cluster was started on etcd")
     }
 
     /// A port that nobody uses.

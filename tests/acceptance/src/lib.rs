@@ -1,4 +1,4 @@
-//! Real clusters for behaviour tests: the real binary, real PostgreSQL, the embedded store, on loopback.
+//! Real clusters for behaviour tests: the real binary, real PostgreSQL, a real store, on loopback.
 //!
 //! [`Cluster::start`] makes nodes in a folder of their own, with free ports and generated configurations, and keeps their
 //! agents running as systemd would. A test then does harm ([`Node::kill_tree`], [`Node::freeze_agent`], ...), watches from
@@ -21,6 +21,7 @@ pub mod account;
 pub mod binary;
 pub mod cluster;
 pub mod configuration;
+pub mod etcd;
 pub mod journal;
 pub mod ledger;
 pub mod links;

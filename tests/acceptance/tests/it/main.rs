@@ -7,6 +7,7 @@ mod certificates_renewed;
 mod clean_stop;
 mod dead_node_told;
 mod duplicate_name;
+mod etcd;
 mod guardian_rehearsal;
 mod hanging_postgres;
 mod pause;

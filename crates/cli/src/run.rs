@@ -120,12 +120,14 @@ pub async fn run_patronictl(arguments: Vec<OsString>, mut surroundings: Surround
     }
 }
 
-/// `--dcs-url` replaces the sections of stores that are not built in yet.
+/// `--dcs-url` would replace the sections of external stores.
 fn dcs_url_problem(url: &str) -> String {
     const KNOWN: [&str; 5] = ["zookeeper", "exhibitor", "consul", "etcd", "etcd3"];
     match url.split_once("://") {
         Some((scheme, _)) if !KNOWN.contains(&scheme) => format!("Unknown dcs scheme: {scheme}"),
-        _ => format!("--dcs-url {url}: this program knows only the embedded store yet; use -c FILE"),
+        _ => format!(
+            "--dcs-url {url}: this option is not supported yet; name the store in a file, with -c FILE"
+        ),
     }
 }
 

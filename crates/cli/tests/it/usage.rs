@@ -71,7 +71,7 @@ async fn other_stores_are_refused_by_their_url() {
         ("nonsense://x", "Error: Unknown dcs scheme: nonsense\n"),
         (
             "etcd://127.0.0.1",
-            "Error: --dcs-url etcd://127.0.0.1: this program knows only the embedded store yet; use -c FILE\n",
+            "Error: --dcs-url etcd://127.0.0.1: this option is not supported yet; name the store in a file, with -c FILE\n",
         ),
     ] {
         let ended = world.patronictl(&["-d", url, "list"], &[]).await;

@@ -205,4 +205,9 @@ impl Store for RaftStore {
 }
 
 pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities { multi_key_transactions: true, minimum_ttl: SHORTEST_TTL, kind: "raft" };
+    Capabilities {
+    multi_key_transactions: true,
+    minimum_ttl: SHORTEST_TTL,
+    every_change: true,
+    kind: "raft",
+};

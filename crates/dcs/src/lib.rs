@@ -3,6 +3,7 @@
 //! - [`store`] has the [`Store`] trait and its three-ended writes. Start there.
 //! - [`codec`] turns a [`Snapshot`] into a [`bellwether_types::cluster::Cluster`] and values into text.
 //! - [`mirror`] keeps the decoded cluster up to date; [`ops`] has the usual writes with their preconditions.
+//! - [`polling`] makes a watch for stores that can only say that something has changed.
 //! - [`memory`] is a whole store in memory, with faults for tests; [`conformance`] is the suite.
 //! - Adapters (`dcs-raft`, ...) know this crate; the agent and the command line see only `dyn Store`.
 //!
@@ -13,6 +14,7 @@ pub mod conformance;
 pub mod memory;
 pub mod mirror;
 pub mod ops;
+pub mod polling;
 pub mod store;
 
 pub use memory::MemoryStore;

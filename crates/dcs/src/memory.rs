@@ -335,6 +335,11 @@ impl Store for MemoryStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { multi_key_transactions: true, minimum_ttl: MINIMUM_TTL, kind: "memory" }
+        Capabilities {
+            multi_key_transactions: true,
+            minimum_ttl: MINIMUM_TTL,
+            every_change: true,
+            kind: "memory",
+        }
     }
 }

@@ -199,6 +199,9 @@ pub struct Capabilities {
     pub multi_key_transactions: bool,
     /// The shortest `ttl` that it can keep.
     pub minimum_ttl: Duration,
+    /// A watch tells every single change. Without it, changes that follow each other closely may be told as one, with the
+    /// latest content; a deletion and a creation of the same key then look like a change.
+    pub every_change: bool,
     /// A short name: `raft`, `etcd3`, `memory`.
     pub kind: &'static str,
 }
@@ -232,7 +235,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Never retries a write whose fate is unknown.
     async fn commit(&self, checks: &[Check], writes: &[Write], by: Deadline) -> CommitOutcome;
 
-    /// A new lease that lives for `ttl` after the last renewal.
+    /// A new lease that lives for `ttl` after the last renewal. It may be bound to this very client: another one may be told
+    /// `Gone` for it, and cannot revoke it.
     async fn grant_lease(&self, ttl: Duration, by: Deadline) -> Result<LeaseId, StoreError>;
 
     /// Renews a lease. With `holding`, the answer is `Valid` only if that key exists and hangs on this lease at a moment

@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bellwether_types::LeaseId;
+
 use super::{Bench, Client, Failure, Verdict, ensure};
-use crate::store::{Check, CommitOutcome, Deadline, Key, Renewal, Write, now};
+use crate::store::{Check, CommitOutcome, Deadline, Key, Renewal, Store, Write, now};
 
 /// How long one interrupted call may take before it ends `Unknown`.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -77,8 +79,7 @@ pub(super) async fn lease_of_the_cut_off(bench: Arc<dyn Bench>) -> Verdict {
     let Some(flaky) = bench.flaky_client().await? else { return Ok(()) };
     let observer = Client::open(&bench).await?;
     let key = Key::from("leader");
-    let lease = observer.grant().await?;
-    observer.apply(&[], &[Write::put_leased(key.clone(), "a", lease)]).await?;
+    let lease = hold(&flaky, &observer, &key).await?;
     let end = now() + observer.timing.ttl * 3;
     let mut believed = now();
     while now() < end {
@@ -112,4 +113,21 @@ pub(super) async fn lease_of_the_cut_off(bench: Arc<dyn Bench>) -> Verdict {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// A lease of the interrupted client's own, with a key that hangs on it. Only its own: a store may bind leases to clients.
+async fn hold(flaky: &Arc<dyn Store>, observer: &Client, key: &Key) -> Result<LeaseId, Failure> {
+    let end = now() + LIMIT;
+    while now() < end {
+        if let Ok(lease) = flaky.grant_lease(observer.timing.ttl, Deadline::after(PATIENCE)).await {
+            // The check: an earlier attempt that lands late must not move the key to its own lease.
+            let (check, write) = (Check::absent(key.clone()), Write::put_leased(key.clone(), "a", lease));
+            let outcome = flaky.commit(&[check], &[write], Deadline::after(PATIENCE)).await;
+            if let CommitOutcome::Applied(_) = outcome {
+                return Ok(lease);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(Failure(format!("the interrupted client could not take a lease within {LIMIT:?}")))
 }

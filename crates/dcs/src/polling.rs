@@ -36,12 +36,9 @@ pub trait Source: Send {
 
 /// Tells the reader of `events` how the source differs from `known`, again and again, until it goes away or the watch is lost.
 pub async fn follow(mut source: impl Source, mut known: Snapshot, events: mpsc::Sender<WatchEvent>) {
+    // The source may be ahead of what the reader knows: read at once.
+    let mut signal = Ok(());
     loop {
-        let signal = tokio::select! {
-            () = events.closed() => return,
-            signal = source.changed() => signal,
-            () = tokio::time::sleep(ALIVE_EVERY) => Ok(()),
-        };
         let began = now();
         let read = match signal {
             Ok(()) => source.read().await,
@@ -56,6 +53,11 @@ pub async fn follow(mut source: impl Source, mut known: Snapshot, events: mpsc::
         {
             return;
         }
+        signal = tokio::select! {
+            () = events.closed() => return,
+            signal = source.changed() => signal,
+            () = tokio::time::sleep(ALIVE_EVERY) => Ok(()),
+        };
     }
     // Fails only if the reader is gone. One place in the queue was kept for it.
     let _ = events.try_send(WatchEvent::Lost);

@@ -1,0 +1,118 @@
+//! The way to the ensemble: sessions, one that all unleased work goes through and one per lease.
+
+use std::{borrow::Cow, time::Duration};
+
+use bellwether_dcs::{Deadline, StoreError};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+use zookeeper_client::{Acl, Acls, AuthId, Client, Connector, Error, SessionInfo, SessionState};
+
+use crate::{
+    config::Config,
+    error::{unavailable, within},
+};
+
+/// Of the session that reads, watches and writes what hangs on no lease. Nothing hangs on its end but a new connection.
+const PLAIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// A silent server is given up after so long at the latest, or after two fifths of the session's timeout.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// Whether the ensemble ends a session when its last client lets go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtTheEnd {
+    Close,
+    /// It lasts for its timeout: the next agent of a member may take over in the meantime.
+    Leave,
+}
+
+#[derive(Debug)]
+pub(crate) struct Servers {
+    connect_string: String,
+    base: String,
+    acls: Vec<Acl>,
+    config: Config,
+    plain: Mutex<Option<Client>>,
+}
+
+impl Servers {
+    /// Connects when it is first used.
+    pub(crate) fn new(config: Config) -> Self {
+        let acls = config.acls.iter();
+        let acls = acls.map(|rule| Acl::new(rule.permissions, AuthId::new(&rule.scheme, &rule.id))).collect();
+        let (connect_string, base) = (config.connect_string(), config.base().to_owned());
+        Self { connect_string, base, acls, config, plain: Mutex::new(None) }
+    }
+
+    pub(crate) fn tick_time(&self) -> Duration {
+        self.config.tick_time
+    }
+
+    /// The path of the cluster's own znode.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The path of a znode that is named relative to the base; the base itself is "".
+    pub(crate) fn path<'a>(&'a self, relative: &str) -> Cow<'a, str> {
+        match relative {
+            "" => Cow::Borrowed(&self.base),
+            _ => Cow::Owned(format!("{}/{relative}", self.base)),
+        }
+    }
+
+    /// What every znode gets that we create.
+    pub(crate) fn acls(&self) -> Acls<'_> {
+        if self.acls.is_empty() { Acls::anyone_all() } else { Acls::new(&self.acls) }
+    }
+
+    /// The session for everything that hangs on no lease. Fails at once while it is cut off.
+    pub(crate) async fn plain(&self, by: Deadline) -> Result<Client, StoreError> {
+        let connected = async {
+            let mut plain = self.plain.lock().await;
+            if let Some(client) = plain.as_ref().filter(|client| !client.state().is_terminated()) {
+                return connected(client.clone());
+            }
+            let timeout = PLAIN_TIMEOUT.max(2 * self.config.tick_time);
+            let client = self.open(timeout, AtTheEnd::Close).await.map_err(unavailable)?;
+            Ok(plain.insert(client).clone())
+        };
+        within(by, connected).await
+    }
+
+    /// A new session. Safe to cancel; what was begun ends by its timeout.
+    pub(crate) async fn open(&self, timeout: Duration, end: AtTheEnd) -> Result<Client, Error> {
+        self.connector(timeout, end).connect(&self.connect_string).await
+    }
+
+    /// A new connection for a session that exists; `SessionExpired` if the ensemble says that it does not.
+    pub(crate) async fn resume(
+        &self,
+        session: SessionInfo,
+        timeout: Duration,
+        end: AtTheEnd,
+    ) -> Result<Client, Error> {
+        self.connector(timeout, end).with_session(session).connect(&self.connect_string).await
+    }
+
+    fn connector(&self, timeout: Duration, end: AtTheEnd) -> Connector {
+        let mut connector = Client::connector()
+            .with_session_timeout(timeout)
+            .with_connection_timeout((timeout * 2 / 5).min(SILENCE))
+            .with_fail_eagerly();
+        if end == AtTheEnd::Leave {
+            connector = connector.with_detached();
+        }
+        for (scheme, secret) in &self.config.auth_data {
+            connector = connector.with_auth(scheme, secret.expose_secret().as_bytes());
+        }
+        connector
+    }
+}
+
+/// A request on a connection that is down would wait for the next one, and land when nobody expects it any more.
+pub(crate) fn connected(client: Client) -> Result<Client, StoreError> {
+    match client.state() {
+        SessionState::SyncConnected => Ok(client),
+        state => Err(StoreError::Unreachable(format!("the ZooKeeper session is {state}"))),
+    }
+}

@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
 
-.PHONY: help demo test verify lint fix docs reference audit sim bench-failover test-matrix prerequisites
+.PHONY: help demo test verify lint fix docs reference audit sim bench-failover test-matrix prerequisites test-prerequisites
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ demo: prerequisites ## three nodes on this machine, with a writer and a live tab
 	cargo build --release --locked -p bellwether
 	$(CARGO_TARGET_DIR)/release/bellwether demo $(ARGS)
 
-test: prerequisites lint ## everything that must hold before a change is merged
+test: test-prerequisites lint ## everything that must hold before a change is merged
 	scripts/timed "build" cargo build --workspace --locked --bins
 	scripts/timed "tests" $(NEXTEST)
 	scripts/timed "simulation" scripts/simulate-some
@@ -50,8 +50,11 @@ bench-failover: prerequisites ## outages of writes by event, ten runs each (not 
 	cargo build --release --locked -p bellwether
 	scripts/bench-failover $(ARGS)
 
-test-matrix: prerequisites ## the tests with real PostgreSQL on every supported version
+test-matrix: test-prerequisites ## the tests with real PostgreSQL on every supported version
 	scripts/test-matrix
 
 prerequisites: ## install what is missing (PostgreSQL, cargo-nextest), and say so
 	@scripts/prerequisites
+
+test-prerequisites: ## the same with the stores that tests run against (etcd, Consul, ZooKeeper)
+	@scripts/prerequisites stores

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn members_that_lag_and_foreign_clusters_do_not_count() {
         let guard = Guard::default();
-        let at = |seconds| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
         let mut ask = |cluster_id, raft_term, seconds| {
             let header = ResponseHeader { cluster_id, member_id: 1, revision: 1, raft_term };
             guard.admit_at(Some(&header), at(seconds)).is_ok()

@@ -118,7 +118,12 @@ impl Store for EtcdStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { multi_key_transactions: true, minimum_ttl: SHORTEST_TTL, kind: "etcd3" }
+        Capabilities {
+            multi_key_transactions: true,
+            every_change: true,
+            minimum_ttl: SHORTEST_TTL,
+            kind: "etcd3",
+        }
     }
 }
 

@@ -204,8 +204,7 @@ impl Store for RaftStore {
     }
 }
 
-pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities {
+pub(crate) const CAPABILITIES: Capabilities = Capabilities {
     multi_key_transactions: true,
     minimum_ttl: SHORTEST_TTL,
     every_change: true,

@@ -15,6 +15,7 @@ mod own;
 mod request;
 mod status;
 mod sync;
+mod timeline;
 
 use bellwether_types::{
     MemberName, SystemId, Term,
@@ -29,6 +30,7 @@ pub use own::{decode_journal, encode_feature_level, encode_journal, feature_leve
 pub use request::{NO_REQUEST, encode_failover, parse_schedule, schedule_text};
 pub use status::{encode_optime, encode_status};
 pub use sync::encode_sync;
+pub use timeline::encode_timeline_claim;
 
 use crate::store::{Entry, Key, Snapshot};
 
@@ -55,6 +57,7 @@ pub fn decode(snapshot: &Snapshot) -> Cluster {
             .and_then(|entry| Some(keyed(entry, history::decode_history(&entry.value)?))),
         failsafe: entry(keys::FAILSAFE)
             .and_then(|entry| Some(keyed(entry, history::decode_failsafe(&entry.value)?))),
+        timeline_claim: entry(keys::TIMELINE).map(|entry| keyed(entry, timeline::decode(&entry.value))),
     }
 }
 

@@ -553,6 +553,7 @@ fn cluster() -> Cluster {
             ),
             revision: Revision(4),
         }),
+        timeline_claim: None,
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Cluster {
     pub status: Option<Keyed<Status>>,
     pub history: Option<Keyed<History>>,
     pub failsafe: Option<Keyed<FailsafeMap>>,
+    /// Which number the last promotion was to give to its timeline; `value: None` if what is written cannot be read.
+    #[serde(default)]
+    pub timeline_claim: Option<Keyed<Option<TimelineClaim>>>,
 }
 
 /// A value with the revision at which its key was last written.
@@ -214,6 +217,14 @@ pub struct HistoryEntry {
     /// When the next one began, ISO 8601; absent on old entries.
     pub promoted_at: Option<String>,
     pub new_leader: Option<MemberName>,
+}
+
+/// `timeline`: the number that a member took for its timeline together with the leader lock, before it was promoted. Whether the
+/// promotion happened is not said: the number is used up either way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineClaim {
+    pub timeline: TimelineId,
+    pub leader: MemberName,
 }
 
 /// `failsafe`: every member with its `api_url`.

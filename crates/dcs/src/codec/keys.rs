@@ -20,6 +20,8 @@ pub const STATUS: &str = "status";
 pub const HISTORY: &str = "history";
 /// Every member's API, for the time when the store is gone.
 pub const FAILSAFE: &str = "failsafe";
+/// The number that the last promotion took for its timeline. Ours alone; Patroni leaves it alone.
+pub const TIMELINE: &str = "timeline";
 /// The position before `status` existed: read if `status` is absent, never written.
 pub const LEGACY_OPTIME: &str = "optime/leader";
 /// What all member keys begin with.

@@ -8,7 +8,7 @@ use bellwether_types::{
     LeaseId, Lsn, MemberName, PostgresState, ReplicationState, Revision, Role, Tags, Term, TimelineId,
     cluster::{
         Cluster, ConfigDocument, FailoverRequest, FailsafeMap, History, HistoryEntry, Initialize,
-        PeerProtocol, Status, SyncState,
+        PeerProtocol, Status, SyncState, TimelineClaim,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -229,6 +229,7 @@ proptest! {
         let status = Status { optime, slots, retain_slots: retained };
         prop_assert_eq!(decode(keys::STATUS, codec::encode_status(&status, None)).status.unwrap().value, status);
         prop_assert_eq!(decode(keys::HISTORY, codec::encode_history(&history)).history.unwrap().value, history);
+        let claimant = leader.clone();
         let request = FailoverRequest {
             leader: Some(leader),
             candidate,
@@ -239,6 +240,9 @@ proptest! {
         let failsafe = FailsafeMap(voters.into_iter().map(|name| (name, "http://x".to_owned())).collect());
         let read = decode(keys::FAILSAFE, codec::encode_failsafe(&failsafe)).failsafe.unwrap().value;
         prop_assert_eq!(read, failsafe);
+        let claim = TimelineClaim { timeline: TimelineId(quorum.max(1)), leader: claimant };
+        let read = decode(keys::TIMELINE, codec::encode_timeline_claim(&claim)).timeline_claim.unwrap().value;
+        prop_assert_eq!(read, Some(claim));
         let settings = Value::Object(settings);
         let read = decode(keys::CONFIG, codec::encode_config(&settings)).config.unwrap().value;
         prop_assert_eq!(read, ConfigDocument::Valid(settings));
@@ -248,7 +252,7 @@ proptest! {
     fn reading_never_fails(bytes: Vec<u8>, value in json_value()) {
         let all = [
             "initialize", "leader", "members/a", "config", "failover", "sync", "status", "optime/leader",
-            "history", "failsafe", "other",
+            "history", "failsafe", "timeline", "other",
         ];
         for content in [bytes, value.to_string().into_bytes()] {
             let cluster = codec::decode(&snapshot(all.map(|key| (key, content.clone()))));

@@ -44,6 +44,7 @@ pub mod rewind;
 pub mod server;
 pub mod settings;
 pub mod stop;
+mod timelines;
 pub mod tls;
 mod wire;
 

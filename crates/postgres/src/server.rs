@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bellwether_types::TimelineId;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::{
     postmaster::{Postmaster, PostmasterId},
     program::{ProgramError, blocking, run},
     settings::PgSettings,
+    timelines,
 };
 
 /// The local server, as far as it is files and processes. Cheap to clone; holds no connection and no state.
@@ -154,6 +156,8 @@ impl Server {
             return Err(ServerError::AlreadyRunning(running.id().clone()));
         }
         let applied = self.apply_config(plan).await?;
+        // A standby would take it for the timeline to follow, and wait for it for ever.
+        self.forget_skipped().await?;
         // Not awaited: tokio reaps it when it ends, and its end is seen through the pidfd.
         let child = match self.start_command(&applied, Session::Own).await?.spawn() {
             // No `setsid` on this machine: a process group of its own must do.
@@ -301,6 +305,34 @@ impl Server {
             .await
             .map_err(ServerError::io("could not write the promote file"))?;
         postmaster.signal_promote().map_err(ServerError::io("could not signal the postmaster"))
+    }
+
+    /// Makes the promotion that follows give its timeline a number beyond `through`: nobody shall find two of one number. The server
+    /// runs as a standby on timeline `after`.
+    ///
+    /// # Errors
+    /// If the marks cannot be written; the server must not be promoted then.
+    pub async fn skip_timelines(&self, after: TimelineId, through: TimelineId) -> Result<(), ServerError> {
+        let dir = self.settings.data_dir.clone();
+        blocking(move || timelines::skip(&dir, after, through))
+            .await
+            .map_err(ServerError::io("could not mark the timelines that others have begun"))
+    }
+
+    /// Removes the marks of a promotion that did not happen. Every start does that by itself.
+    ///
+    /// # Errors
+    /// If they cannot be found or removed.
+    pub async fn forget_skipped(&self) -> Result<(), ServerError> {
+        let dir = self.settings.data_dir.clone();
+        let forgotten = blocking(move || timelines::forget(&dir))
+            .await
+            .map_err(ServerError::io("could not remove the marks of skipped timelines"))?;
+        if !forgotten.is_empty() {
+            let numbers: Vec<u32> = forgotten.iter().map(|timeline| timeline.0).collect();
+            tracing::info!(timelines = ?numbers, "forgetting timelines that a promotion was to skip: it did not happen");
+        }
+        Ok(())
     }
 
     /// Whether the control file says `in production`: recovery has ended, writes are accepted.

@@ -7,3 +7,4 @@ mod lifecycle;
 mod rewind;
 mod running;
 mod server_under_test;
+mod timelines;

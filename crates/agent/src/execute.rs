@@ -11,7 +11,7 @@ use std::time::Duration;
 use bellwether_ha::{View, action::Action};
 use bellwether_types::{LeaseId, Timestamp};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, lease::Wanted};
 
 /// What an action did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,9 @@ impl Agent {
             Action::WriteInitialize { expect } => self.write_initialize(expect).await,
             Action::RemoveInitialize => self.remove_initialize().await,
             Action::WriteConfig { expect } => self.write_config(expect).await,
-            Action::AcquireLease { sync } => self.acquire_lease(None, sync).await,
+            Action::AcquireLease { sync, timeline } => {
+                self.acquire_lease(Wanted { present: None, sync, timeline }).await
+            }
             Action::ResumeLease { revision } => self.resume_lease(revision).await,
             Action::ReleaseLease { optime } => self.release_lease(optime).await,
             Action::PublishMember { member } => self.publish_member(&member, view),
@@ -67,7 +69,7 @@ impl Agent {
             Action::PostBootstrap => self.post_bootstrap(),
             Action::Clone { from } => self.clone_from(from),
             Action::Start { role } => self.start_server(role),
-            Action::Promote { fence } => self.promote(fence),
+            Action::Promote { fence, taken } => self.promote(fence, taken),
             Action::Demote { mode } => self.demote(mode, view),
             Action::Stop { mode } => self.stop_server(mode),
             Action::Follow { upstream } => self.follow(upstream).await,

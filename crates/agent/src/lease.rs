@@ -12,9 +12,12 @@ use std::{
     time::Duration,
 };
 
-use bellwether_dcs::{Check, CommitOutcome, Deadline, Key, Renewal, Store, StoreError, Write, codec::keys};
-use bellwether_ha::{lease, view::LeaseView};
-use bellwether_types::{LeaseId, MemberName, Revision, Term, Timestamp};
+use bellwether_dcs::{
+    Check, CommitOutcome, Deadline, Key, Renewal, Store, StoreError, Write,
+    codec::{self, keys},
+};
+use bellwether_ha::{action::NextTimeline, lease, view::LeaseView};
+use bellwether_types::{LeaseId, MemberName, Revision, Term, Timestamp, cluster::TimelineClaim};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -41,8 +44,19 @@ pub(crate) enum Acquired {
     Unknown(StoreError),
 }
 
+/// The lock as somebody wants to take it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    /// `None`: create `leader`. Otherwise take over the key that already names us, if it still has this revision.
+    pub(crate) present: Option<Revision>,
+    /// The revision of `/sync` that the decision was made on; `None` = absent.
+    pub(crate) sync: Option<Revision>,
+    /// The number taken in the same transaction.
+    pub(crate) timeline: Option<NextTimeline>,
+}
+
 enum Command {
-    Acquire { present: Option<Revision>, sync: Option<Revision>, answer: oneshot::Sender<Acquired> },
+    Acquire { wanted: Wanted, answer: oneshot::Sender<Acquired> },
     Release { status: Option<Vec<u8>>, answer: oneshot::Sender<bool> },
     Extend { began_at: Timestamp },
     Forget,
@@ -70,10 +84,10 @@ impl LeaseHandle {
         self.heartbeat.store(at.as_nanos(), Ordering::Relaxed);
     }
 
-    /// Takes the lock: creates `leader` if `present` is `None`, otherwise takes over the key that already names us.
-    pub(crate) async fn acquire(&self, present: Option<Revision>, sync: Option<Revision>) -> Acquired {
+    /// Takes the lock.
+    pub(crate) async fn acquire(&self, wanted: Wanted) -> Acquired {
         let (answer, answered) = oneshot::channel();
-        let command = Command::Acquire { present, sync, answer };
+        let command = Command::Acquire { wanted, answer };
         if self.commands.send(command).await.is_err() {
             return Acquired::Unknown(StoreError::Stopped);
         }
@@ -146,8 +160,8 @@ impl LeaseKeeper {
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Acquire { present, sync, answer } => {
-                let acquired = self.acquire(present, sync).await;
+            Command::Acquire { wanted, answer } => {
+                let acquired = self.acquire(wanted).await;
                 let _ = answer.send(acquired);
             }
             Command::Release { status, answer } => {
@@ -316,20 +330,22 @@ impl LeaseKeeper {
         }
     }
 
-    async fn acquire(&mut self, present: Option<Revision>, sync: Option<Revision>) -> Acquired {
+    async fn acquire(&mut self, wanted: Wanted) -> Acquired {
         let Some(lease) = self.current_lease().await else {
             return Acquired::Unknown(StoreError::TimedOut);
         };
-        let leader = match present {
-            None => Check::absent(keys::LEADER),
-            Some(revision) => Check::at(keys::LEADER, revision),
+        let still = |key: &'static str, revision: Option<Revision>| match revision {
+            None => Check::absent(key),
+            Some(revision) => Check::at(key, revision),
         };
-        let sync = match sync {
-            None => Check::absent(keys::SYNC),
-            Some(revision) => Check::at(keys::SYNC, revision),
-        };
-        let writes = [Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
-        match self.store.commit(&[leader, sync], &writes, self.budget()).await {
+        let mut checks = vec![still(keys::LEADER, wanted.present), still(keys::SYNC, wanted.sync)];
+        let mut writes = vec![Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
+        if let Some(next) = wanted.timeline {
+            let claim = TimelineClaim { timeline: next.timeline, leader: self.me.clone() };
+            checks.push(still(keys::TIMELINE, next.expect));
+            writes.push(Write::put(keys::TIMELINE, codec::encode_timeline_claim(&claim)));
+        }
+        match self.store.commit(&checks, &writes, self.budget()).await {
             CommitOutcome::Applied(revision) => self.prove(lease, revision).await,
             CommitOutcome::Refused { .. } => Acquired::No,
             CommitOutcome::Unknown(error) => Acquired::Unknown(error),
@@ -395,6 +411,7 @@ impl LeaseKeeper {
 #[cfg(test)]
 mod tests {
     use bellwether_dcs::memory::{Fault, MemoryStore};
+    use bellwether_types::TimelineId;
 
     use super::*;
     use crate::fencing::GuardianUse;
@@ -460,8 +477,8 @@ mod tests {
     async fn exactly_one_of_two_gets_the_lock_and_keeps_it() {
         let store = MemoryStore::new();
         let (a, b) = (node("a", &store), node("b", &store));
-        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
-        assert!(matches!(b.lease.acquire(None, None).await, Acquired::No));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
+        assert!(matches!(b.lease.acquire(Wanted::default()).await, Acquired::No));
         let LeaseView::Held { until, .. } = a.lease.state().view else { panic!("held") };
         wait_for(
             &a,
@@ -476,7 +493,7 @@ mod tests {
     async fn a_lock_that_somebody_removed_is_a_rejection() {
         let store = MemoryStore::new();
         let a = node("a", &store);
-        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         store.commit(&[], &[Write::delete(keys::LEADER)], Deadline::after(TTL)).await;
         wait_for(&a, "rejected", |view| matches!(view, LeaseView::Rejected { .. })).await;
     }
@@ -485,7 +502,7 @@ mod tests {
     async fn silence_is_no_rejection_and_does_not_extend() {
         let store = MemoryStore::new();
         let a = node("a", &store);
-        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         a.link.set_fault(Some(Fault::Silent));
         let unanswered =
             |view: &LeaseView| matches!(view, LeaseView::Held { unavailable_since: Some(_), .. });
@@ -505,12 +522,17 @@ mod tests {
     async fn the_next_agent_takes_over_the_key_of_the_one_before() {
         let store = MemoryStore::new();
         let before = node("a", &store);
-        let Acquired::Yes { term } = before.lease.acquire(None, None).await else { panic!("free lock") };
+        let Acquired::Yes { term } = before.lease.acquire(Wanted::default()).await else {
+            panic!("free lock")
+        };
         let LeaseView::Held { revision, .. } = before.lease.state().view else { panic!("held") };
         drop(before);
         let next = node("a", &store);
-        assert!(matches!(next.lease.acquire(None, None).await, Acquired::No), "a plain race must not win it");
-        let resumed = next.lease.acquire(Some(revision), None).await;
+        assert!(
+            matches!(next.lease.acquire(Wanted::default()).await, Acquired::No),
+            "a plain race must not win it"
+        );
+        let resumed = next.lease.acquire(Wanted { present: Some(revision), ..Wanted::default() }).await;
         assert!(matches!(resumed, Acquired::Yes { .. }), "{resumed:?} after {term:?}");
         // The key hangs on the new lease now and so survives the old one.
         let LeaseView::Held { until, .. } = next.lease.state().view else { panic!("held") };
@@ -528,23 +550,49 @@ mod tests {
         let a = node("a", &store);
         store.commit(&[], &[Write::put(keys::SYNC, "{}")], Deadline::after(TTL)).await;
         assert!(
-            matches!(a.lease.acquire(None, None).await, Acquired::No),
+            matches!(a.lease.acquire(Wanted::default()).await, Acquired::No),
             "`sync` was absent when it was decided"
         );
         assert_eq!(a.lease.state().view, LeaseView::NotHeld);
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn the_number_of_a_timeline_goes_with_the_lock_or_not_at_all() {
+        let store = MemoryStore::new();
+        let (a, b) = (node("a", &store), node("b", &store));
+        let wanted = |timeline, expect| Wanted {
+            timeline: Some(NextTimeline { timeline: TimelineId(timeline), expect }),
+            ..Wanted::default()
+        };
+        let claim = async || {
+            let snapshot = store.snapshot(Deadline::after(TTL)).await.unwrap();
+            let claim = codec::decode(&snapshot).timeline_claim.expect("a number was taken");
+            (claim.value.unwrap(), claim.revision)
+        };
+        assert!(matches!(a.lease.acquire(wanted(2, None)).await, Acquired::Yes { .. }));
+        let (taken, revision) = claim().await;
+        assert_eq!((taken.timeline, taken.leader.as_str()), (TimelineId(2), "a"));
+        assert!(matches!(b.lease.acquire(wanted(3, Some(revision))).await, Acquired::No), "a holds the lock");
+        assert_eq!(claim().await.1, revision, "who does not get the lock takes no number");
+        a.lease.release(None).await;
+        assert!(
+            matches!(b.lease.acquire(wanted(2, None)).await, Acquired::No),
+            "b has not seen that a took 2"
+        );
+        assert!(matches!(b.lease.acquire(wanted(3, Some(revision))).await, Acquired::Yes { .. }));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn release_stops_belief_before_the_key_is_gone() {
         let store = MemoryStore::new();
         let (a, b) = (node("a", &store), node("b", &store));
-        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         assert!(a.lease.release(Some(br#"{"optime":7}"#.to_vec())).await);
         assert_eq!(a.lease.state().view, LeaseView::NotHeld);
         let snapshot = store.snapshot(Deadline::after(TTL)).await.unwrap();
         assert!(!snapshot.entries.contains_key(&Key::from(keys::LEADER)));
         assert_eq!(snapshot.entries[&Key::from(keys::STATUS)].value, br#"{"optime":7}"#);
-        assert!(matches!(b.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(b.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         assert!(!a.lease.release(None).await, "it is somebody else's now");
         assert!(is_held(&b.lease.state().view));
     }
@@ -553,11 +601,11 @@ mod tests {
     async fn a_loop_that_hangs_loses_the_lock() {
         let store = MemoryStore::new();
         let a = node("a", &store);
-        assert!(matches!(a.lease.acquire(None, None).await, Acquired::Yes { .. }));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         a.beating.cancel();
         let b = node("b", &store);
         let taken = async {
-            while !matches!(b.lease.acquire(None, None).await, Acquired::Yes { .. }) {
+            while !matches!(b.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }) {
                 tokio::time::sleep(TTL / 20).await;
             }
         };

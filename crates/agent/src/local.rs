@@ -34,6 +34,8 @@ pub(crate) struct Local {
     /// The latest timeline that this postmaster was seen to receive WAL of. The control file tells it only after the next restart
     /// point, and the WAL receiver no more once it has lost its upstream.
     pub(crate) received_timeline: Option<TimelineId>,
+    /// Marks of a promotion that an earlier agent did not get to were looked for.
+    pub(crate) forgot_skipped: bool,
     pub(crate) divergence: Option<Divergence>,
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
@@ -65,6 +67,7 @@ impl Local {
             sync_names: None,
             checkpointer_read_at: None,
             received_timeline: None,
+            forgot_skipped: false,
             divergence: None,
             history: None,
             pending_restart: Vec::new(),
@@ -80,6 +83,7 @@ impl Local {
         self.observation = None;
         self.checkpointer_read_at = None;
         self.received_timeline = None;
+        self.forgot_skipped = false;
         self.state = PostgresState::Starting;
     }
 

@@ -82,6 +82,18 @@ impl Agent {
         }
     }
 
+    /// An agent before us may have died between marking timelines and the promotion. A server that receives WAL is not being promoted.
+    async fn forget_skipped_timelines(&mut self) {
+        let follows = self.local.server_view().is_some_and(|server| server.in_recovery && server.streaming);
+        if self.local.forgot_skipped || !follows || self.jobs.kind().is_some() {
+            return;
+        }
+        self.local.forgot_skipped = true;
+        if let Err(error) = self.server.forget_skipped().await {
+            warn!(error = work::chain(&error), "the marks of skipped timelines could not be removed");
+        }
+    }
+
     /// Takes a postmaster under our eyes, and hears of its end within milliseconds.
     pub(crate) fn adopt(&mut self, postmaster: Postmaster) {
         info!(pid = postmaster.id().pid, "postmaster found");
@@ -114,6 +126,7 @@ impl Agent {
                 }
                 self.read_local_history();
                 self.leave_earlier_guardians();
+                self.forget_skipped_timelines().await;
                 if (became_primary || came_back) && self.local.role == Role::Primary {
                     self.clock.writable(clock::now());
                 }
@@ -145,7 +158,7 @@ impl Agent {
             let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
             let written = jiff::Timestamp::try_from(written).ok()?.to_zoned(jiff::tz::TimeZone::system());
             let written_at = written.strftime("%Y-%m-%dT%H:%M:%S.%6f%:z").to_string();
-            Some(bellwether_ha::view::LocalHistory { switches: history.switches, written_at })
+            Some(bellwether_ha::view::LocalHistory { timeline, switches: history.switches, written_at })
         };
         match read() {
             Some(history) => self.local.history = Some((timeline, history)),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bellwether_api_client::ApiClient;
 use bellwether_ha::{
-    action::DemoteMode,
+    action::{DemoteMode, TakenTimelines},
     view::{Divergence, JobOutcome, JobPhase, Upstream},
 };
 use bellwether_postgres::{
@@ -334,6 +334,7 @@ pub(crate) async fn promote<F>(
     job: JobContext,
     server: Server,
     postmaster: Postmaster,
+    taken: Option<TakenTimelines>,
     still_allowed: F,
 ) -> JobOutcome
 where
@@ -349,14 +350,25 @@ where
         Err(error) => return failed(&error),
     }
     job.tell(JobNews::Phase(JobPhase::Working)).await;
+    if let Some(taken) = taken
+        && let Err(error) = server.skip_timelines(taken.after, taken.through).await
+    {
+        return failed(&error);
+    }
     // After everything that may take its time.
-    if job.cancel.is_cancelled() || !still_allowed() {
-        return JobOutcome::Cancelled;
+    let outcome = if job.cancel.is_cancelled() || !still_allowed() {
+        JobOutcome::Cancelled
+    } else {
+        match server.promote(&postmaster).await {
+            Ok(()) => return JobOutcome::Succeeded,
+            Err(error) => failed(&error),
+        }
+    };
+    // It has not been told, and goes on as a standby.
+    if let Err(error) = server.forget_skipped().await {
+        tracing::warn!(error = chain(&error), "the marks of skipped timelines could not be removed");
     }
-    match server.promote(&postmaster).await {
-        Ok(()) => JobOutcome::Succeeded,
-        Err(error) => failed(&error),
-    }
+    outcome
 }
 
 pub(crate) async fn checkpoint(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_types::{
-    Lsn, MemberName, PostgresState, Revision, Role, Term, Timestamp,
+    Lsn, MemberName, PostgresState, Revision, Role, Term, TimelineId, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
 };
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub enum Action {
     /// Create `leader` with our name and lease, if it is absent and `sync` still has the revision decided on.
     AcquireLease {
         sync: Option<Revision>,
+        /// Taken in the same transaction, if a promotion is to follow.
+        timeline: Option<NextTimeline>,
     },
     /// The leader key bears our name and hangs on the lease of a former process of ours: hang it on our lease, if it still has
     /// this revision.
@@ -105,6 +107,8 @@ pub enum Action {
     },
     Promote {
         fence: Fence,
+        /// Numbers that PostgreSQL must not give to the new timeline although it knows nothing of them.
+        taken: Option<TakenTimelines>,
     },
     /// Stop whatever runs and stop PostgreSQL; replaces any job. What follows is decided when it has ended.
     Demote {
@@ -194,6 +198,21 @@ pub enum Action {
     Exit {
         exit: Exit,
     },
+}
+
+/// The number that the holder of the lock will give to its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextTimeline {
+    pub timeline: TimelineId,
+    /// The revision of `timeline` that this was decided on. `None` = it must be absent.
+    pub expect: Option<Revision>,
+}
+
+/// Timelines that others have begun, or may have: all after `after`, which is the local one, up to and with `through`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenTimelines {
+    pub after: TimelineId,
+    pub through: TimelineId,
 }
 
 /// Why and how a primary is stopped.

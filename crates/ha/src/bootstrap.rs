@@ -175,7 +175,10 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::BootstrapPublishing;
     }
     if view.held().is_none() {
-        draft.attempt(Attempt::AcquireLease, Action::AcquireLease { sync: cluster.sync_revision() });
+        draft.attempt(
+            Attempt::AcquireLease,
+            Action::AcquireLease { sync: cluster.sync_revision(), timeline: None },
+        );
         return Reason::BootstrapPublishing;
     }
     draft.memory.bootstrapping = None;

@@ -1,8 +1,14 @@
 //! `/history`: which timelines ended where, when, and who led next.
 
-use bellwether_types::cluster::{Cluster, History, HistoryEntry};
+use bellwether_types::{
+    Lsn, TimelineId,
+    cluster::{Cluster, History, HistoryEntry},
+};
 
-use crate::{Action, draft::Draft, memory::Attempt};
+use crate::{Action, draft::Draft, memory::Attempt, view::LocalHistory};
+
+/// The reason that `/history` gives for a number that the present timeline did not come by.
+const SKIPPED: &str = "not part of the history";
 
 /// On the running primary: adds the timelines that ended on this member.
 pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) {
@@ -23,28 +29,46 @@ pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) {
     }
     let Some(local) = &view.postgres.local_history else { return };
     // The file of an older timeline: the new one has not been read yet.
-    if local.switches.last().is_none_or(|newest| newest.timeline.0 + 1 != timeline.0) {
+    if local.timeline != timeline || local.switches.is_empty() {
         return;
     }
-    let old = known.unwrap_or_default();
-    let mut entries: Vec<HistoryEntry> = Vec::with_capacity(local.switches.len());
-    for switch in &local.switches {
-        let known = old.iter().find(|entry| entry.timeline == switch.timeline && entry.end == switch.end);
-        entries.push(HistoryEntry {
-            timeline: switch.timeline,
-            end: switch.end,
-            reason: switch.reason.clone(),
-            promoted_at: known.and_then(|known| known.promoted_at.clone()),
-            new_leader: known.and_then(|known| known.new_leader.clone()),
-        });
-    }
-    if let Some(newest) = entries.last_mut() {
-        newest.promoted_at.get_or_insert_with(|| local.written_at.clone());
-        newest.new_leader.get_or_insert_with(|| view.me.name.clone());
+    let mut entries = finished(local, known.unwrap_or_default());
+    for entry in entries.iter_mut().rev().take_while(|entry| entry.timeline >= last_switch(local)) {
+        entry.promoted_at.get_or_insert_with(|| local.written_at.clone());
+        entry.new_leader.get_or_insert_with(|| view.me.name.clone());
     }
     let keep = view.settings.max_timelines_history;
     if keep > 0 && entries.len() > keep {
         entries.drain(..entries.len() - keep);
     }
     draft.attempt(Attempt::WriteHistory, Action::WriteHistory { history: History(entries) });
+}
+
+fn last_switch(local: &LocalHistory) -> TimelineId {
+    local.switches.last().map_or(TimelineId(0), |switch| switch.timeline)
+}
+
+/// Every timeline before the present one. What is known of it already is kept.
+fn finished(local: &LocalHistory, known: &[HistoryEntry]) -> Vec<HistoryEntry> {
+    let entry = |timeline: TimelineId, end: Lsn, reason: &str| {
+        let known = known.iter().find(|entry| entry.timeline == timeline && entry.end == end);
+        HistoryEntry {
+            timeline,
+            end,
+            reason: reason.to_owned(),
+            promoted_at: known.and_then(|known| known.promoted_at.clone()),
+            new_leader: known.and_then(|known| known.new_leader.clone()),
+        }
+    };
+    let mut entries = Vec::with_capacity(local.switches.len());
+    let nexts = local.switches.iter().skip(1).map(|switch| switch.timeline).chain([local.timeline]);
+    for (switch, next) in local.switches.iter().zip(nexts) {
+        entries.push(entry(switch.timeline, switch.end, &switch.reason));
+        // Numbers that somebody else had taken. The present timeline is by definition the one after the last entry; and nothing of a
+        // skipped one is part of it, so it ended before anything that a member may have of it.
+        for skipped in switch.timeline.0 + 1..next.0 {
+            entries.push(entry(TimelineId(skipped), Lsn::ZERO, SKIPPED));
+        }
+    }
+    entries
 }

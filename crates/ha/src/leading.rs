@@ -16,7 +16,7 @@ use crate::{
     fence::{self, Fences},
     history,
     memory::{Attempt, Checkpoint, RewindState},
-    slots, switchover, sync,
+    slots, switchover, sync, timelines,
     view::{JobKind, JobOutcome},
 };
 
@@ -100,6 +100,7 @@ fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
     draft.memory.pre_promote_failed_at = None;
     draft.memory.followed = None;
     draft.memory.start_wanted = false;
+    draft.memory.claimed = None;
     let acquired = std::mem::take(&mut draft.memory.racing);
     let Some(server) = view.server() else { return Reason::PostgresSilent };
     sync::process(view, cluster, draft);
@@ -123,6 +124,7 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if has_pre_promote_failed(draft) {
         draft.memory.pre_promote_failed_at = Some(view.now);
         draft.memory.checkpoint_after_promote = Checkpoint::None;
+        timelines::promotion_did_not_begin(draft);
         demote::release(draft, None);
         return Reason::PrePromoteFailed;
     }
@@ -137,7 +139,9 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     draft.memory.crashed_as_primary_at = None;
     slots::keep_all(draft, cluster);
     let acquired = std::mem::take(&mut draft.memory.racing);
-    draft.then(Action::Promote { fence: held.fence() });
+    let taken = timelines::taken(draft, cluster);
+    draft.then(Action::Promote { fence: held.fence(), taken });
+    timelines::promotion_may_begin(draft);
     if view.failsafe.accepted.is_some() {
         draft.attempt(Attempt::ClearFailsafe, Action::ClearFailsafe);
     }

@@ -42,6 +42,7 @@ mod switchover;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod timelines;
 
 pub use action::{Action, Fence};
 pub use decide::decide;

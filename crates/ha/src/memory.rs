@@ -12,7 +12,10 @@ use bellwether_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::view::{JobKind, RestartConditions};
+use crate::{
+    action::NextTimeline,
+    view::{JobKind, RestartConditions},
+};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
@@ -67,6 +70,8 @@ pub struct Memory {
     pub start_timeout: Option<Duration>,
     /// The lock was asked for and it is not known yet who got it.
     pub racing: bool,
+    /// The number taken together with the lock, until this member runs as primary.
+    pub claimed: Option<Claimed>,
     /// The revision of the request that this member raced with; it is cleared by the winner.
     pub raced_with_request: Option<Revision>,
     /// When `previous_position` was taken.
@@ -74,6 +79,20 @@ pub struct Memory {
     pub restart_at: Option<ScheduledRestart>,
     /// This agent does not belong to the running server (identity checks failed): it must not stop it when it ends.
     pub refused_to_attach: bool,
+}
+
+/// The number that a promotion of this member will give to its timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claimed {
+    pub timeline: TimelineId,
+    /// PostgreSQL may have been told to promote: it may have begun that timeline.
+    pub used: bool,
+}
+
+impl Claimed {
+    pub(crate) fn unused(next: NextTimeline) -> Self {
+        Self { timeline: next.timeline, used: false }
+    }
 }
 
 /// A restart at a given time: one per member, kept by its agent and published in the member key.

@@ -19,8 +19,9 @@ use crate::{
     demote,
     draft::Draft,
     failsafe, fence, following,
-    memory::Attempt,
+    memory::{Attempt, Claimed},
     switchover::{self, Part},
+    timelines,
     view::{JobKind, LeaseView, Peers, Process, Watchdog},
 };
 
@@ -85,8 +86,11 @@ fn give_way(draft: &mut Draft, cluster: &Cluster, nofailover: bool) -> Reason {
 }
 
 fn acquire(draft: &mut Draft, cluster: &Cluster) -> Reason {
-    if draft.attempt(Attempt::AcquireLease, Action::AcquireLease { sync: cluster.sync_revision() }) {
+    let timeline = timelines::next(draft, cluster);
+    let action = Action::AcquireLease { sync: cluster.sync_revision(), timeline };
+    if draft.attempt(Attempt::AcquireLease, action) {
         draft.memory.racing = true;
+        draft.memory.claimed = timeline.map(Claimed::unused);
         draft.memory.raced_with_request = cluster.failover_request().map(|(_, revision)| revision);
     }
     Reason::AcquiringLock

@@ -9,7 +9,7 @@ use bellwether_types::{
     Lsn, MemberName, PostgresState, Revision, Role, SystemId, Tags, Term, TimelineId, Timestamp, WallTime,
     cluster::{
         Cluster, ConfigDocument, FailoverRequest, FailsafeMap, History, HistoryEntry, Initialize, Keyed,
-        Leader, Member, Status, SyncState,
+        Leader, Member, Status, SyncState, TimelineClaim,
     },
     settings::{Settings, SyncMode},
 };
@@ -259,6 +259,13 @@ impl Scene {
             })
             .collect();
         self.cluster.history = Some(Keyed { value: History(entries), revision: Revision(90) });
+        self
+    }
+
+    /// The number that the last winner of the lock took for its timeline.
+    pub fn claimed(mut self, timeline: u32, by: &str) -> Self {
+        let claim = TimelineClaim { timeline: TimelineId(timeline), leader: name(by) };
+        self.cluster.timeline_claim = Some(Keyed { value: Some(claim), revision: Revision(140) });
         self
     }
 

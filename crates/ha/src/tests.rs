@@ -14,6 +14,7 @@ mod slots;
 mod stories;
 mod tables;
 mod time;
+mod timelines;
 
 use crate::{Action, Decision, action::DemoteMode};
 

@@ -140,6 +140,8 @@ pub struct PostgresView {
 /// A timeline history file of this member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalHistory {
+    /// Whose history it is.
+    pub timeline: TimelineId,
     pub switches: Vec<TimelineSwitch>,
     /// When the file was written (the promotion), ISO 8601 with the local zone.
     pub written_at: String,

@@ -33,10 +33,12 @@ pub enum Bug {
     NamesLoosenedFirst,
     /// Names count as soon as they are shown, whether the checkpointer has read them or not.
     ShownIsInForce,
+    /// A promotion leaves the number of the timeline to PostgreSQL alone.
+    NumbersNotTaken,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 8] = [
+    pub const ALL: [Bug; 9] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -45,6 +47,7 @@ impl Bug {
         Bug::EarlyRelease,
         Bug::NamesLoosenedFirst,
         Bug::ShownIsInForce,
+        Bug::NumbersNotTaken,
     ];
 
     /// The word on the command line.
@@ -59,6 +62,7 @@ impl Bug {
             Self::EarlyRelease => "early-release",
             Self::NamesLoosenedFirst => "names-loosened-first",
             Self::ShownIsInForce => "shown-is-in-force",
+            Self::NumbersNotTaken => "numbers-not-taken",
         }
     }
 
@@ -106,10 +110,14 @@ impl Bug {
         self == Self::NamesLoosenedFirst
     }
 
+    pub(crate) fn skips_taken_timelines(self) -> bool {
+        self != Self::NumbersNotTaken
+    }
+
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
-        if self == Self::BlindPromotion { 3 } else { 2 }
+        if matches!(self, Self::BlindPromotion | Self::NumbersNotTaken) { 3 } else { 2 }
     }
 
     /// A second line of defence would hide what the first one lets through.
@@ -129,7 +137,8 @@ impl Bug {
             Self::GuardianNeverArmed
             | Self::SilenceIsHealth
             | Self::LeaseFromAnswer
-            | Self::NoDivergenceCheck => Some((SyncMode::Off, false)),
+            | Self::NoDivergenceCheck
+            | Self::NumbersNotTaken => Some((SyncMode::Off, false)),
             _ => None,
         }
     }
@@ -158,6 +167,7 @@ impl Bug {
                 _ => Fault::CutBoth { a: host, b: random.index(scenario.members + 1) },
             },
             Self::NoDivergenceCheck => Fault::Isolate { host },
+            Self::NumbersNotTaken => Fault::PowerLoss { host },
             Self::EarlyRelease => Fault::Switchover { candidate: None },
             Self::NamesLoosenedFirst => Fault::Isolate { host },
             Self::ShownIsInForce => match random.between(0, 3) {

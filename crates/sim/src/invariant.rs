@@ -5,6 +5,7 @@
 //! | [`one_writer`] | never two members that could acknowledge a write at the same instant; none without the lock |
 //! | [`no_lost_commit`] | with synchronous replication, what was acknowledged is in the WAL of every later leader; without it, the loss is bounded |
 //! | [`no_diverged_promotion`] | nobody is promoted whose WAL parted from the last leader's |
+//! | [`one_number`] | no two promotions begin timelines of one number |
 //! | [`no_torn_start`] | a directory whose rewind was interrupted is not started |
 //! | [`release`] | the lock is given up only when nothing can be lost by it |
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
@@ -14,11 +15,14 @@ pub mod heals;
 pub mod no_diverged_promotion;
 pub mod no_lost_commit;
 pub mod no_torn_start;
+pub mod one_number;
 pub mod one_writer;
 pub mod paused_alone;
 pub mod release;
 
 use std::collections::BTreeMap;
+
+use bellwether_types::TimelineId;
 
 use crate::{event::HostId, schedule::Nanos, wal::Pos, world::World};
 
@@ -37,6 +41,8 @@ pub struct Checks {
     pub(crate) acknowledged: BTreeMap<u32, Acknowledged>,
     /// Where the newest timeline began.
     pub(crate) trunk: Option<Pos>,
+    /// Who began which timeline by a promotion.
+    pub(crate) numbers: BTreeMap<TimelineId, HostId>,
     pub(crate) last_acknowledged_at: Nanos,
     pub(crate) founded: bool,
     /// The last pause ended then.
@@ -72,6 +78,7 @@ impl World {
 
     /// `end` is where `host` stood, `start` the first position of its new timeline.
     pub(crate) fn check_promotion(&mut self, host: HostId, end: Pos, start: Pos) {
+        self.check_number(host, start);
         self.check_trunk(host, end);
         self.check_loss(host, end, start);
         self.checks.trunk = Some(start);

@@ -65,8 +65,8 @@ impl Total {
         self.stats.rewinds += outcome.stats.rewinds;
         self.stats.clones += outcome.stats.clones;
         self.stats.guardian_kills += outcome.stats.guardian_kills;
-        self.stats.duplicate_timelines += outcome.stats.duplicate_timelines;
         self.stats.operator_failovers += outcome.stats.operator_failovers;
+        self.stats.passed_over_timelines += outcome.stats.passed_over_timelines;
         self.stats.lasted += outcome.stats.lasted;
         self.slowest_healing = self.slowest_healing.max(outcome.stats.healed_after);
         if outcome.violation.is_some() {
@@ -86,8 +86,8 @@ impl Total {
         mine.rewinds += theirs.rewinds;
         mine.clones += theirs.clones;
         mine.guardian_kills += theirs.guardian_kills;
-        mine.duplicate_timelines += theirs.duplicate_timelines;
         mine.operator_failovers += theirs.operator_failovers;
+        mine.passed_over_timelines += theirs.passed_over_timelines;
         mine.lasted += theirs.lasted;
         self.slowest_healing = self.slowest_healing.max(other.slowest_healing);
         self.violations.extend(other.violations);
@@ -177,8 +177,8 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
     writeln!(
         out,
         "{promotions} promotions, {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
-         acknowledged, {lost} of them lost without synchronous replication; {} timelines of equal number; {} failovers by an operator; slowest healing {:.1} s",
-        total.stats.duplicate_timelines,
+         acknowledged, {lost} of them lost without synchronous replication; {} timelines passed over; {} failovers by an operator; slowest healing {:.1} s",
+        total.stats.passed_over_timelines,
         total.stats.operator_failovers,
         total.slowest_healing as f64 / 1e9,
     )

@@ -111,6 +111,8 @@ pub struct Server {
     pub since: Nanos,
     pub in_recovery: bool,
     pub promoting: bool,
+    /// The latest timeline that files in `pg_wal` tell of beyond its own history.
+    pub newest_known: Option<TimelineId>,
     pub stop: Option<Stop>,
     /// Clients are connected or may connect.
     pub serves: bool,

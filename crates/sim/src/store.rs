@@ -7,7 +7,7 @@ use bellwether_types::{
     LeaseId, MemberName, Revision, Term,
     cluster::{
         Cluster, ConfigDocument, FailoverRequest, FailsafeMap, History, Initialize, Keyed, Leader, Member,
-        Status, SyncState,
+        Status, SyncState, TimelineClaim,
     },
 };
 
@@ -24,6 +24,7 @@ pub enum Key {
     Status,
     History,
     Failsafe,
+    Timeline,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ pub enum Write {
     Status(Status),
     History(History),
     Failsafe(FailsafeMap),
+    Timeline(TimelineClaim),
     Delete(Key),
 }
 
@@ -217,6 +219,7 @@ impl Store {
             Key::Status => cluster.status.as_ref().map(|keyed| keyed.revision),
             Key::History => cluster.history.as_ref().map(|keyed| keyed.revision),
             Key::Failsafe => cluster.failsafe.as_ref().map(|keyed| keyed.revision),
+            Key::Timeline => cluster.timeline_claim.as_ref().map(|keyed| keyed.revision),
         }
     }
 
@@ -239,6 +242,7 @@ impl Store {
             Write::Status(value) => cluster.status = Some(Keyed { value, revision }),
             Write::History(value) => cluster.history = Some(Keyed { value, revision }),
             Write::Failsafe(value) => cluster.failsafe = Some(Keyed { value, revision }),
+            Write::Timeline(claim) => cluster.timeline_claim = Some(Keyed { value: Some(claim), revision }),
             Write::Delete(key) => match key {
                 Key::Initialize => cluster.initialize = None,
                 Key::Config => cluster.config = None,
@@ -252,6 +256,7 @@ impl Store {
                 Key::Status => cluster.status = None,
                 Key::History => cluster.history = None,
                 Key::Failsafe => cluster.failsafe = None,
+                Key::Timeline => cluster.timeline_claim = None,
             },
         }
     }

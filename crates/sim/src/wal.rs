@@ -63,10 +63,12 @@ impl Forest {
         self.append(Pos { branch, count: 0 }, 0x100, RecordKind::Checkpoint, writer)
     }
 
-    /// A new timeline that begins at `at`.
-    pub fn fork(&mut self, at: Pos, writer: usize) -> Pos {
+    /// A new timeline that begins at `at`. Its number is the one after the newest that its writer knows of, as PostgreSQL counts: the one
+    /// that it forks from, or `known` if that is later.
+    pub fn fork(&mut self, at: Pos, writer: usize, known: Option<TimelineId>) -> Pos {
         let parent = &self.branches[at.branch as usize];
-        let (timeline, start) = (TimelineId(parent.timeline.0 + 1), self.lsn(at));
+        let newest = known.map_or(parent.timeline, |known| known.max(parent.timeline));
+        let (timeline, start) = (TimelineId(newest.0 + 1), self.lsn(at));
         let mut history = parent.history.clone();
         history.push(TimelineSwitch {
             timeline: parent.timeline,
@@ -170,7 +172,7 @@ mod tests {
         for _ in 0..3 {
             old = forest.append(old, 100, RecordKind::Commit, 0);
         }
-        let new = forest.fork(fork_point, 1);
+        let new = forest.fork(fork_point, 1, None);
         (forest, old, fork_point, new)
     }
 
@@ -183,6 +185,16 @@ mod tests {
         assert!(forest.contains(new, fork_point) && !forest.contains(new, old));
         assert_eq!(forest.timeline(new), TimelineId(2));
         assert_eq!(forest.history(new)[0].end, forest.lsn(fork_point));
+    }
+
+    #[test]
+    fn a_fork_is_numbered_after_the_newest_timeline_that_its_writer_knows() {
+        let (mut forest, old, fork_point, new) = forked();
+        let unaware = forest.fork(old, 2, None);
+        assert_eq!(forest.timeline(unaware), forest.timeline(new), "two timelines of one number");
+        let aware = forest.fork(fork_point, 2, Some(TimelineId(2)));
+        assert_eq!(forest.timeline(aware), TimelineId(3));
+        assert_eq!(forest.history(aware).len(), 1, "timeline 2 is not part of its past");
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub struct Stats {
     /// Failovers that an operator had to ask for because the members could not agree.
     pub operator_failovers: u64,
     /// Promotions that gave a timeline a number which another one bears.
-    pub duplicate_timelines: u64,
+    pub passed_over_timelines: u64,
     pub healed_after: Nanos,
     /// Virtual time.
     pub lasted: Nanos,

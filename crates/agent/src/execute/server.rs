@@ -7,7 +7,7 @@ use std::{
 
 use bellwether_ha::{
     View,
-    action::{DemoteMode, Fence, StartRole, StopMode},
+    action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
 use bellwether_postgres::{config::ConfigPlan, datadir::Wiped, postmaster, stop::StopRequest};
@@ -142,17 +142,18 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn promote(&mut self, fence: Fence) -> Effect {
+    pub(super) fn promote(&mut self, fence: Fence, taken: Option<TakenTimelines>) -> Effect {
         let Some(postmaster) = self.local.postmaster.clone() else { return Effect::Failed };
         if !self.fence_holds(fence) {
             warn!("the lease changed before the promotion: not promoting");
             return Effect::Failed;
         }
-        info!("promoting");
+        info!(taken = taken.map(|taken| taken.through.0), "promoting");
         self.clock.promoting(clock::now());
         let server = self.server.clone();
         let still_allowed = self.still_allowed(Some(fence));
-        self.jobs.start(JobKind::Promote, move |job| work::promote(job, server, postmaster, still_allowed));
+        self.jobs
+            .start(JobKind::Promote, move |job| work::promote(job, server, postmaster, taken, still_allowed));
         Effect::Nothing
     }
 
@@ -201,6 +202,9 @@ impl Agent {
     pub(super) async fn follow(&mut self, upstream: Option<Upstream>) -> Effect {
         info!(upstream = ?upstream.as_ref().map(|upstream| upstream.member.as_str()), "following");
         self.local.sync_names = None;
+        if let Err(error) = self.server.forget_skipped().await {
+            warn!(error = work::chain(&error), "the marks of skipped timelines could not be removed");
+        }
         let plan = self.standby_plan(upstream.as_ref());
         let applied = self.apply(&plan).await;
         if applied.is_some() {

@@ -11,7 +11,12 @@ use bellwether_types::{
 use tracing::{info, warn};
 
 use super::{Effect, MemberWrite};
-use crate::{agent::Agent, clock, lease::Acquired, publications::Publication};
+use crate::{
+    agent::Agent,
+    clock,
+    lease::{Acquired, Wanted},
+    publications::Publication,
+};
 
 /// A member key whose positions alone changed is written at most once per `loop_wait`.
 const POSITION_FIELDS: [&str; 3] = ["xlog_location", "receive_lsn", "replay_lsn"];
@@ -86,14 +91,11 @@ impl Agent {
         self.conclude("write config", outcome).await
     }
 
-    pub(super) async fn acquire_lease(
-        &mut self,
-        present: Option<Revision>,
-        sync: Option<Revision>,
-    ) -> Effect {
-        match self.lease.acquire(present, sync).await {
+    pub(super) async fn acquire_lease(&mut self, wanted: Wanted) -> Effect {
+        match self.lease.acquire(wanted).await {
             Acquired::Yes { term } => {
-                info!(term = term.0, "acquired the leader lock");
+                let timeline = wanted.timeline.map(|next| next.timeline.0);
+                info!(term = term.0, timeline, "acquired the leader lock");
                 self.clock.acquired(clock::now());
                 let _ = self.mirror.refresh(self.write_budget()).await;
                 Effect::Changed
@@ -113,7 +115,7 @@ impl Agent {
 
     pub(super) async fn resume_lease(&mut self, revision: Revision) -> Effect {
         let sync = self.mirror.state().cluster.and_then(|cluster| cluster.sync_revision());
-        self.acquire_lease(Some(revision), sync).await
+        self.acquire_lease(Wanted { present: Some(revision), sync, timeline: None }).await
     }
 
     pub(super) async fn release_lease(&mut self, optime: Option<Lsn>) -> Effect {

@@ -492,7 +492,7 @@ fn d18_requests_are_cleared_by_compare_and_set() {
 fn the_winner_of_a_race_arms_and_promotes() {
     let decision = replica().holding().memory(|memory| memory.racing = true).decide();
     assert_eq!(decision.code(), "promoted_by_acquiring_lock");
-    let Action::Promote { fence } = decision.deeds()[0] else { panic!("{decision:#?}") };
+    let Action::Promote { fence, .. } = decision.deeds()[0] else { panic!("{decision:#?}") };
     assert_eq!(fence.term.0, 150);
 }
 

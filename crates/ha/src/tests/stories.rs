@@ -172,7 +172,7 @@ impl Story {
         let scene = self.scene.clone();
         let diverged = self.diverged;
         self.scene = match action {
-            Action::Promote { fence } => {
+            Action::Promote { fence, .. } => {
                 assert!(scene.view.now < fence.valid_until);
                 promoted(scene)
             }
@@ -247,6 +247,7 @@ fn running(scene: Scene) -> Scene {
 fn promoted(scene: Scene) -> Scene {
     scene.as_primary().server(|server| server.timeline = Some(TimelineId(2))).view(|view| {
         view.postgres.local_history = Some(LocalHistory {
+            timeline: TimelineId(2),
             switches: vec![TimelineSwitch { timeline: TimelineId(1), end: POSITION, reason: String::new() }],
             written_at: "2026-11-22T01:00:00+00:00".to_owned(),
         });

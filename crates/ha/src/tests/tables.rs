@@ -283,6 +283,7 @@ fn a_finished_timeline_is_added_to_the_history() {
             };
             view.postgres.control.as_mut().unwrap().timeline = TimelineId(2);
             view.postgres.local_history = Some(LocalHistory {
+                timeline: TimelineId(2),
                 switches: vec![switch(1)],
                 written_at: "2026-11-22T01:00:00+00:00".to_owned(),
             });

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use bellwether_ha::{
     Action,
-    action::{Answer as RequestAnswer, Exit, MemberUpdate},
+    action::{Answer as RequestAnswer, Exit, MemberUpdate, NextTimeline},
     view::{JobOutcome, LeaseView},
 };
 use bellwether_types::{
     Lsn, ReplicationState, Revision, Role, Timestamp,
-    cluster::{ConfigDocument, Initialize, Member, PeerProtocol, Status},
+    cluster::{ConfigDocument, Initialize, Member, PeerProtocol, Status, TimelineClaim},
 };
 
 use crate::{
@@ -120,11 +120,13 @@ impl World {
                 let value = serde_json::json!({ "pause": false });
                 self.compare_and_write(host, Key::Config, expect, Write::Config(ConfigDocument::Valid(value)))
             }
-            Action::AcquireLease { sync } => self.take_lock(host, Condition::Absent, sync),
+            Action::AcquireLease { sync, timeline } => {
+                self.take_lock(host, Condition::Absent, sync, timeline)
+            }
             Action::ResumeLease { revision } => {
                 let sync =
                     self.hosts[host].agent.mind.cluster.as_ref().and_then(|cluster| cluster.sync_revision());
-                self.take_lock(host, Condition::At(revision), sync)
+                self.take_lock(host, Condition::At(revision), sync, None)
             }
             Action::ReleaseLease { optime } => self.release_lock(host, optime),
             Action::PublishMember { member } => self.publish_member(host, &member),
@@ -281,7 +283,13 @@ impl World {
         self.respawn_agent(host, delay);
     }
 
-    fn take_lock(&mut self, host: HostId, leader: Condition, sync: Option<Revision>) -> Step {
+    fn take_lock(
+        &mut self,
+        host: HostId,
+        leader: Condition,
+        sync: Option<Revision>,
+        timeline: Option<NextTimeline>,
+    ) -> Step {
         let Some(lease) = self.hosts[host].agent.mind.lease else { return Step::Failed };
         let id = self.wait_id(host);
         let sync = match self.bug.checks_sync_revision() {
@@ -289,8 +297,13 @@ impl World {
             false => self.store.cluster().sync_revision(),
         };
         let sync = sync.map_or(Condition::Absent, Condition::At);
-        let checks = vec![(Key::Leader, leader), (Key::Sync, sync)];
-        let writes = vec![Write::Leader(self.names.of(host).clone(), lease)];
+        let mut checks = vec![(Key::Leader, leader), (Key::Sync, sync)];
+        let leader = self.names.of(host).clone();
+        let mut writes = vec![Write::Leader(leader.clone(), lease)];
+        if let Some(NextTimeline { timeline, expect }) = timeline {
+            checks.push((Key::Timeline, expect.map_or(Condition::Absent, Condition::At)));
+            writes.push(Write::Timeline(TimelineClaim { timeline, leader }));
+        }
         self.ask_store(host, Operation::Commit { checks, writes }, Purpose::Taken { id });
         Step::Waits
     }

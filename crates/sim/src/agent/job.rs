@@ -5,7 +5,7 @@
 
 use bellwether_ha::{
     Action,
-    action::{DemoteMode, Fence, StartRole, StopMode},
+    action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
     view::{ControlState, Divergence, Job, JobKind, JobOutcome, JobPhase, Upstream},
 };
 use bellwether_types::{PostgresState, Role};
@@ -35,7 +35,7 @@ enum Plan {
     Reinitialize { from: Upstream },
     Start { role: StartRole },
     Restart { fence: Option<Fence> },
-    Promote { fence: Fence },
+    Promote { fence: Fence, taken: Option<TakenTimelines> },
     Demote { mode: DemoteMode },
     Stop { mode: StopMode },
     CheckDivergence { leader: Upstream },
@@ -70,7 +70,7 @@ impl World {
             Action::Reinitialize { from } => (JobKind::Reinitialize, Plan::Reinitialize { from }),
             Action::Start { role } => (JobKind::Start, Plan::Start { role }),
             Action::Restart { fence, .. } => (JobKind::Restart, Plan::Restart { fence }),
-            Action::Promote { fence } => (JobKind::Promote, Plan::Promote { fence }),
+            Action::Promote { fence, taken } => (JobKind::Promote, Plan::Promote { fence, taken }),
             Action::Demote { mode } => (JobKind::Demote, Plan::Demote { mode }),
             Action::Stop { mode } => (JobKind::Stop, Plan::Stop { mode }),
             Action::CheckDivergence { leader } => {
@@ -126,7 +126,7 @@ impl World {
             Plan::Reinitialize { from } => self.reinitialize(host, step, &from),
             Plan::Start { role } => self.start(host, step, &role, began),
             Plan::Restart { fence } => self.restart(host, step, fence.as_ref(), began),
-            Plan::Promote { fence } => self.promote(host, step, &fence),
+            Plan::Promote { fence, taken } => self.promote(host, step, &fence, taken),
             Plan::Demote { mode } => self.demote(host, step, mode, began),
             Plan::Stop { mode } => self.stop(host, step, mode, began),
             Plan::CheckDivergence { leader } => self.check_divergence(host, step, &leader),
@@ -303,14 +303,15 @@ impl World {
         }
     }
 
-    fn promote(&mut self, host: HostId, step: u32, fence: &Fence) -> Next {
+    fn promote(&mut self, host: HostId, step: u32, fence: &Fence, taken: Option<TakenTimelines>) -> Next {
         match step {
             0 => Next::At(1, MILLIS),
             1 => {
                 if !self.fence_holds(host, fence) {
                     return Next::Failed("the right to lead has ended");
                 }
-                if !self.pg_promote(host) {
+                let skip = taken.map(|taken| taken.through).filter(|_| self.bug.skips_taken_timelines());
+                if !self.pg_promote(host, skip) {
                     return Next::Failed("the server cannot be promoted");
                 }
                 let mind = &mut self.hosts[host].agent.mind;

@@ -208,6 +208,7 @@ impl World {
         pg.server()?;
         let switches = self.wal.history(pg.data.flushed);
         (!switches.is_empty()).then(|| LocalHistory {
+            timeline: self.wal.timeline(pg.data.flushed),
             switches: switches.to_vec(),
             written_at: "2026-01-01T00:00:00+00:00".to_owned(),
         })

@@ -60,7 +60,9 @@ impl World {
     pub(crate) fn check_final_loss(&mut self, leader: HostId) {
         let tip = self.hosts[leader].pg.data.flushed;
         let missing = self.checks.acknowledged.iter().find(|(branch, acknowledged)| {
-            !self.wal.contains(tip, Pos { branch: **branch, count: acknowledged.covered })
+            // Of a timeline that was passed over whole nothing is left, which is no loss if nothing of it was covered.
+            acknowledged.covered > 0
+                && !self.wal.contains(tip, Pos { branch: **branch, count: acknowledged.covered })
         });
         if let Some((&branch, acknowledged)) = missing {
             let at = self.wal.lsn(Pos { branch, count: acknowledged.covered });

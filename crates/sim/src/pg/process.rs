@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bellwether_ha::view::ControlState;
+use bellwether_types::TimelineId;
 
 use crate::{
     event::{AgentEvent, Event, HostId, PostgresEvent},
@@ -114,6 +115,7 @@ impl World {
             since: now,
             in_recovery: standby,
             promoting: false,
+            newest_known: None,
             stop: None,
             serves: true,
             inserted: pg.data.flushed,
@@ -285,8 +287,8 @@ impl World {
         }
     }
 
-    /// `pg_promote(false)`.
-    pub(crate) fn pg_promote(&mut self, host: HostId) -> bool {
+    /// Asks the server to leave recovery. `skip`: files in `pg_wal` make it take timelines up to this one for begun.
+    pub(crate) fn pg_promote(&mut self, host: HostId, skip: Option<TimelineId>) -> bool {
         let Some(server) = self.hosts[host].pg.server_mut() else { return false };
         if !server.in_recovery || server.stop.is_some() {
             return false;
@@ -295,6 +297,7 @@ impl World {
             return true;
         }
         server.promoting = true;
+        server.newest_known = skip;
         if let Some(receiver) = server.receiver.take() {
             self.close_side(receiver, host, true);
         }
@@ -312,7 +315,7 @@ impl World {
         }
         // What was received and not yet flushed was replayed as well: it is flushed before the new timeline begins.
         let end = server.inserted;
-        let start = self.wal.fork(end, host);
+        let start = self.wal.fork(end, host, server.newest_known);
         server.in_recovery = false;
         server.promoting = false;
         server.inserted = start;

@@ -175,7 +175,7 @@ fn a_diverged_standby_cannot_stream_until_it_is_rewound() {
     let mut world = cluster();
     isolate(&mut world, A);
     world.play(3 * SECONDS);
-    assert!(world.pg_promote(B));
+    assert!(world.pg_promote(B, None));
     world.play(2 * SECONDS);
     assert_eq!(world.wal.timeline(flushed(&world, B)), TimelineId(2));
     follow(&mut world, C, B);

@@ -54,3 +54,8 @@ fn names_loosened_before_the_backends_are_gone_are_caught() {
 fn names_that_count_before_the_checkpointer_has_read_them_are_caught() {
     bites(Bug::ShownIsInForce, 1_000, &["no_lost_commit"]);
 }
+
+#[test]
+fn numbers_that_postgresql_chose_alone_are_caught() {
+    bites(Bug::NumbersNotTaken, 300, &["one_number"]);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -61,6 +61,8 @@ pub enum StopEnd {
 /// How long a killed process may need to vanish.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
+/// How soon a deadline that passed during a suspension is noticed.
+const LONGEST_NAP: Duration = Duration::from_millis(100);
 
 impl Server {
     /// Stops the server and returns when no process of it is left; `stage` tells how far it is.
@@ -73,7 +75,7 @@ impl Server {
         stage: &watch::Sender<StopStage>,
     ) -> Result<StopEnd, ServerError> {
         stage.send_replace(StopStage::Preparing);
-        let clock = Clock::start(request);
+        let clock = Clock::start(request, boottime);
         self.prepare(postmaster, request, &clock).await;
 
         let signalled =
@@ -150,37 +152,50 @@ impl Server {
     }
 }
 
+/// Since boot, and while the machine is suspended: the lease that a stop must end before does not wait for a suspended machine.
+fn boottime() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// The two deadlines of a stop.
 struct Clock {
-    immediate: Option<Instant>,
-    kill: Option<Instant>,
+    now: fn() -> Duration,
+    immediate: Option<Duration>,
+    kill: Option<Duration>,
 }
 
 impl Clock {
-    fn start(request: &StopRequest) -> Self {
-        let now = Instant::now();
+    fn start(request: &StopRequest, now: fn() -> Duration) -> Self {
+        let begin = now();
         Self {
+            now,
             immediate: request
                 .immediate_after
                 .filter(|_| request.mode != StopMode::Immediate)
-                .map(|after| now + after),
-            kill: request.kill_after.map(|after| now + after),
+                .map(|after| begin + after),
+            kill: request.kill_after.map(|after| begin + after),
         }
     }
 
     async fn immediate(&self) {
-        reached(self.immediate).await;
+        self.reached(self.immediate).await;
     }
 
     async fn kill(&self) {
-        reached(self.kill).await;
+        self.reached(self.kill).await;
     }
-}
 
-async fn reached(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
+    async fn reached(&self, deadline: Option<Duration>) {
+        let Some(deadline) = deadline else { return std::future::pending().await };
+        loop {
+            let left = deadline.saturating_sub((self.now)());
+            if left.is_zero() {
+                return;
+            }
+            // Timers stand still while the machine does, so none is trusted for long.
+            tokio::time::sleep(left.min(LONGEST_NAP)).await;
+        }
     }
 }
 
@@ -216,5 +231,43 @@ impl Watch<'_> {
 
     async fn read_shutdown_checkpoint(&self) -> Result<ShutdownCheckpoint, ServerError> {
         self.server.shutdown_checkpoint(&self.server.control_data().await?).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    static SECONDS: AtomicU64 = AtomicU64::new(100);
+
+    fn told() -> Duration {
+        Duration::from_secs(SECONDS.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn a_suspended_machine_does_not_stop_the_clock_of_a_stop() {
+        let hour = Duration::from_secs(3600);
+        let request = StopRequest {
+            immediate_after: Some(hour),
+            kill_after: Some(2 * hour),
+            ..StopRequest::plain(StopMode::Fast)
+        };
+        let clock = Clock::start(&request, told);
+        let waiting = async { tokio::join!(clock.immediate(), clock.kill()) };
+        let wakes_up = async {
+            tokio::task::yield_now().await;
+            SECONDS.fetch_add(3 * 3600, Ordering::SeqCst);
+        };
+        let both = async { tokio::join!(waiting, wakes_up) };
+        tokio::time::timeout(Duration::from_secs(30), both).await.expect("both deadlines have passed");
+    }
+
+    #[test]
+    fn the_clock_goes_on_while_the_machine_is_suspended() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
+        assert!((boottime().as_secs_f64() - uptime).abs() < 5.0, "/proc/uptime counts suspension");
     }
 }

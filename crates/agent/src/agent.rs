@@ -28,7 +28,7 @@ use crate::{
     budget::FailoverClock,
     clock,
     event::Event,
-    execute::{Effect, MemberWrite},
+    execute::{Effect, Errands, MemberWrite},
     failsafe::FailsafeBook,
     fencing::Fencing,
     interrupted::Mark,
@@ -37,6 +37,7 @@ use crate::{
     lease::LeaseHandle,
     local::Local,
     monitor::MonitorHandle,
+    peers::PollQueue,
     publications::Publisher,
     requests::Requests,
 };
@@ -75,7 +76,8 @@ pub struct Agent {
     pub(crate) jobs: Jobs,
     pub(crate) client: ApiClient,
     pub(crate) peers: Peers,
-    pub(crate) polling: bool,
+    pub(crate) polls: PollQueue,
+    pub(crate) errands: Errands,
     pub(crate) failsafe: FailsafeBook,
     pub(crate) failsafe_round: Option<bellwether_ha::view::FailsafeRound>,
     /// When the last round began that every member accepted.
@@ -211,8 +213,10 @@ impl Agent {
                 }
             }
             Event::PeersPolled { began_at, answers } => {
-                self.polling = false;
                 self.peers = Peers { polled_at: Some(began_at), answers };
+                if let Some(wish) = self.polls.ended() {
+                    self.begin_poll(wish);
+                }
             }
             Event::FailsafeAsked(round) => {
                 // Nobody to ask: `/failsafe` names nobody else, so nobody else may lead.
@@ -252,6 +256,7 @@ impl Agent {
         self.keep_dynamic_configuration();
         self.note_store_silence();
         let view = self.view();
+        self.errands = Errands::default();
         let decision = bellwether_ha::decide(&view);
         self.lease.beat(clock::now());
         self.tell_decision(&view, &decision.reasons, &decision.actions);

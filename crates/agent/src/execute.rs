@@ -38,8 +38,22 @@ pub(crate) struct MemberWrite {
     pub(crate) at: Timestamp,
 }
 
-/// How long a small errand on the local server may take before the loop goes on.
-const ERRAND_PATIENCE: Duration = Duration::from_secs(2);
+/// The time that the small errands on the local server may take in one tick, all together: a hung server must not keep the loop from
+/// what the lease depends on.
+#[derive(Debug, Default)]
+pub(crate) struct Errands {
+    end: Option<Timestamp>,
+}
+
+impl Errands {
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    /// How long the next one may take; `None` = the time is up, the next tick has its own.
+    fn patience(&mut self, now: Timestamp, ttl: Duration) -> Option<Duration> {
+        let end = *self.end.get_or_insert_with(|| now + Self::LONGEST.min(ttl / 5));
+        (now < end).then(|| now.until(end))
+    }
+}
 
 impl Agent {
     pub(crate) async fn execute(&mut self, action: Action, view: &View) -> Effect {
@@ -102,6 +116,25 @@ impl Agent {
             Action::RunCallback { event, role } => self.run_callback(event, role),
             Action::Answer { request, answer } => Effect::of(self.requests.answer(request, answer)),
             Action::Exit { .. } => Effect::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errands_on_a_hung_server_share_a_fraction_of_the_lease() {
+        for ttl in [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)] {
+            let (begin, mut now) = (Timestamp::from_millis(7_000), Timestamp::from_millis(7_000));
+            let mut errands = Errands::default();
+            for _ in 0..10 {
+                // Each takes all that it is given.
+                now = errands.patience(now, ttl).map_or(now, |patience| now + patience);
+            }
+            assert!(now.since(begin) <= ttl / 5, "{ttl:?}: blocked for {:?}", now.since(begin));
+            assert!(now.since(begin) <= Duration::from_secs(2) && now > begin);
         }
     }
 }

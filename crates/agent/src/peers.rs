@@ -12,6 +12,40 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 
+/// Whom to ask, and how long to wait for each.
+#[derive(Debug)]
+pub(crate) struct PollWish {
+    pub(crate) members: BTreeMap<MemberName, String>,
+    pub(crate) timeout: Duration,
+}
+
+/// One round at a time. What is asked for meanwhile is asked afterwards: its answers must be younger than the wish, so those of the
+/// round that runs do not count for it.
+#[derive(Debug, Default)]
+pub(crate) struct PollQueue {
+    running: bool,
+    next: Option<PollWish>,
+}
+
+impl PollQueue {
+    /// The round to begin now, if none runs. Of several that wait the latest counts.
+    pub(crate) fn ask(&mut self, wish: PollWish) -> Option<PollWish> {
+        if self.running {
+            self.next = Some(wish);
+            return None;
+        }
+        self.running = true;
+        Some(wish)
+    }
+
+    /// A round has ended: the one to begin now.
+    pub(crate) fn ended(&mut self) -> Option<PollWish> {
+        let next = self.next.take();
+        self.running = next.is_some();
+        next
+    }
+}
+
 /// Asks all `members` (name and `api_url`) at once.
 pub(crate) async fn poll(
     client: &ApiClient,
@@ -76,4 +110,27 @@ pub(crate) async fn ask_failsafe(
         }
     }
     FailsafeRound { began_at, asked, accepted, running: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(timeout_ms: u64) -> PollWish {
+        PollWish { members: BTreeMap::new(), timeout: Duration::from_millis(timeout_ms) }
+    }
+
+    #[test]
+    fn what_is_asked_for_while_a_round_runs_is_asked_after_it() {
+        let mut polls = PollQueue::default();
+        let begun = |wish: Option<PollWish>| wish.map(|wish| wish.timeout.as_millis());
+        assert_eq!(begun(polls.ask(wish(1))), Some(1));
+        assert_eq!(begun(polls.ask(wish(2))), None);
+        assert_eq!(begun(polls.ask(wish(3))), None);
+        assert_eq!(begun(polls.ended()), Some(3), "the latest wish");
+        assert_eq!(begun(polls.ask(wish(4))), None, "that round runs");
+        assert_eq!(begun(polls.ended()), Some(4));
+        assert_eq!(begun(polls.ended()), None);
+        assert_eq!(begun(polls.ask(wish(5))), Some(5), "nothing runs any more");
+    }
 }

@@ -8,21 +8,28 @@ use bellwether_types::{MemberName, PostgresState, Role, failsafe::FailsafeReques
 use tracing::info;
 
 use super::Effect;
-use crate::{agent::Agent, clock, event::Event, peers};
+use crate::{
+    agent::Agent,
+    clock,
+    event::Event,
+    peers::{self, PollWish},
+};
 
 impl Agent {
     pub(super) fn poll_peers(&mut self, members: BTreeMap<MemberName, String>, timeout: Duration) -> Effect {
-        if self.polling {
-            return Effect::Nothing;
+        if let Some(wish) = self.polls.ask(PollWish { members, timeout }) {
+            self.begin_poll(wish);
         }
-        self.polling = true;
+        Effect::Nothing
+    }
+
+    pub(crate) fn begin_poll(&self, wish: PollWish) {
         let (client, events) = (self.client.clone(), self.events_in.clone());
         tokio::spawn(async move {
             let began_at = clock::now();
-            let answers = peers::poll(&client, members, timeout).await;
+            let answers = peers::poll(&client, wish.members, wish.timeout).await;
             let _ = events.send(Event::PeersPolled { began_at, answers }).await;
         });
-        Effect::Nothing
     }
 
     pub(super) fn ask_failsafe(&mut self, members: BTreeMap<MemberName, String>, view: &View) -> Effect {

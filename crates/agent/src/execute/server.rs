@@ -12,9 +12,9 @@ use bellwether_ha::{
 };
 use bellwether_postgres::{config::ConfigPlan, datadir::Wiped, postmaster, stop::StopRequest};
 use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{ERRAND_PATIENCE, Effect};
+use super::Effect;
 use crate::{agent::Agent, clock, event::Event, job::JobNews, monitor::Errand, work};
 
 impl Agent {
@@ -379,7 +379,11 @@ impl Agent {
     async fn errand(&mut self, errand: Errand) -> Effect {
         let Some(postmaster) = &self.local.postmaster else { return Effect::Failed };
         let what = format!("{errand:?}");
-        match self.monitor.run(postmaster.id(), errand, ERRAND_PATIENCE).await {
+        let Some(patience) = self.errands.patience(clock::now(), self.effective.settings.ttl) else {
+            debug!(what, "no time is left for this errand");
+            return Effect::Failed;
+        };
+        match self.monitor.run(postmaster.id(), errand, patience).await {
             Ok(()) => Effect::Changed,
             Err(error) => {
                 warn!(what, error = work::chain(&error), "an errand on the local server failed");

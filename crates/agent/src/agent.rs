@@ -205,7 +205,10 @@ impl Agent {
     /// Takes an event into the state. Decisions come later, on the whole picture.
     async fn hear(&mut self, event: Event) {
         match event {
-            Event::Job { id, news } => self.hear_job(id, news),
+            Event::Job { id, news } => {
+                self.hear_job(id, news);
+                self.catch_up_with_configuration().await;
+            }
             Event::PostmasterExited(id) => {
                 let known = self.local.postmaster.clone().filter(|postmaster| *postmaster.id() == id);
                 if let Some(postmaster) = known {

@@ -1,5 +1,7 @@
 //! What the agent knows about its own PostgreSQL between two ticks.
 
+use std::sync::Arc;
+
 use bellwether_ha::view::{self, Divergence, Process, Upstream};
 use bellwether_postgres::{
     config::PendingRestart,
@@ -7,6 +9,7 @@ use bellwether_postgres::{
     datadir::DataDirState,
     observation::{Observation, SlotRow, WalPositions, WalSenderRow},
     postmaster::Postmaster,
+    settings::PgSettings,
 };
 use bellwether_types::{Lsn, PostgresState, Role, SystemId, TimelineId, Timestamp};
 
@@ -40,6 +43,27 @@ pub(crate) struct Local {
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
     pub(crate) pending_restart: Vec<PendingRestart>,
+    /// What the job that starts the server was given to write into its files, until it has ended.
+    pub(crate) given: Option<Given>,
+}
+
+/// What the files of the server are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    pub(crate) settings: Arc<PgSettings>,
+    pub(crate) as_primary: bool,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) sync_names: Option<String>,
+}
+
+impl Given {
+    /// Nothing of it has been replaced since. (New settings are a new object, even if they say the same.)
+    pub(crate) fn is_still(&self, now: &Self) -> bool {
+        Arc::ptr_eq(&self.settings, &now.settings)
+            && self.as_primary == now.as_primary
+            && self.upstream == now.upstream
+            && self.sync_names == now.sync_names
+    }
 }
 
 /// The control file, and the files beside it that say how the server would start.
@@ -71,6 +95,7 @@ impl Local {
             divergence: None,
             history: None,
             pending_restart: Vec::new(),
+            given: None,
         }
     }
 

@@ -15,7 +15,7 @@ use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
 use tracing::{debug, info, warn};
 
 use super::Effect;
-use crate::{agent::Agent, clock, event::Event, job::JobNews, monitor::Errand, work};
+use crate::{agent::Agent, clock, event::Event, job::JobNews, local::Given, monitor::Errand, work};
 
 impl Agent {
     /// Whether what an action was decided on still holds, at the last moment before its effect.
@@ -58,6 +58,35 @@ impl Agent {
         }
     }
 
+    /// What a job that begins now writes into the files.
+    fn give(&self, as_primary: bool) -> Given {
+        Given {
+            settings: self.settings.clone(),
+            as_primary,
+            upstream: self.local.upstream.clone(),
+            sync_names: self.local.sync_names.clone(),
+        }
+    }
+
+    /// A job writes what was in force when it began. What came while it ran it may have written over: written again now.
+    pub(crate) async fn catch_up_with_configuration(&mut self) {
+        if self.jobs.kind().is_some() {
+            return;
+        }
+        let Some(given) = self.local.given.take() else { return };
+        if self.local.postmaster.is_none() || given.is_still(&self.give(given.as_primary)) {
+            return;
+        }
+        let plan = match given.as_primary {
+            true => self.primary_plan(),
+            false => self.standby_plan(self.local.upstream.as_ref()),
+        };
+        if self.apply(&plan).await == Some(true) {
+            info!("the configuration changed while PostgreSQL was being started: written again");
+        }
+        self.find_pending_restart();
+    }
+
     /// Writes the files and reloads if they changed. False: not written.
     async fn apply(&mut self, plan: &ConfigPlan) -> Option<bool> {
         match self.server.apply_config(plan).await {
@@ -94,6 +123,7 @@ impl Agent {
         self.local.state = PostgresState::Initdb;
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
         let plan = self.primary_plan();
+        self.local.given = Some(self.give(true));
         self.jobs.start(JobKind::Bootstrap, move |job| work::bootstrap(job, server, plan, limit));
         Effect::Nothing
     }
@@ -135,6 +165,7 @@ impl Agent {
                 (self.standby_plan(upstream.as_ref()), None)
             }
         };
+        self.local.given = Some(self.give(fence.is_some()));
         let still_allowed = self.still_allowed(fence);
         self.local.state = PostgresState::Starting;
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
@@ -223,6 +254,7 @@ impl Agent {
         self.local.stopping_since = Some(clock::now());
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         let (plan, limit) = (self.present_plan(), timeout.unwrap_or(self.settings.pg_ctl_timeout));
+        self.local.given = Some(self.give(self.local.role == Role::Primary));
         let still_allowed = self.still_allowed(fence);
         self.jobs.start(JobKind::Restart, move |job| {
             work::restart(job, server, running, plan, limit, still_allowed)

@@ -1,6 +1,6 @@
 //! PostgreSQL is restarted because an operator wants it, or because a setting needs it.
 
-use bellwether_acceptance::{Cluster, PATIENCE, eventually, journal::Moment};
+use bellwether_acceptance::{Cluster, Options, PATIENCE, eventually, journal::Moment};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,4 +54,34 @@ async fn a_restart_takes_pending_settings_and_keeps_the_leader() {
     let config: Value = leader.api.get("/config").await.expect("the API answers").json();
     assert_eq!(config["postgresql"]["parameters"]["max_connections"], 123);
     assert_eq!(config["ttl"], 5, "the defaults of a new cluster are written out");
+}
+
+/// On a standby: a primary's files are looked at again anyhow when it is first seen as one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_that_changes_during_a_restart_is_not_lost() {
+    let slow = json!({"postgresql": {"before_stop": "/bin/sh -c 'sleep 4'"}});
+    let cluster = Cluster::start_with(Options::nodes(2).with(slow)).await;
+    let leader = cluster.whole().await;
+    let replica = cluster.others(leader)[0];
+    let old = replica.postmaster_pid();
+    let restart = replica.api.post("/restart", json!({}));
+    let change = async {
+        eventually("the restart is under way", PATIENCE, || async {
+            let status = replica.api.status().await;
+            if status["state"] == "restarting" { Ok(()) } else { Err(status) }
+        })
+        .await;
+        leader.api.patch("/config", json!({"postgresql": {"parameters": {"work_mem": "7MB"}}})).await
+    };
+    let (restarted, changed) = tokio::join!(restart, change);
+    assert_eq!((restarted.status, changed.status), (200, 200), "{restarted:?} {changed:?}");
+    assert_ne!(replica.postmaster_pid(), old);
+    eventually("the server has the setting", PATIENCE, || async {
+        let session = replica.sql().await;
+        match session.text("current_setting('work_mem')").await {
+            Ok(Some(value)) if value == "7MB" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
 }

@@ -44,6 +44,16 @@ pub(crate) enum Acquired {
     Unknown(StoreError),
 }
 
+/// The end of an attempt to give the lock up.
+#[derive(Debug)]
+pub(crate) enum Released {
+    Yes,
+    /// It was not ours any more.
+    No,
+    /// It expires by itself at the latest.
+    Unknown(StoreError),
+}
+
 /// The lock as somebody wants to take it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wanted {
@@ -57,7 +67,7 @@ pub(crate) struct Wanted {
 
 enum Command {
     Acquire { wanted: Wanted, answer: oneshot::Sender<Acquired> },
-    Release { status: Option<Vec<u8>>, answer: oneshot::Sender<bool> },
+    Release { status: Option<Vec<u8>>, answer: oneshot::Sender<Released> },
     Extend { began_at: Timestamp },
     Forget,
 }
@@ -94,11 +104,13 @@ impl LeaseHandle {
         answered.await.unwrap_or(Acquired::Unknown(StoreError::Stopped))
     }
 
-    /// Gives the lock up, writing `status` first if given. False: it was not ours any more, or the store did not answer.
-    pub(crate) async fn release(&self, status: Option<Vec<u8>>) -> bool {
+    /// Gives the lock up, writing `status` first if given.
+    pub(crate) async fn release(&self, status: Option<Vec<u8>>) -> Released {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Release { status, answer }).await.is_ok()
-            && answered.await.unwrap_or(false)
+        if self.commands.send(Command::Release { status, answer }).await.is_err() {
+            return Released::Unknown(StoreError::Stopped);
+        }
+        answered.await.unwrap_or(Released::Unknown(StoreError::Stopped))
     }
 
     /// A failsafe round that began at `began_at` was accepted by every member: as good as a renewal.
@@ -376,7 +388,7 @@ impl LeaseKeeper {
         }
     }
 
-    async fn release(&mut self, status: Option<Vec<u8>>) -> bool {
+    async fn release(&mut self, status: Option<Vec<u8>>) -> Released {
         // From here on nobody on this node may believe in the lease, whatever the store answers.
         self.set_view(LeaseView::NotHeld);
         self.store.member_leads(false).await;
@@ -385,12 +397,9 @@ impl LeaseKeeper {
             status.into_iter().map(|value| Write::put(keys::STATUS, value)).collect();
         writes.push(Write::delete(keys::LEADER));
         match self.store.commit(&checks, &writes, self.budget()).await {
-            CommitOutcome::Applied(_) => true,
-            CommitOutcome::Refused { .. } => false,
-            CommitOutcome::Unknown(error) => {
-                warn!(%error, "releasing the leader lock: outcome unknown; it expires by itself at the latest");
-                false
-            }
+            CommitOutcome::Applied(_) => Released::Yes,
+            CommitOutcome::Refused { .. } => Released::No,
+            CommitOutcome::Unknown(error) => Released::Unknown(error),
         }
     }
 
@@ -587,13 +596,13 @@ mod tests {
         let store = MemoryStore::new();
         let (a, b) = (node("a", &store), node("b", &store));
         assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
-        assert!(a.lease.release(Some(br#"{"optime":7}"#.to_vec())).await);
+        assert!(matches!(a.lease.release(Some(br#"{"optime":7}"#.to_vec())).await, Released::Yes));
         assert_eq!(a.lease.state().view, LeaseView::NotHeld);
         let snapshot = store.snapshot(Deadline::after(TTL)).await.unwrap();
         assert!(!snapshot.entries.contains_key(&Key::from(keys::LEADER)));
         assert_eq!(snapshot.entries[&Key::from(keys::STATUS)].value, br#"{"optime":7}"#);
         assert!(matches!(b.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
-        assert!(!a.lease.release(None).await, "it is somebody else's now");
+        assert!(matches!(a.lease.release(None).await, Released::No), "it is somebody else's now");
         assert!(is_held(&b.lease.state().view));
     }
 

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use tokio::time::sleep;
 
 use crate::{
+    clock::now,
     consensus::{NodeId, Peer},
     net::message::{Answer, Ask, Probed},
     node::Node,
@@ -20,10 +21,13 @@ use crate::{
 };
 
 const PAUSE: Duration = Duration::from_millis(150);
+/// Nodes that are started together find each other within this time; who waits longer needs a person.
+const ORDINARY: Duration = Duration::from_secs(10);
 const JOIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs until this node has a vote.
 pub(crate) async fn take_part(node: Arc<Node>) {
+    let began = now();
     loop {
         let metrics = node.metrics();
         let votes = metrics.membership_config.voter_ids().any(|id| id == node.id);
@@ -35,8 +39,13 @@ pub(crate) async fn take_part(node: Arc<Node>) {
         let step =
             if empty { found_or_join(&node).await } else { join(&node, &node.config.partners()).await };
         if let Err(reason) = step {
-            if node.net.may_complain(&reason) {
-                tracing::warn!(reason = %reason, "this node does not belong to a store yet");
+            let is_ordinary = now().since(began) < ORDINARY;
+            match node.net.may_complain(&format!("{is_ordinary} {reason}")) {
+                true if is_ordinary => {
+                    tracing::info!(reason = %reason, "this node does not belong to a store yet")
+                }
+                true => tracing::warn!(reason = %reason, "this node still does not belong to a store"),
+                false => {}
             }
             node.set_waiting(Some(reason));
         }

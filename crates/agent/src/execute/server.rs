@@ -492,8 +492,13 @@ impl Agent {
     }
 
     fn job_ended(&mut self, kind: &JobKind, outcome: &JobOutcome) {
-        if let JobOutcome::Failed { why, .. } = outcome {
-            warn!(job = ?kind, why, "job failed");
+        match outcome {
+            // Nothing was changed, and it is asked again: a server that comes up cannot tell its position at once.
+            JobOutcome::Failed { why, .. } if *kind == JobKind::CheckDivergence => {
+                info!(why, "histories could not be compared yet");
+            }
+            JobOutcome::Failed { why, .. } => warn!(job = ?kind, why, "job failed"),
+            _ => {}
         }
         self.journal.record("job", serde_json::json!({"job": kind, "outcome": outcome}));
         self.requests.job_ended(kind, outcome);

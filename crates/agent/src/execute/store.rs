@@ -14,7 +14,7 @@ use super::{Effect, MemberWrite};
 use crate::{
     agent::Agent,
     clock,
-    lease::{Acquired, Wanted},
+    lease::{Acquired, Released, Wanted},
     publications::Publication,
 };
 
@@ -122,6 +122,17 @@ impl Agent {
         let previous = self.stored(&Key::from(keys::STATUS));
         let status = optime.map(|optime| codec::encode_optime(optime, previous.as_deref()).into_bytes());
         let released = self.lease.release(status).await;
+        match &released {
+            // When a whole cluster is stopped, the store goes with it.
+            Released::Unknown(error) if self.stopping => {
+                info!(%error, "the leader lock could not be released; it expires by itself");
+            }
+            Released::Unknown(error) => {
+                warn!(%error, "releasing the leader lock: outcome unknown; it expires by itself at the latest");
+            }
+            Released::Yes | Released::No => {}
+        }
+        let released = matches!(released, Released::Yes);
         info!(released, optime = optime.map(|lsn| lsn.to_string()), "Leader key released");
         let _ = self.mirror.refresh(self.write_budget()).await;
         Effect::Changed

@@ -12,6 +12,7 @@ mod guardian_rehearsal;
 mod hanging_postgres;
 mod pause;
 mod postgres_killed;
+mod quiet_log;
 mod reinitialize;
 mod restart;
 mod rewind_after_crash;

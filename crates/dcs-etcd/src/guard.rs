@@ -74,7 +74,7 @@ mod tests {
     fn members_that_lag_and_foreign_clusters_do_not_count() {
         let guard = Guard::default();
         let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
-        let mut ask = |cluster_id, raft_term, seconds| {
+        let ask = |cluster_id, raft_term, seconds| {
             let header = ResponseHeader { cluster_id, member_id: 1, revision: 1, raft_term };
             guard.admit_at(Some(&header), at(seconds)).is_ok()
         };

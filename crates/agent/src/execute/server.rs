@@ -431,7 +431,10 @@ impl Agent {
     pub(super) async fn prove_names_in_force(&mut self) -> Effect {
         let Some(postmaster) = &self.local.postmaster else { return Effect::Failed };
         let since = clock::now();
-        match self.monitor.read_configuration(postmaster.id(), ERRAND_PATIENCE).await {
+        let Some(patience) = self.errands.patience(since, self.effective.settings.ttl) else {
+            return Effect::Nothing;
+        };
+        match self.monitor.read_configuration(postmaster.id(), patience).await {
             Ok(true) => {
                 self.local.checkpointer_read_at = Some(since);
                 Effect::Changed

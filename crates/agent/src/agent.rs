@@ -80,8 +80,8 @@ pub struct Agent {
     pub(crate) errands: Errands,
     pub(crate) failsafe: FailsafeBook,
     pub(crate) failsafe_round: Option<bellwether_ha::view::FailsafeRound>,
-    /// When the last round began that every member accepted.
-    pub(crate) failsafe_confirmed_at: Option<Timestamp>,
+    /// Until when the last round may be relied on that every member accepted.
+    pub(crate) failsafe_confirmed_until: Option<Timestamp>,
     pub(crate) requests: Requests,
     pub(crate) memory: Memory,
     pub(crate) journal: Journal,
@@ -224,8 +224,8 @@ impl Agent {
             Event::FailsafeAsked(round) => {
                 // Nobody to ask: `/failsafe` names nobody else, so nobody else may lead.
                 if round.accepted == round.asked {
-                    self.lease.extend(round.began_at).await;
-                    self.failsafe_confirmed_at = Some(round.began_at);
+                    self.lease.extend(round.began_at, round.good_for).await;
+                    self.failsafe_confirmed_until = Some(round.began_at + round.good_for);
                 }
                 self.failsafe_round = Some(round);
             }

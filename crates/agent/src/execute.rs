@@ -76,7 +76,7 @@ impl Agent {
             Action::WriteFailsafe { map } => self.write_failsafe(&map),
 
             Action::PollPeers { members, timeout } => self.poll_peers(members, timeout),
-            Action::AskFailsafe { members } => self.ask_failsafe(members, view),
+            Action::AskFailsafe { members, rely_on } => self.ask_failsafe(members, rely_on, view),
             Action::ClearFailsafe => self.clear_failsafe(),
 
             Action::Bootstrap => self.bootstrap(),
@@ -87,7 +87,7 @@ impl Agent {
             Action::Demote { mode } => self.demote(mode, view),
             Action::Stop { mode } => self.stop_server(mode),
             Action::Follow { upstream } => self.follow(upstream).await,
-            Action::Restart { timeout, fence } => self.restart_server(timeout, fence),
+            Action::Restart { timeout, stop_limit, fence } => self.restart_server(timeout, stop_limit, fence),
             Action::Reload => self.reload_server().await,
             Action::CheckDivergence { leader } => self.check_divergence(leader),
             Action::Rewind { source } => self.rewind(source),

@@ -30,28 +30,42 @@ pub(crate) struct FailsafeBook {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     boot: String,
+    promised: Duration,
     acceptance: FailsafeAcceptance,
 }
 
+impl Kept {
+    /// How much of a promise of an earlier boot is left cannot be told: all of it.
+    fn in_this_boot(self) -> FailsafeAcceptance {
+        let mut acceptance = self.acceptance;
+        if self.boot != boot_id() {
+            acceptance.until = clock::now() + self.promised;
+        }
+        acceptance
+    }
+}
+
 impl FailsafeBook {
-    /// Reads the promise of an earlier agent, if it was made in this boot.
+    /// Reads the promise of an earlier agent.
     pub(crate) fn open(dir: &Path) -> Self {
         let kept =
             fs::read(dir.join(FILE)).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-        let present = kept.filter(|kept| kept.boot == boot_id()).map(|kept| kept.acceptance);
-        Self { dir: dir.to_owned(), present: Arc::new(Mutex::new(present)) }
+        Self { dir: dir.to_owned(), present: Arc::new(Mutex::new(kept.map(Kept::in_this_boot))) }
     }
 
-    /// Promises not to race for `ttl`. Blocking (one fsync); an error means that nothing was promised.
-    pub(crate) fn accept(&self, request: &FailsafeRequest, ttl: Duration) -> std::io::Result<()> {
+    /// Promises not to race for so long; an earlier promise that reaches further is kept as well. Blocking (one fsync); an error means
+    /// that nothing new was promised.
+    pub(crate) fn accept(&self, request: &FailsafeRequest, promised: Duration) -> std::io::Result<()> {
+        let now = clock::now();
+        let until = self.present().map_or(now + promised, |earlier| earlier.until.max(now + promised));
         let acceptance = FailsafeAcceptance {
             leader: request.name.clone(),
             conn_url: request.conn_url.clone(),
             api_url: request.api_url.clone(),
-            until: clock::now() + ttl,
+            until,
             slots: request.slots.clone().unwrap_or_default(),
         };
-        let kept = Kept { boot: boot_id(), acceptance: acceptance.clone() };
+        let kept = Kept { boot: boot_id(), promised: until.since(now), acceptance: acceptance.clone() };
         let temporary = self.dir.join("failsafe.json.tmp");
         let mut file =
             fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -94,6 +108,7 @@ mod tests {
             conn_url: "postgres://a/postgres".into(),
             api_url: "http://a/patroni".into(),
             slots: None,
+            rely_on_ms: None,
         }
     }
 
@@ -104,17 +119,35 @@ mod tests {
         let next = FailsafeBook::open(dir.path());
         assert_eq!(next.present().unwrap().leader.as_str(), "a");
 
-        next.accept(&request(), Duration::ZERO).unwrap();
-        assert_eq!(next.present(), None, "it has run out");
+        let dir = tempfile::tempdir().unwrap();
+        let book = FailsafeBook::open(dir.path());
+        book.accept(&request(), Duration::ZERO).unwrap();
+        assert_eq!(book.present(), None, "it has run out");
     }
 
     #[test]
-    fn a_promise_of_another_boot_means_nothing() {
+    fn a_shorter_promise_takes_nothing_from_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let book = FailsafeBook::open(dir.path());
+        book.accept(&request(), Duration::from_secs(60)).unwrap();
+        let until = book.present().unwrap().until;
+        book.accept(&request(), Duration::from_secs(5)).unwrap();
+        assert_eq!(book.present().unwrap().until, until);
+        assert_eq!(FailsafeBook::open(dir.path()).present().unwrap().until, until);
+    }
+
+    #[test]
+    fn a_promise_of_another_boot_is_kept_whole() {
         let dir = tempfile::tempdir().unwrap();
         FailsafeBook::open(dir.path()).accept(&request(), Duration::from_secs(60)).unwrap();
         let text = fs::read_to_string(dir.path().join(FILE)).unwrap().replace(&boot_id(), "another");
-        fs::write(dir.path().join(FILE), text).unwrap();
-        assert_eq!(FailsafeBook::open(dir.path()).present(), None);
+        // The clock of that boot had run for longer than that of this one.
+        let mut kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+        kept["acceptance"]["until"] = serde_json::json!(1);
+        fs::write(dir.path().join(FILE), kept.to_string()).unwrap();
+        let before = clock::now();
+        let present = FailsafeBook::open(dir.path()).present().expect("still promised");
+        assert!(present.until >= before + Duration::from_secs(60));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use bellwether_config::patch;
 use bellwether_dcs::{CommitOutcome, Deadline, Store, codec::keys, mirror::Mirror, ops, ops::Seen};
 use bellwether_ha::{
     action::Answer,
+    lease::failsafe_promise,
     view::{PeerAnswer, RequestKind, RestartConditions},
 };
 use bellwether_types::{
@@ -148,11 +149,12 @@ impl AgentHandle {
         if (is_primary || has_the_lock) && request.name != self.me {
             return FailsafeAnswer::RunningAsLeader;
         }
-        let (book, ttl) = (self.failsafe.clone(), status.settings.ttl);
-        let kept = tokio::task::spawn_blocking(move || book.accept(&request, ttl)).await;
+        let book = self.failsafe.clone();
+        let promised = failsafe_promise(status.settings.ttl, request.rely_on());
+        let kept = tokio::task::spawn_blocking(move || book.accept(&request, promised)).await;
         let _ = self.events.try_send(Event::Nudge);
         match kept {
-            Ok(Ok(())) => FailsafeAnswer::Accepted { lsn: own_position(&status) },
+            Ok(Ok(())) => FailsafeAnswer::Accepted { lsn: own_position(&status), promised },
             failed => {
                 tracing::error!(?failed, "a failsafe promise could not be written: refused");
                 FailsafeAnswer::Off

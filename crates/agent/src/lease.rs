@@ -68,7 +68,7 @@ pub(crate) struct Wanted {
 enum Command {
     Acquire { wanted: Wanted, answer: oneshot::Sender<Acquired> },
     Release { status: Option<Vec<u8>>, answer: oneshot::Sender<Released> },
-    Extend { began_at: Timestamp },
+    Extend { began_at: Timestamp, good_for: Duration },
     Forget,
 }
 
@@ -113,9 +113,9 @@ impl LeaseHandle {
         answered.await.unwrap_or(Released::Unknown(StoreError::Stopped))
     }
 
-    /// A failsafe round that began at `began_at` was accepted by every member: as good as a renewal.
-    pub(crate) async fn extend(&self, began_at: Timestamp) {
-        let _ = self.commands.send(Command::Extend { began_at }).await;
+    /// A failsafe round that began at `began_at` was accepted by every member: as good as a renewal that is guaranteed for `good_for`.
+    pub(crate) async fn extend(&self, began_at: Timestamp, good_for: Duration) {
+        let _ = self.commands.send(Command::Extend { began_at, good_for }).await;
     }
 
     /// We stopped leading without touching the key.
@@ -180,7 +180,7 @@ impl LeaseKeeper {
                 let released = self.release(status).await;
                 let _ = answer.send(released);
             }
-            Command::Extend { began_at } => self.extend(began_at).await,
+            Command::Extend { began_at, good_for } => self.extend(began_at, good_for).await,
             Command::Forget => self.set_view(LeaseView::NotHeld),
         }
     }
@@ -224,7 +224,7 @@ impl LeaseKeeper {
             tokio::select! {
                 renewal = &mut renewal => break renewal,
                 Some(command) = self.commands.recv() => match command {
-                    Command::Extend { began_at } => self.extend(began_at).await,
+                    Command::Extend { began_at, good_for } => self.extend(began_at, good_for).await,
                     command => {
                         drop(renewal);
                         self.next_renewal = clock::now();
@@ -403,9 +403,9 @@ impl LeaseKeeper {
         }
     }
 
-    async fn extend(&mut self, began_at: Timestamp) {
+    async fn extend(&mut self, began_at: Timestamp, good_for: Duration) {
         if matches!(self.state.borrow().view, LeaseView::Held { .. }) {
-            let limits = lease::limits(began_at, self.granted_ttl);
+            let limits = lease::limits(began_at, good_for);
             self.fencing.extend(limits.until).await;
             self.state.send_modify(|state| {
                 if let LeaseView::Held { until, demote_at, .. } = &mut state.view {

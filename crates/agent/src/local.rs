@@ -124,6 +124,8 @@ impl Local {
         self.state = match self.state {
             PostgresState::Running | PostgresState::Starting if !expected => PostgresState::Crashed,
             PostgresState::Crashed => PostgresState::Crashed,
+            // Down for a moment: the job that restarts it says how that ends.
+            PostgresState::Restarting if expected => PostgresState::Restarting,
             _ => PostgresState::Stopped,
         };
     }
@@ -272,5 +274,24 @@ fn slot(row: &SlotRow) -> view::Slot {
         restart_lsn: row.restart_lsn,
         has_xmin: row.has_xmin,
         wal_status_lost: row.wal_status.as_deref() == Some("lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_tells_why_a_postmaster_is_gone() {
+        for (before, expected, after) in [
+            (PostgresState::Running, false, PostgresState::Crashed),
+            (PostgresState::Stopping, true, PostgresState::Stopped),
+            (PostgresState::Restarting, true, PostgresState::Restarting),
+            (PostgresState::Crashed, false, PostgresState::Crashed),
+        ] {
+            let mut local = Local { state: before, ..Local::new() };
+            local.lost_postmaster(expected);
+            assert_eq!(local.state, after, "{before:?}, expected: {expected}");
+        }
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bellwether_api_client::{ApiClient, ClientError, FailsafeReply, PeerStatus};
-use bellwether_ha::view::{FailsafeRound, PeerAnswer, PeerReport};
+use bellwether_ha::{
+    lease,
+    view::{FailsafeRound, PeerAnswer, PeerReport},
+};
 use bellwether_types::{MemberName, Role, failsafe::FailsafeRequest};
 use tokio::task::JoinSet;
 
@@ -85,7 +88,8 @@ fn report(status: &PeerStatus) -> PeerReport {
     }
 }
 
-/// Tells all `members` that their leader lives. The round counts from before the first request.
+/// Tells all `members` that their leader lives. The round counts from before the first request, and is good for as long as the
+/// shortest promise.
 pub(crate) async fn ask_failsafe(
     client: &ApiClient,
     members: BTreeMap<MemberName, String>,
@@ -99,17 +103,22 @@ pub(crate) async fn ask_failsafe(
         let (client, request) = (client.clone(), request.clone());
         calls.spawn(async move {
             let answer = client.post_failsafe(&url, &request, limit).await;
-            (name, matches!(answer, Ok(FailsafeReply::Accepted { .. })))
+            match answer {
+                Ok(FailsafeReply::Accepted { promised, .. }) => (name, Some(promised)),
+                _ => (name, None),
+            }
         });
     }
     let mut accepted = BTreeSet::new();
+    let mut good_for = request.rely_on().unwrap_or(lease::UNSAID_PROMISE);
     while let Some(call) = calls.join_next().await {
         let (name, consent) = call.expect("a call neither panics nor is aborted");
-        if consent {
+        if let Some(promised) = consent {
+            good_for = lease::failsafe_belief(good_for, promised);
             accepted.insert(name);
         }
     }
-    FailsafeRound { began_at, asked, accepted, running: false }
+    FailsafeRound { began_at, asked, accepted, good_for, running: false }
 }
 
 #[cfg(test)]

@@ -90,9 +90,9 @@ impl Agent {
     }
 
     /// Until when failsafe counts here: what we promised to a leader, or what all others promised to us.
-    fn failsafe_until(&self, ttl: Duration) -> Option<Timestamp> {
+    fn failsafe_until(&self) -> Option<Timestamp> {
         let promised = self.failsafe.present().map(|acceptance| acceptance.until);
-        promised.max(self.failsafe_confirmed_at.map(|began_at| began_at + ttl))
+        promised.max(self.failsafe_confirmed_until)
     }
 
     fn node_status(&self, view: &View, now: Timestamp) -> NodeStatus {
@@ -123,7 +123,7 @@ impl Agent {
                 .then(|| bellwether_types::WallTime::from_unix_millis(seen_unix)),
             settings: view.settings.clone(),
             config: self.document().clone(),
-            failsafe_until: self.failsafe_until(view.settings.ttl),
+            failsafe_until: self.failsafe_until(),
             failsafe: mirrored
                 .cluster
                 .as_ref()

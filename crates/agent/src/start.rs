@@ -219,7 +219,7 @@ pub async fn start(
         errands: Errands::default(),
         failsafe,
         failsafe_round: None,
-        failsafe_confirmed_at: None,
+        failsafe_confirmed_until: None,
         requests: Requests::default(),
         memory: Memory::default(),
         journal,

@@ -299,25 +299,20 @@ async fn stop_once(
     }
 }
 
-/// Stops and starts. `still_allowed` is asked between the two: the stop may have outlasted the lease.
+/// Stops within the first limit, and starts within the second. `still_allowed` is asked between the two: the stop may have outlasted
+/// the lease.
 pub(crate) async fn restart<F>(
     job: JobContext,
     server: Server,
     running: Option<Postmaster>,
     plan: ConfigPlan,
-    limit: Duration,
+    (stop_limit, limit): (Duration, Duration),
     still_allowed: F,
 ) -> JobOutcome
 where
     F: Fn() -> bool + Send,
 {
-    let request = StopRequest {
-        mode: StopMode::Fast,
-        checkpoint: true,
-        hook: true,
-        immediate_after: None,
-        kill_after: None,
-    };
+    let request = restart_request(stop_limit);
     match stop_quietly(&job, &server, running, &request).await {
         Ok(()) if !still_allowed() => JobOutcome::Failed {
             why: "the lease ended while PostgreSQL was being stopped: not starting it again as primary"
@@ -326,6 +321,17 @@ where
         },
         Ok(()) => start(job, server, plan, limit, still_allowed).await,
         Err(outcome) => outcome,
+    }
+}
+
+/// How a restart stops the server.
+fn restart_request(stop_limit: Duration) -> StopRequest {
+    StopRequest {
+        mode: StopMode::Fast,
+        checkpoint: true,
+        hook: true,
+        immediate_after: Some(stop_limit),
+        kill_after: Some(2 * stop_limit),
     }
 }
 

@@ -64,8 +64,8 @@ impl Answer {
 /// A member's answer to the heartbeat of a leader without a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FailsafeReply {
-    /// It will not race. `lsn`: where its WAL ends, if it told.
-    Accepted { lsn: Option<Lsn> },
+    /// It will not race. `lsn`: where its WAL ends; `promised`: for how long, from its answer; each if it told.
+    Accepted { lsn: Option<Lsn>, promised: Option<Duration> },
     /// Any other answer: the leader must not count on this member.
     Refused { status: u16, message: String },
 }
@@ -111,10 +111,11 @@ impl ApiClient {
         let url = endpoint(api_url, "failsafe")?;
         let request = self.authenticated(Method::POST, &url)?.json(heartbeat).timeout(timeout);
         let response = send(request, &url, timeout).await?;
-        let lsn = response.headers().get("lsn").and_then(|value| value.to_str().ok()?.parse().ok()).map(Lsn);
+        let number = |name: &str| response.headers().get(name)?.to_str().ok()?.parse::<u64>().ok();
+        let (lsn, promised) = (number("lsn").map(Lsn), number("promised-ms").map(Duration::from_millis));
         let Answer { status, body } = read(response, &url, timeout).await?;
         if status == 200 && body == "Accepted" {
-            Ok(FailsafeReply::Accepted { lsn })
+            Ok(FailsafeReply::Accepted { lsn, promised })
         } else {
             Ok(FailsafeReply::Refused { status, message: body })
         }

@@ -189,8 +189,10 @@ async fn failsafe(control: &dyn Control, caller: Caller, body: Map<String, Value
         Err(error) => return Reply::error_page(400, format!("the body is no failsafe request: {error}")),
     };
     match control.failsafe(caller, request).await {
-        FailsafeAnswer::Accepted { lsn } => {
+        FailsafeAnswer::Accepted { lsn, promised } => {
+            let promised = HeaderValue::from(u64::try_from(promised.as_millis()).unwrap_or(u64::MAX));
             let reply = Reply::message(200, "Accepted");
+            let reply = reply.with_header(HeaderName::from_static("promised-ms"), promised);
             match lsn {
                 Some(lsn) => reply.with_header(HeaderName::from_static("lsn"), HeaderValue::from(lsn.0)),
                 None => reply,

@@ -88,9 +88,11 @@ pub enum Action {
         members: BTreeMap<MemberName, String>,
         timeout: std::time::Duration,
     },
-    /// Tell these members that the leader lives although the store is silent. Nobody to tell: accepted at once.
+    /// Tell these members that the leader lives although the store is silent, and for how long it wants to rely on their acceptance.
+    /// Nobody to tell: accepted at once.
     AskFailsafe {
         members: BTreeMap<MemberName, String>,
+        rely_on: std::time::Duration,
     },
     /// Forget what we accepted or were promised.
     ClearFailsafe,
@@ -124,8 +126,12 @@ pub enum Action {
     },
     /// Stop and start in the same role. A server that may write carries the right to do so, checked again before the start;
     /// `None`: a standby, or an operator's wish in pause.
+    ///
+    /// A fast stop that takes longer than `stop_limit` becomes an immediate one, and after twice that time the server is killed: its
+    /// clients are gone already, and the lock is held meanwhile.
     Restart {
         timeout: Option<std::time::Duration>,
+        stop_limit: std::time::Duration,
         fence: Option<Fence>,
     },
     Reload,

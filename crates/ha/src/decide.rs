@@ -98,7 +98,7 @@ fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         JobKind::Checkpoint => {
             draft.push_aside(&restart::ERRANDS);
         }
-        JobKind::Start | JobKind::CrashRecovery => {
+        JobKind::Start | JobKind::Restart | JobKind::CrashRecovery => {
             if let Some(reason) = recovery::start_limit(draft, cluster) {
                 return Some(reason);
             }

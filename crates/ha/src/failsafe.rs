@@ -72,7 +72,7 @@ fn is_confirmed(draft: &Draft) -> bool {
     view.failsafe.round.as_ref().is_some_and(|round| {
         !round.running
             && round.accepted.is_superset(&round.asked)
-            && view.now.since(round.began_at) < view.settings.ttl
+            && view.now.since(round.began_at) < round.good_for
     })
 }
 
@@ -94,7 +94,8 @@ pub(crate) fn keep_asking(draft: &mut Draft) {
     let members =
         map.iter().filter(|(name, _)| !view.is_me(name)).map(|(n, url)| (n.clone(), url.clone())).collect();
     let period = lease::renewal_period(view.settings.ttl);
-    if draft.every(period, Attempt::AskFailsafe, Action::AskFailsafe { members }) {
+    let rely_on = view.settings.ttl;
+    if draft.every(period, Attempt::AskFailsafe, Action::AskFailsafe { members, rely_on }) {
         draft.note(Reason::AskingFailsafe);
     }
 }

@@ -36,6 +36,26 @@ pub fn renewal_period(guaranteed: Duration) -> Duration {
     guaranteed / 5
 }
 
+/// How long a member that accepted a leader's failsafe call keeps out of races at least, if it does not say: the smallest `ttl`
+/// that Patroni allows.
+pub const UNSAID_PROMISE: Duration = Duration::from_secs(20);
+
+/// However long a leader asks for: nobody is kept from the lock for longer.
+const LONGEST_PROMISE: Duration = Duration::from_secs(600);
+
+/// For how long a member promises to keep out of races when a leader asks it to.
+///
+/// At least for its own `ttl`; and for as long as the leader is going to rely on it: a leader that is cut off from the store does not
+/// hear of a `ttl` that was lowered meanwhile.
+pub fn failsafe_promise(ttl: Duration, rely_on: Option<Duration>) -> Duration {
+    rely_on.map_or(ttl, |rely_on| ttl.max(rely_on.min(LONGEST_PROMISE)))
+}
+
+/// For how long a leader may rely on an acceptance, from before it asked: never longer than was promised.
+pub fn failsafe_belief(rely_on: Duration, promised: Option<Duration>) -> Duration {
+    rely_on.min(promised.unwrap_or(UNSAID_PROMISE))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -53,6 +73,20 @@ mod tests {
             // Sent, lost after a full timeout, sent again: still before the demotion.
             let retry_done = sent_at + renewal_period(guaranteed);
             prop_assert!(retry_done < limits.demote_at, "{limits:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever `ttl` each side knows: the sender's belief ends before the promise does.
+        #[test]
+        fn a_failsafe_promise_outlasts_the_belief_in_it(mine in 1u64..2_000, theirs in 1u64..2_000, told: bool) {
+            let (mine, theirs) = (Duration::from_secs(mine), Duration::from_secs(theirs));
+            // Somebody who does not read our field has a `ttl` that Patroni allows.
+            let (promised, said) = match told {
+                true => (failsafe_promise(theirs, Some(mine)), Some(failsafe_promise(theirs, Some(mine)))),
+                false => (theirs.max(UNSAID_PROMISE), None),
+            };
+            prop_assert!(failsafe_belief(mine, said) <= promised);
         }
     }
 

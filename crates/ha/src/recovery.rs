@@ -320,16 +320,15 @@ pub(crate) fn start_limit(draft: &mut Draft, cluster: &Cluster) -> Option<Reason
     if view.settings.pause || view.held().is_none() || !(is_recovering || is_primary_to_be(view)) {
         return None;
     }
-    if let Some(reason) = switchover::at_leader(draft, cluster) {
-        return Some(reason);
-    }
     let since = match (&view.job, view.postgres.process) {
-        (Some(job), _) if matches!(job.kind, JobKind::Start | JobKind::Restart | JobKind::CrashRecovery) => {
-            job.since
-        }
+        // A restart's stop has a limit of its own.
+        (Some(job), _) if matches!(job.kind, JobKind::Start | JobKind::CrashRecovery) => job.since,
         (_, Process::Starting { since }) => since,
         _ => return None,
     };
+    if let Some(reason) = switchover::at_leader(draft, cluster) {
+        return Some(reason);
+    }
     let limit = draft.memory.start_timeout.unwrap_or(view.settings.primary_start_timeout);
     let waited = view.now.since(since);
     if waited < limit {

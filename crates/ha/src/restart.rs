@@ -5,7 +5,7 @@ use std::time::Duration;
 use bellwether_types::{cluster::Cluster, settings::SyncMode};
 
 use crate::{
-    Action, Reason,
+    Action, Reason, View,
     action::Answer,
     draft::Draft,
     facts::Held,
@@ -17,6 +17,9 @@ use crate::{
 
 /// Errands that make way for an operator.
 pub(crate) const ERRANDS: [JobKind; 2] = [JobKind::Checkpoint, JobKind::CheckDivergence];
+
+/// No fast stop is cut short before that: where no time was given at all, crash recovery would cost more than waiting.
+const SHORTEST_STOP: Duration = Duration::from_secs(10);
 
 /// A request of the API.
 pub(crate) fn requested(
@@ -103,8 +106,18 @@ fn restart(draft: &mut Draft, timeout: Option<Duration>) -> Reason {
     let view = draft.view;
     let is_fenced = view.may_write() && !view.settings.pause;
     let fence = view.held().filter(|_| is_fenced).map(Held::fence);
-    draft.then(Action::Restart { timeout, fence });
+    let stop_limit = stop_limit(view, timeout);
+    draft.then(Action::Restart { timeout, stop_limit, fence });
     Reason::RestartInitiated
+}
+
+/// How long the fast stop of a restart may take: `primary_stop_timeout` if it is set, else as long as the start afterwards.
+fn stop_limit(view: &View, timeout: Option<Duration>) -> Duration {
+    let settings = &view.settings;
+    if !settings.primary_stop_timeout.is_zero() {
+        return settings.primary_stop_timeout;
+    }
+    timeout.unwrap_or(settings.primary_start_timeout).max(SHORTEST_STOP)
 }
 
 /// A server that is down, or going down, is for the rules of recovery: they know whether it may come up, and as what.

@@ -348,6 +348,8 @@ pub struct FailsafeRound {
     pub began_at: Timestamp,
     pub asked: BTreeSet<MemberName>,
     pub accepted: BTreeSet<MemberName>,
+    /// For how long, from `began_at`, every acceptance may be relied on: see [`crate::lease::failsafe_belief`].
+    pub good_for: Duration,
     /// Still under way.
     pub running: bool,
 }

@@ -1,11 +1,12 @@
 //! Known bugs, put back one at a time to see that the simulator catches them. Each sits in the model agent or around the core, never
 //! in the core itself.
 
-use std::{str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use bellwether_ha::{
     Action, Decision, View,
     action::DemoteMode,
+    lease,
     memory::RewindState,
     view::{JobKind, JobPhase, LeaseView, PeerAnswer},
 };
@@ -35,10 +36,14 @@ pub enum Bug {
     ShownIsInForce,
     /// A promotion leaves the number of the timeline to PostgreSQL alone.
     NumbersNotTaken,
+    /// The fast stop of a restart is waited for without limit.
+    RestartWithoutLimit,
+    /// A member promises a leader without a store its own `ttl`, and the leader relies on the one that it knows.
+    ShortPromise,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 9] = [
+    pub const ALL: [Bug; 11] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -48,6 +53,8 @@ impl Bug {
         Bug::NamesLoosenedFirst,
         Bug::ShownIsInForce,
         Bug::NumbersNotTaken,
+        Bug::RestartWithoutLimit,
+        Bug::ShortPromise,
     ];
 
     /// The word on the command line.
@@ -63,6 +70,8 @@ impl Bug {
             Self::NamesLoosenedFirst => "names-loosened-first",
             Self::ShownIsInForce => "shown-is-in-force",
             Self::NumbersNotTaken => "numbers-not-taken",
+            Self::RestartWithoutLimit => "restart-without-limit",
+            Self::ShortPromise => "short-promise",
         }
     }
 
@@ -114,6 +123,18 @@ impl Bug {
         self != Self::NumbersNotTaken
     }
 
+    pub(crate) fn limits_stops(self) -> bool {
+        self != Self::RestartWithoutLimit
+    }
+
+    pub(crate) fn failsafe_promise(self, ttl: Duration, rely_on: Duration) -> Duration {
+        if self == Self::ShortPromise { ttl } else { lease::failsafe_promise(ttl, Some(rely_on)) }
+    }
+
+    pub(crate) fn failsafe_belief(self, rely_on: Duration, promised: Duration) -> Duration {
+        if self == Self::ShortPromise { rely_on } else { lease::failsafe_belief(rely_on, Some(promised)) }
+    }
+
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
@@ -138,13 +159,18 @@ impl Bug {
             | Self::SilenceIsHealth
             | Self::LeaseFromAnswer
             | Self::NoDivergenceCheck
-            | Self::NumbersNotTaken => Some((SyncMode::Off, false)),
+            | Self::NumbersNotTaken 
+            | Self::ShortPromise => Some((SyncMode::Off, false)),
             _ => None,
         }
     }
 
+    pub(crate) fn failsafe(self) -> Option<bool> {
+        (self == Self::ShortPromise).then_some(true)
+    }
+
     pub(crate) fn ttl_seconds(self) -> Option<u64> {
-        (self == Self::LeaseFromAnswer).then_some(30)
+        matches!(self, Self::LeaseFromAnswer | Self::ShortPromise).then_some(30)
     }
 
     /// Half of the faults are of the kind that the bug fears.
@@ -174,6 +200,15 @@ impl Bug {
                 0 => Fault::PowerLoss { host },
                 1 => Fault::Isolate { host },
                 _ => Fault::BusyCheckpointer { host },
+            },
+            Self::RestartWithoutLimit => match random.between(0, 2) {
+                0 => Fault::Restart { host },
+                _ => Fault::FreezePostgres { host },
+            },
+            Self::ShortPromise => match random.between(0, 3) {
+                0 => Fault::ShorterTtl { seconds: 2 },
+                1 => Fault::CutBoth { a: host, b: store },
+                _ => Fault::Isolate { host },
             },
         })
     }

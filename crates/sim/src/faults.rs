@@ -18,32 +18,78 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     // --- PostgreSQL ---
-    KillPostgres { host: HostId },
-    KillPostmaster { host: HostId, orphans_for: Nanos },
-    FreezePostgres { host: HostId },
-    BusyCheckpointer { host: HostId },
-    SlowStart { host: HostId },
-    SlowStop { host: HostId },
+    KillPostgres {
+        host: HostId,
+    },
+    KillPostmaster {
+        host: HostId,
+        orphans_for: Nanos,
+    },
+    FreezePostgres {
+        host: HostId,
+    },
+    BusyCheckpointer {
+        host: HostId,
+    },
+    SlowStart {
+        host: HostId,
+    },
+    SlowStop {
+        host: HostId,
+    },
     // --- the agent and its guardian ---
-    KillAgent { host: HostId, respawn_after: Nanos },
-    FreezeAgent { host: HostId },
-    KillGuardian { host: HostId },
+    KillAgent {
+        host: HostId,
+        respawn_after: Nanos,
+    },
+    FreezeAgent {
+        host: HostId,
+    },
+    KillGuardian {
+        host: HostId,
+    },
     // --- the host ---
-    PowerLoss { host: HostId },
-    Suspend { host: HostId },
-    DiskStall { host: HostId },
+    PowerLoss {
+        host: HostId,
+    },
+    Suspend {
+        host: HostId,
+    },
+    DiskStall {
+        host: HostId,
+    },
     // --- the network; place `members` is the store ---
-    Isolate { host: HostId },
-    Cut { from: usize, to: usize },
-    CutBoth { a: usize, b: usize },
-    Slow { from: usize, to: usize, by: Nanos },
+    Isolate {
+        host: HostId,
+    },
+    Cut {
+        from: usize,
+        to: usize,
+    },
+    CutBoth {
+        a: usize,
+        b: usize,
+    },
+    Slow {
+        from: usize,
+        to: usize,
+        by: Nanos,
+    },
     // --- the store ---
     StoreSilent,
     StoreElection,
     // --- operators ---
-    Switchover { candidate: Option<HostId> },
-    Restart { host: HostId },
+    Switchover {
+        candidate: Option<HostId>,
+    },
+    Restart {
+        host: HostId,
+    },
     Pause,
+    /// The operator lowers `ttl`, and sets it back.
+    ShorterTtl {
+        seconds: u64,
+    },
 }
 
 /// A fault with its time, counted from when the cluster was founded.
@@ -78,8 +124,20 @@ pub fn plan(scenario: &Scenario, bug: Bug, random: &mut Random) -> Vec<Planned> 
         let lasts = lasts.min(scenario.fault_phase - at);
         planned.push(Planned { at, lasts, fault });
     }
+    planned.extend(rare(scenario, &mut random.fork(2)));
     planned.sort_by_key(|planned| planned.at);
     planned
+}
+
+/// What operators do now and then. From a source of its own, and not in most worlds: those stay as they were before it was added.
+fn rare(scenario: &Scenario, random: &mut Random) -> Option<Planned> {
+    if !random.percent(10) || scenario.ttl < 10 * SECONDS {
+        return None;
+    }
+    let at = random.between(0, scenario.fault_phase);
+    let lasts = (random.between(5, 60) * SECONDS).min(scenario.fault_phase - at);
+    let seconds = scenario.ttl / SECONDS / random.between(2, 5);
+    Some(Planned { at, lasts, fault: Fault::ShorterTtl { seconds } })
 }
 
 fn draw(scenario: &Scenario, agents_suffer: bool, random: &mut Random) -> Fault {
@@ -181,6 +239,7 @@ impl World {
             Fault::Switchover { candidate } => self.request_switchover(candidate),
             Fault::Restart { host } => self.request_restart(host),
             Fault::Pause => self.set_pause(true),
+            Fault::ShorterTtl { seconds } => self.set_config("ttl", seconds.into()),
         }
         self.ways_changed();
     }
@@ -222,6 +281,7 @@ impl World {
                 self.store.elected(self.now);
             }
             Fault::Pause => self.resume_cluster(),
+            Fault::ShorterTtl { .. } => self.set_config("ttl", (self.scenario.ttl / SECONDS).into()),
             _ => {}
         }
         self.ways_changed();
@@ -279,12 +339,16 @@ impl World {
     }
 
     fn set_pause(&mut self, pause: bool) {
+        self.set_config("pause", pause.into());
+    }
+
+    fn set_config(&mut self, key: &str, to: serde_json::Value) {
         let cluster = self.store.cluster();
         let Some(ConfigDocument::Valid(value)) = cluster.config.as_ref().map(|keyed| &keyed.value) else {
             return;
         };
         let mut value = value.clone();
-        value["pause"] = pause.into();
+        value[key] = to;
         self.operate(vec![Write::Config(ConfigDocument::Valid(value))]);
     }
 

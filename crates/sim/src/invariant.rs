@@ -9,8 +9,10 @@
 //! | [`no_torn_start`] | a directory whose rewind was interrupted is not started |
 //! | [`release`] | the lock is given up only when nothing can be lost by it |
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
+//! | [`bounded`] | the stop of a restart ends within its limit |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
 
+pub mod bounded;
 pub mod heals;
 pub mod no_diverged_promotion;
 pub mod no_lost_commit;

@@ -75,7 +75,10 @@ impl Scenario {
             synchronous_mode: sync,
             synchronous_mode_strict: strict,
             synchronous_node_count: u32::try_from(random.between(1, 3)).expect("one or two"),
-            failsafe_mode: random.percent(50),
+            failsafe_mode: {
+                let on = random.percent(50);
+                bug.failsafe().unwrap_or(on)
+            },
             primary_start_timeout: Duration::from_secs(*random.pick(&[0, 10, 30, 300])),
             maximum_lag_on_failover: *random.pick(&[100_000, 1_048_576]),
             use_pg_rewind: true,

@@ -32,7 +32,12 @@ impl Agent {
         });
     }
 
-    pub(super) fn ask_failsafe(&mut self, members: BTreeMap<MemberName, String>, view: &View) -> Effect {
+    pub(super) fn ask_failsafe(
+        &mut self,
+        members: BTreeMap<MemberName, String>,
+        rely_on: Duration,
+        view: &View,
+    ) -> Effect {
         if self.failsafe_round.as_ref().is_some_and(|round| round.running) {
             return Effect::Nothing;
         }
@@ -40,6 +45,7 @@ impl Agent {
             began_at: clock::now(),
             asked: members.keys().cloned().collect(),
             accepted: std::collections::BTreeSet::default(),
+            good_for: rely_on,
             running: true,
         });
         let slots = view.postgres.server.as_ref().map(|server| {
@@ -50,6 +56,7 @@ impl Agent {
             conn_url: self.conn_url(),
             api_url: self.config.restapi.api_url(),
             slots,
+            rely_on_ms: u64::try_from(rely_on.as_millis()).ok(),
         };
         let limit = view.settings.ttl / 5;
         let (client, events) = (self.client.clone(), self.events_in.clone());
@@ -63,7 +70,7 @@ impl Agent {
     pub(super) fn clear_failsafe(&mut self) -> Effect {
         self.failsafe.clear();
         self.failsafe_round = None;
-        self.failsafe_confirmed_at = None;
+        self.failsafe_confirmed_until = None;
         Effect::Changed
     }
 

@@ -244,7 +244,12 @@ impl Agent {
         Effect::of(applied.is_some())
     }
 
-    pub(super) fn restart_server(&mut self, timeout: Option<Duration>, fence: Option<Fence>) -> Effect {
+    pub(super) fn restart_server(
+        &mut self,
+        timeout: Option<Duration>,
+        stop_limit: Duration,
+        fence: Option<Fence>,
+    ) -> Effect {
         if fence.is_some_and(|fence| !self.fence_holds(fence)) {
             warn!("the lease changed before the restart: not restarting");
             return Effect::Failed;
@@ -257,7 +262,7 @@ impl Agent {
         self.local.given = Some(self.give(self.local.role == Role::Primary));
         let still_allowed = self.still_allowed(fence);
         self.jobs.start(JobKind::Restart, move |job| {
-            work::restart(job, server, running, plan, limit, still_allowed)
+            work::restart(job, server, running, plan, (stop_limit, limit), still_allowed)
         });
         Effect::Nothing
     }

@@ -24,6 +24,7 @@ fn heartbeat() -> FailsafeRequest {
         conn_url: "postgres://127.0.0.1:5432/postgres".to_owned(),
         api_url: "http://127.0.0.1:8008/patroni".to_owned(),
         slots: None,
+        rely_on_ms: None,
     }
 }
 
@@ -96,11 +97,14 @@ async fn only_a_literal_acceptance_counts() {
     let refused = |status, message: &str| FailsafeReply::Refused { status, message: message.to_owned() };
     for (bytes, expected) in [
         (
-            &b"HTTP/1.0 200 OK\r\nlsn: 4711\r\n\r\nAccepted"[..],
-            FailsafeReply::Accepted { lsn: Some(Lsn(4711)) },
+            &b"HTTP/1.0 200 OK\r\nlsn: 4711\r\npromised-ms: 5000\r\n\r\nAccepted"[..],
+            FailsafeReply::Accepted { lsn: Some(Lsn(4711)), promised: Some(Duration::from_secs(5)) },
         ),
-        (b"HTTP/1.0 200 OK\r\n\r\nAccepted", FailsafeReply::Accepted { lsn: None }),
-        (b"HTTP/1.0 200 OK\r\nlsn: soon\r\n\r\nAccepted", FailsafeReply::Accepted { lsn: None }),
+        (b"HTTP/1.0 200 OK\r\n\r\nAccepted", FailsafeReply::Accepted { lsn: None, promised: None }),
+        (
+            b"HTTP/1.0 200 OK\r\nlsn: soon\r\npromised-ms: long\r\n\r\nAccepted",
+            FailsafeReply::Accepted { lsn: None, promised: None },
+        ),
         (b"HTTP/1.0 200 OK\r\n\r\nOK", refused(200, "OK")),
         (b"HTTP/1.0 202 Accepted\r\n\r\nAccepted", refused(202, "Accepted")),
         (b"HTTP/1.0 500 X\r\n\r\nRunning as a leader", refused(500, "Running as a leader")),

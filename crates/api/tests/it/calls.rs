@@ -143,7 +143,8 @@ async fn a_failsafe_heartbeat_is_accepted_with_the_position() {
         r#"{"name": "a", "conn_url": "postgres://x/", "api_url": "http://x/patroni", "slots": {"b": 17}}"#;
     let answer = server.call("POST", "/failsafe", body).await;
     assert_eq!((answer.status, answer.body.as_str(), answer.header("lsn")), (200, "Accepted", Some("4711")));
-    assert_eq!(server.agent.asked(), ["failsafe a Some({\"b\": 0/11})"]);
+    assert_eq!(answer.header("promised-ms"), Some("5500"));
+    assert_eq!(server.agent.asked(), ["failsafe a Some({\"b\": 0/11}) None"], "Patroni's body");
     assert_eq!(server.call("POST", "/failsafe", r#"{"name": "a"}"#).await.status, 400);
 
     let mut agent = Agent::new(replica());

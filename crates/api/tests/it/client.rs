@@ -10,7 +10,7 @@ use bellwether_types::{
 use serde_json::json;
 
 use crate::{
-    harness::{Agent, config, serve},
+    harness::{Agent, PROMISED, config, serve},
     situations::*,
 };
 
@@ -55,10 +55,11 @@ async fn heartbeats_carry_slots_and_bring_the_position_back() {
         conn_url: "postgres://127.0.0.1:5432/postgres".to_owned(),
         api_url: "http://127.0.0.1:8008/patroni".to_owned(),
         slots: Some(BTreeMap::from([("b".to_owned(), Lsn(17))])),
+        rely_on_ms: Some(4_000),
     };
     let reply = client(None).post_failsafe(&url, &heartbeat, TIMEOUT).await.unwrap();
-    assert_eq!(reply, FailsafeReply::Accepted { lsn: Some(Lsn(4711)) });
-    assert_eq!(server.agent.asked(), ["failsafe a Some({\"b\": 0/11})"]);
+    assert_eq!(reply, FailsafeReply::Accepted { lsn: Some(Lsn(4711)), promised: Some(PROMISED) });
+    assert_eq!(server.agent.asked(), ["failsafe a Some({\"b\": 0/11}) Some(4000)"]);
 }
 
 #[tokio::test]

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::situations;
 
+/// What the agent under test promises.
+pub(crate) const PROMISED: Duration = Duration::from_millis(5_500);
+
 /// An agent that answers what a test told it to.
 pub(crate) struct Agent {
     pub(crate) status: NodeStatus,
@@ -51,7 +54,7 @@ impl Agent {
             restart: RestartOutcome::Restarted,
             switchover: SwitchoverOutcome::Done { new_leader: situations::name("b") },
             config: ConfigOutcome::Stored(json!({"ttl": 20})),
-            failsafe: FailsafeAnswer::Accepted { lsn: Some(Lsn(4711)) },
+            failsafe: FailsafeAnswer::Accepted { lsn: Some(Lsn(4711)), promised: PROMISED },
             gate: Semaphore::new(100),
             asked: Mutex::default(),
             records: Mutex::default(),
@@ -127,7 +130,8 @@ impl Control for Agent {
     }
 
     async fn failsafe(&self, _: Caller, request: FailsafeRequest) -> FailsafeAnswer {
-        self.ask(format!("failsafe {} {:?}", request.name, request.slots));
+        let FailsafeRequest { name, slots, rely_on_ms, .. } = request;
+        self.ask(format!("failsafe {name} {slots:?} {rely_on_ms:?}"));
         self.failsafe.clone()
     }
 

@@ -28,14 +28,18 @@ fn accepted(until: Duration, slots: BTreeMap<String, Lsn>) -> FailsafeAcceptance
 
 fn round(asked: &[&str], accepted: &[&str]) -> FailsafeRound {
     let set = |names: &[&str]| names.iter().map(|text| name(text)).collect();
-    FailsafeRound { began_at: NOW, asked: set(asked), accepted: set(accepted), running: false }
+    let good_for = Duration::from_secs(5);
+    FailsafeRound { began_at: NOW, asked: set(asked), accepted: set(accepted), good_for, running: false }
 }
 
 #[test]
 fn e1_every_other_member_is_asked_from_the_first_silence_on() {
     let silent = failsafe(leader()).silent_for(Duration::from_millis(1)).decide();
     let asked = silent.actions.iter().find_map(|action| match action {
-        Action::AskFailsafe { members } => Some(members),
+        Action::AskFailsafe { members, rely_on } => {
+            assert_eq!(*rely_on, Duration::from_secs(5), "no longer than the lease would be");
+            Some(members)
+        }
         _ => None,
     });
     let asked = asked.unwrap_or_else(|| panic!("{silent:#?}"));
@@ -85,6 +89,23 @@ fn e1_with_every_acceptance_the_leader_goes_on() {
         .decide();
     assert_eq!(confirmed.code(), "continue_by_failsafe");
     assert_eq!(demotion(&confirmed), None);
+}
+
+#[test]
+fn e1_an_acceptance_is_believed_no_longer_than_it_was_promised() {
+    let decided = |promised| {
+        failsafe(leader())
+            .silent_for(Duration::from_secs(3))
+            .view(|view| {
+                let mut round = round(&["b", "c"], &["b", "c"]);
+                round.began_at = NOW.saturating_sub(Duration::from_secs(2));
+                round.good_for = promised;
+                view.failsafe.round = Some(round);
+            })
+            .decide()
+    };
+    assert_eq!(decided(Duration::from_secs(3)).code(), "continue_by_failsafe");
+    assert_eq!(decided(Duration::from_secs(2)).code(), "store_unreachable");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     action::{Answer, CallbackEvent, DemoteMode},
     memory::ScheduledRestart,
     testing::{self, NOW, POSITION, Scene, leader, replica, standby_at},
-    view::{Guardian, JobKind, JobOutcome, LeaseView, RequestKind, RestartConditions},
+    view::{Guardian, JobKind, JobOutcome, LeaseView, Process, RequestKind, RestartConditions},
 };
 
 fn restart(conditions: RestartConditions) -> RequestKind {
@@ -29,6 +29,57 @@ fn refusal(decision: &Decision) -> Option<&str> {
         Answer::Refused { why } => Some(why),
         _ => None,
     }
+}
+
+fn stop_limit(scene: Scene, timeout: Option<Duration>) -> Duration {
+    let kind = RequestKind::Restart { conditions: RestartConditions::default(), timeout };
+    let decision = scene.asked(kind).decide();
+    let limit = decision.actions.iter().find_map(|action| match action {
+        Action::Restart { stop_limit, .. } => Some(*stop_limit),
+        _ => None,
+    });
+    limit.unwrap_or_else(|| panic!("{decision:#?}"))
+}
+
+#[test]
+fn the_stop_of_a_restart_has_a_limit() {
+    let seconds = Duration::from_secs;
+    let limited = |stop, start| {
+        leader().settings(|settings| {
+            settings.primary_stop_timeout = seconds(stop);
+            settings.primary_start_timeout = seconds(start);
+        })
+    };
+    for (case, scene, timeout, expected) in [
+        ("the setting for it", limited(7, 300), Some(seconds(60)), seconds(7)),
+        ("else the time given to the restart", limited(0, 300), Some(seconds(60)), seconds(60)),
+        ("else that of every start", limited(0, 300), None, seconds(300)),
+        ("no start time at all is no stop time", limited(0, 0), None, seconds(10)),
+    ] {
+        assert_eq!(stop_limit(scene, timeout), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_restart_that_does_not_come_up_in_its_time_gives_the_lock_up() {
+    let begun = leader()
+        .asked(RequestKind::Restart {
+            conditions: RestartConditions::default(),
+            timeout: Some(Duration::from_secs(30)),
+        })
+        .decide();
+    let starting = |waited| {
+        let mut scene = leader()
+            .after(&begun)
+            .job(JobKind::Restart)
+            .answers(&[("b", standby_at(POSITION)), ("c", standby_at(POSITION))]);
+        scene.view.postgres.server = None;
+        scene.view.postgres.process = Process::Starting { since: NOW.saturating_sub(waited) };
+        scene.decide()
+    };
+    assert_eq!(starting(Duration::from_secs(29)).code(), "still_starting");
+    let late = starting(Duration::from_secs(30));
+    assert_eq!(late.code(), "start_timeout_stopped", "{late:#?}");
 }
 
 #[test]

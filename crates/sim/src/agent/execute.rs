@@ -152,8 +152,8 @@ impl World {
                 self.poll_peers(host, &members, timeout);
                 Step::Done
             }
-            Action::AskFailsafe { members } => {
-                self.ask_failsafe(host, &members);
+            Action::AskFailsafe { members, rely_on } => {
+                self.ask_failsafe(host, &members, rely_on);
                 Step::Done
             }
             Action::ClearFailsafe => {

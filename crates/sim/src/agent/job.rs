@@ -3,6 +3,8 @@
 //! Only a demotion may replace a running job; its escalation has a clock of its own. What can hurt checks its fence at the moment of
 //! the effect, not when it was decided.
 
+use std::time::Duration;
+
 use bellwether_ha::{
     Action,
     action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
@@ -34,7 +36,7 @@ enum Plan {
     Clone { from: Option<Upstream> },
     Reinitialize { from: Upstream },
     Start { role: StartRole },
-    Restart { fence: Option<Fence> },
+    Restart { stop_limit: Duration, fence: Option<Fence> },
     Promote { fence: Fence, taken: Option<TakenTimelines> },
     Demote { mode: DemoteMode },
     Stop { mode: StopMode },
@@ -69,7 +71,9 @@ impl World {
             Action::Clone { from } => (JobKind::Clone, Plan::Clone { from }),
             Action::Reinitialize { from } => (JobKind::Reinitialize, Plan::Reinitialize { from }),
             Action::Start { role } => (JobKind::Start, Plan::Start { role }),
-            Action::Restart { fence, .. } => (JobKind::Restart, Plan::Restart { fence }),
+            Action::Restart { stop_limit, fence, .. } => {
+                (JobKind::Restart, Plan::Restart { stop_limit, fence })
+            }
             Action::Promote { fence, taken } => (JobKind::Promote, Plan::Promote { fence, taken }),
             Action::Demote { mode } => (JobKind::Demote, Plan::Demote { mode }),
             Action::Stop { mode } => (JobKind::Stop, Plan::Stop { mode }),
@@ -125,7 +129,9 @@ impl World {
             Plan::Clone { from } => self.clone_from(host, step, from.as_ref()),
             Plan::Reinitialize { from } => self.reinitialize(host, step, &from),
             Plan::Start { role } => self.start(host, step, &role, began),
-            Plan::Restart { fence } => self.restart(host, step, fence.as_ref(), began),
+            Plan::Restart { stop_limit, fence } => {
+                self.restart(host, step, stop_limit, fence.as_ref(), began)
+            }
             Plan::Promote { fence, taken } => self.promote(host, step, &fence, taken),
             Plan::Demote { mode } => self.demote(host, step, mode, began),
             Plan::Stop { mode } => self.stop(host, step, mode, began),
@@ -281,14 +287,31 @@ impl World {
         }
     }
 
-    fn restart(&mut self, host: HostId, step: u32, fence: Option<&Fence>, began: Nanos) -> Next {
+    fn restart(
+        &mut self,
+        host: HostId,
+        step: u32,
+        stop_limit: Duration,
+        fence: Option<&Fence>,
+        began: Nanos,
+    ) -> Next {
+        let stops_for = self.now - began;
         match step {
             0 => {
                 self.hosts[host].agent.mind.state = PostgresState::Restarting;
                 self.pg_stop(host, true);
                 Next::At(1, LOOK_AGAIN)
             }
-            1 if !self.hosts[host].pg.is_down() => Next::At(1, LOOK_AGAIN),
+            1 if !self.hosts[host].pg.is_down() => {
+                let limit = u64::try_from(stop_limit.as_nanos()).expect("no such long limits");
+                if self.bug.limits_stops() && stops_for > 2 * limit {
+                    self.pg_kill(host);
+                } else if self.bug.limits_stops() && stops_for > limit {
+                    self.pg_stop(host, false);
+                }
+                self.check_stop_of_restart(host, stops_for, limit);
+                Next::At(1, LOOK_AGAIN)
+            }
             1 if fence.is_some_and(|fence| !self.fence_holds(host, fence)) => {
                 Next::Failed("the right to lead has ended")
             }

@@ -148,6 +148,9 @@ impl World {
             && let ConfigDocument::Valid(value) = &config.value
         {
             mind.settings.pause = value["pause"] == true;
+            if let Some(seconds) = value["ttl"].as_u64() {
+                mind.settings.ttl = Duration::from_secs(seconds);
+            }
         }
         mind.cluster = Some(cluster.clone());
         if concerns {
@@ -295,9 +298,8 @@ impl World {
     }
 
     /// Every member accepted: as good as a renewal.
-    pub(crate) fn extend_by_failsafe(&mut self, host: HostId, began_at: Timestamp) {
-        let ttl = Duration::from_nanos(self.scenario.ttl);
-        let limits = lease::limits(began_at, ttl);
+    pub(crate) fn extend_by_failsafe(&mut self, host: HostId, began_at: Timestamp, good_for: Duration) {
+        let limits = lease::limits(began_at, good_for);
         if !matches!(self.hosts[host].agent.mind.lease_view, LeaseView::Held { .. }) {
             return;
         }

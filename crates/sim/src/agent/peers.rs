@@ -21,7 +21,7 @@ pub enum PeerQuestion {
     /// GET /patroni
     Status,
     /// POST /failsafe
-    Failsafe { leader: HostId },
+    Failsafe { leader: HostId, rely_on: Duration },
 }
 
 #[derive(Debug)]
@@ -29,8 +29,9 @@ pub enum PeerAnswerBody {
     Status(Box<PeerReport>),
     /// Nobody listens on the port.
     Refused,
+    /// For how long it was promised; `None`: refused.
     Failsafe {
-        accepted: bool,
+        promised: Option<Duration>,
     },
 }
 
@@ -71,17 +72,23 @@ impl World {
         self.end_poll_if_complete(host);
     }
 
-    pub(crate) fn ask_failsafe(&mut self, host: HostId, members: &Members) {
+    pub(crate) fn ask_failsafe(&mut self, host: HostId, members: &Members, rely_on: Duration) {
         let began_at = self.hosts[host].clock(self.now);
         let asked: BTreeSet<_> = members.keys().cloned().collect();
         let rounds = &mut self.hosts[host].agent.mind.rounds;
         rounds.next += 1;
         let number = rounds.next;
         rounds.failsafe_number = number;
-        rounds.failsafe = Some(FailsafeRound { began_at, asked, accepted: BTreeSet::new(), running: true });
+        rounds.failsafe = Some(FailsafeRound {
+            began_at,
+            asked,
+            accepted: BTreeSet::new(),
+            good_for: rely_on,
+            running: true,
+        });
         for name in members.keys() {
             let to = self.names.index_of(name);
-            self.ask_peer(host, to, number, PeerQuestion::Failsafe { leader: host });
+            self.ask_peer(host, to, number, PeerQuestion::Failsafe { leader: host, rely_on });
         }
         self.later(host, self.scenario.ttl / 5, AgentEvent::PeersTimedOut { round: number, failsafe: true });
         self.end_failsafe_if_complete(host);
@@ -113,10 +120,10 @@ impl World {
         } else {
             match question {
                 PeerQuestion::Status => PeerAnswerBody::Status(Box::new(self.report(to))),
-                PeerQuestion::Failsafe { leader } => {
+                PeerQuestion::Failsafe { leader, rely_on } => {
                     // Written to disk before it is said.
                     delay = self.random.between(MILLIS / 2, 5 * MILLIS);
-                    PeerAnswerBody::Failsafe { accepted: self.accept_failsafe(to, *leader) }
+                    PeerAnswerBody::Failsafe { promised: self.accept_failsafe(to, *leader, *rely_on) }
                 }
             }
         };
@@ -143,14 +150,16 @@ impl World {
         }
     }
 
-    fn accept_failsafe(&mut self, host: HostId, leader: HostId) -> bool {
+    fn accept_failsafe(&mut self, host: HostId, leader: HostId, rely_on: Duration) -> Option<Duration> {
         let now = self.hosts[host].clock(self.now);
         let mind = &self.hosts[host].agent.mind;
         let leads = mind.state == PostgresState::Running && mind.role == Role::Primary;
         if !mind.settings.failsafe_mode || leads || self.hosts[host].pg.is_primary() {
-            return false;
+            return None;
         }
-        let until = now + Duration::from_nanos(self.scenario.ttl);
+        let promised = self.bug.failsafe_promise(mind.settings.ttl, rely_on);
+        let earlier = self.hosts[host].acceptance.as_ref().map(|acceptance| acceptance.until);
+        let until = earlier.map_or(now + promised, |earlier| earlier.max(now + promised));
         self.hosts[host].acceptance = Some(FailsafeAcceptance {
             leader: self.names.of(leader).clone(),
             conn_url: self.names.conn_url(leader),
@@ -158,7 +167,7 @@ impl World {
             until,
             slots: BTreeMap::new(),
         });
-        true
+        Some(promised)
     }
 
     pub(crate) fn peer_answered(&mut self, host: HostId, from: HostId, round: u64, body: PeerAnswerBody) {
@@ -176,7 +185,8 @@ impl World {
         } else if rounds.failsafe_number == round
             && let Some(failsafe) = rounds.failsafe.as_mut().filter(|failsafe| failsafe.running)
         {
-            if matches!(body, PeerAnswerBody::Failsafe { accepted: true }) {
+            if let PeerAnswerBody::Failsafe { promised: Some(promised) } = body {
+                failsafe.good_for = self.bug.failsafe_belief(failsafe.good_for, promised);
                 failsafe.accepted.insert(name);
             }
             self.end_failsafe_if_complete(host);
@@ -218,8 +228,8 @@ impl World {
         let Some(round) = rounds.failsafe.as_mut().filter(|round| round.running) else { return };
         if round.accepted.is_superset(&round.asked) {
             round.running = false;
-            let began_at = round.began_at;
-            self.extend_by_failsafe(host, began_at);
+            let (began_at, good_for) = (round.began_at, round.good_for);
+            self.extend_by_failsafe(host, began_at, good_for);
             self.wake(host);
         }
     }

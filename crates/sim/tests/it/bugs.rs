@@ -59,3 +59,8 @@ fn names_that_count_before_the_checkpointer_has_read_them_are_caught() {
 fn numbers_that_postgresql_chose_alone_are_caught() {
     bites(Bug::NumbersNotTaken, 300, &["one_number"]);
 }
+
+#[test]
+fn a_restart_that_waits_for_its_stop_without_limit_is_caught() {
+    bites(Bug::RestartWithoutLimit, 300, &["bounded"]);
+}

@@ -51,6 +51,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a server is looked at that is about to change its role or to come up.
 const IMPATIENT: Duration = Duration::from_millis(15);
 
+/// How soon an answer of the server is looked for that has not come within a tick.
+const LATE: Duration = Duration::from_millis(500);
+
 /// One member's agent. Made by [`crate::start`], consumed by [`Agent::run`].
 #[derive(Debug)]
 pub struct Agent {
@@ -304,7 +307,13 @@ impl Agent {
         use bellwether_ha::view::Process;
         let changing = self.local.role == bellwether_types::Role::Promoted
             || matches!(view.postgres.process, Process::Starting { .. });
-        if changing { view.now + IMPATIENT } else { Timestamp::MAX }
+        if changing {
+            view.now + IMPATIENT
+        } else if self.monitor.is_waiting() {
+            view.now + LATE
+        } else {
+            Timestamp::MAX
+        }
     }
 
     /// Logs and journals a decision that differs from the one before, or that does something worth telling.

@@ -60,7 +60,7 @@ impl Agent {
         match action {
             Action::ClaimInitialize => self.claim_initialize().await,
             Action::WriteInitialize { expect } => self.write_initialize(expect).await,
-            Action::RemoveInitialize => self.remove_initialize().await,
+            Action::RemoveInitialize { expect } => self.remove_initialize(expect).await,
             Action::WriteConfig { expect } => self.write_config(expect).await,
             Action::AcquireLease { sync, timeline } => {
                 self.acquire_lease(Wanted { present: None, sync, timeline }).await
@@ -81,6 +81,7 @@ impl Agent {
 
             Action::Bootstrap => self.bootstrap(),
             Action::PostBootstrap => self.post_bootstrap(),
+            Action::FinishBootstrap => self.finish_bootstrap(),
             Action::Clone { from } => self.clone_from(from),
             Action::Start { role } => self.start_server(role),
             Action::Promote { fence, taken } => self.promote(fence, taken),

@@ -130,7 +130,7 @@ impl Local {
         };
     }
 
-    /// An answer of the server: what it is overrides what we thought it was.
+    /// An answer of the server, asked at `at`: what it is overrides what we thought it was.
     pub(crate) fn observed(&mut self, observation: Observation, at: Timestamp) {
         self.answered = true;
         if self.stopping_since.is_none() {
@@ -154,6 +154,12 @@ impl Local {
             (Some(_), None) if self.answered => Process::Running { since: self.postmaster_since },
             (Some(_), None) => Process::Starting { since: self.postmaster_since },
         }
+    }
+
+    /// The last answer, if it is not older than `limit`: what others may be told of where this server is.
+    pub(crate) fn fresh(&self, now: Timestamp, limit: std::time::Duration) -> Option<&Observation> {
+        let (asked_at, observation) = self.observation.as_ref()?;
+        (now.since(*asked_at) <= limit).then_some(observation)
     }
 
     /// The timeline that [`Local::position`] is on: the one being written, or the latest that was received or replayed.

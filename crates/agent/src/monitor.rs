@@ -12,9 +12,11 @@ use bellwether_postgres::{
     postmaster::PostmasterId,
     settings::PgSettings,
 };
-use bellwether_types::Lsn;
+use bellwether_types::{Lsn, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use crate::clock;
 
 /// A small SQL errand on the local server.
 #[derive(Clone, Debug)]
@@ -26,8 +28,11 @@ pub(crate) enum Errand {
     ResumeReplay,
 }
 
+/// An answer, with the instant at which the server was asked.
+type Answer = Result<(Timestamp, Observation), MonitorError>;
+
 enum Call {
-    Observe(PostmasterId, oneshot::Sender<Result<Observation, MonitorError>>),
+    Observe(PostmasterId, oneshot::Sender<Answer>),
     Run(PostmasterId, Errand, oneshot::Sender<Result<(), MonitorError>>),
     ReadConfiguration(PostmasterId, oneshot::Sender<Result<bool, MonitorError>>),
     Settings(Arc<PgSettings>),
@@ -43,10 +48,12 @@ pub(crate) enum NoAnswer {
     Failed(#[from] MonitorError),
 }
 
-/// Talks to the task. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Talks to the task.
+#[derive(Debug)]
 pub(crate) struct MonitorHandle {
     calls: mpsc::Sender<Call>,
+    /// A question whose answer nobody has taken yet.
+    waiting: Option<(PostmasterId, oneshot::Receiver<Answer>)>,
 }
 
 impl MonitorHandle {
@@ -58,21 +65,46 @@ impl MonitorHandle {
         // The loop waits for its answers, so few calls are ever queued; a full queue means a hanging server.
         let (calls, received) = mpsc::channel(8);
         let task = tokio::spawn(serve(Monitor::new(settings), received, stop));
-        (Self { calls }, task)
+        (Self { calls, waiting: None }, task)
     }
 
-    /// One look at the server that `postmaster` is, or `Pending` after `limit`.
+    /// One look at the server that `postmaster` is, or `Pending` after `limit`. An answer that came too late for the last call is
+    /// taken by this one, with the time that it belongs to: a slow server is not a silent one.
     pub(crate) async fn observe(
-        &self,
+        &mut self,
         postmaster: &PostmasterId,
         limit: Duration,
-    ) -> Result<Observation, NoAnswer> {
-        let (answer, answered) = oneshot::channel();
-        self.calls.try_send(Call::Observe(postmaster.clone(), answer)).map_err(|_| NoAnswer::Pending)?;
-        match tokio::time::timeout(limit, answered).await {
-            Ok(Ok(result)) => Ok(result?),
-            _ => Err(NoAnswer::Pending),
+    ) -> Result<(Timestamp, Observation), NoAnswer> {
+        let give_up_at = tokio::time::Instant::now() + limit;
+        let mut late = None;
+        if let Some((of, mut answered)) = self.waiting.take().filter(|(of, _)| of == postmaster) {
+            match tokio::time::timeout_at(give_up_at, &mut answered).await {
+                Ok(Ok(answer)) => late = Some(answer),
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    self.waiting = Some((of, answered));
+                    return Err(NoAnswer::Pending);
+                }
+            }
         }
+        let (answer, mut answered) = oneshot::channel();
+        let or_late = |late: Option<Answer>| late.map_or(Err(NoAnswer::Pending), |late| Ok(late?));
+        if self.calls.try_send(Call::Observe(postmaster.clone(), answer)).is_err() {
+            return or_late(late);
+        }
+        match tokio::time::timeout_at(give_up_at, &mut answered).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_)) => or_late(late),
+            Err(_) => {
+                self.waiting = Some((postmaster.clone(), answered));
+                or_late(late)
+            }
+        }
+    }
+
+    /// The server was asked and has not answered yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
     pub(crate) async fn run(
@@ -127,7 +159,9 @@ async fn serve(mut monitor: Monitor, mut calls: mpsc::Receiver<Call>, stop: Canc
             // Nobody waits any more for an answer that came too late.
             Some(Call::Observe(postmaster, answer)) => {
                 if !answer.is_closed() {
-                    let _ = answer.send(monitor.observe(&postmaster).await);
+                    let asked_at = clock::now();
+                    let observed = monitor.observe(&postmaster).await;
+                    let _ = answer.send(observed.map(|observation| (asked_at, observation)));
                 }
             }
             Some(Call::ReadConfiguration(postmaster, answer)) => {
@@ -149,5 +183,36 @@ async fn run(monitor: &mut Monitor, on: &PostmasterId, errand: Errand) -> Result
         Errand::DropSlot(name) => monitor.drop_slot(on, &name).await.map(|_| ()),
         Errand::AdvanceSlot(name, to) => monitor.advance_slot(on, &name, to).await,
         Errand::ResumeReplay => monitor.resume_replay(on).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn an_answer_that_comes_late_is_taken_and_not_asked_for_again() {
+        let (calls, mut received) = mpsc::channel(8);
+        let mut handle = MonitorHandle { calls, waiting: None };
+        let of = PostmasterId { pid: 1, start_ticks: 1, data_dir: "/data".into() };
+
+        let too_soon = handle.observe(&of, Duration::from_millis(5)).await;
+        assert!(matches!(too_soon, Err(NoAnswer::Pending)) && handle.is_waiting());
+        let again = handle.observe(&of, Duration::from_millis(5)).await;
+        assert!(matches!(again, Err(NoAnswer::Pending)));
+        let Some(Call::Observe(_, answer)) = received.recv().await else { panic!("it was asked") };
+        assert!(received.try_recv().is_err(), "once");
+
+        answer.send(Err(MonitorError::Timeout { limit: LONG })).expect("it is still waited for");
+        // What was late is taken, and a new question is on its way.
+        let late = handle.observe(&of, Duration::from_millis(5)).await;
+        assert!(matches!(late, Err(NoAnswer::Failed(MonitorError::Timeout { limit: LONG }))), "{late:?}");
+        assert!(handle.is_waiting() && received.try_recv().is_ok());
+
+        let next = PostmasterId { pid: 2, ..of };
+        let other = handle.observe(&next, Duration::from_millis(5)).await;
+        assert!(matches!(other, Err(NoAnswer::Pending)), "the answer of another server is no answer");
     }
 }

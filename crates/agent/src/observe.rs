@@ -113,14 +113,14 @@ impl Agent {
 
     async fn ask_server(&mut self, postmaster: &Postmaster) {
         match self.monitor.observe(postmaster.id(), QUERY_PATIENCE).await {
-            Ok(observation) => {
+            Ok((asked_at, observation)) => {
                 let is_news = !self.local.answered || self.local.role != Role::Primary;
                 let became_primary = !observation.in_recovery && is_news;
                 let came_back = !observation.in_recovery && self.clock.waits_for_server();
                 if self.local.sync_names.is_none() && !observation.in_recovery {
                     self.local.sync_names = Some(observation.synchronous_standby_names.clone());
                 }
-                self.local.observed(observation, clock::now());
+                self.local.observed(observation, asked_at);
                 if self.local.system_id.is_none() {
                     self.look_at_control_file().await;
                 }
@@ -254,6 +254,8 @@ impl Agent {
     pub(crate) fn view(&self) -> View {
         let mirrored = self.mirror.state();
         let now = clock::now();
+        let lease = self.lease.state();
+        let claimed_with = mirrored.cluster.as_ref().and_then(|cluster| cluster.initialize_lease);
         View {
             now,
             wall: clock::wall(),
@@ -264,8 +266,9 @@ impl Agent {
                 confirmed_at: mirrored.confirmed_at,
                 unavailable_since: self.store_silent_since,
                 multi_key_transactions: self.store.capabilities().multi_key_transactions,
+                owns_claim: claimed_with.is_some() && claimed_with == lease.lease,
             },
-            lease: self.lease.state().view,
+            lease: lease.view,
             postgres: self.postgres_view(),
             peers: Peers { polled_at: self.peers.polled_at, answers: self.peers.answers.clone() },
             failsafe: FailsafeView { accepted: self.failsafe.present(), round: self.failsafe_round.clone() },

@@ -79,7 +79,7 @@ pub(crate) async fn poll(
 fn report(status: &PeerStatus) -> PeerReport {
     PeerReport {
         role: status.role.unwrap_or(Role::Uninitialized),
-        is_running_primary: status.is_running_primary(),
+        is_running_primary: status.may_be_primary(),
         position: status.position(),
         timeline: status.timeline,
         nofailover: status.tags.nofailover(),

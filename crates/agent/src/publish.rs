@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::codec::MemberDocument;
-use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart};
+use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart, view::answers_count_for};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
     PostgresState, ReplicationState, Role, Tags, Timestamp,
@@ -41,7 +41,7 @@ impl Agent {
         document.scheduled_restart = update.scheduled_restart.as_ref().map(scheduled_restart);
         document.pending_restart = !self.local.pending_restart.is_empty();
         document.pending_restart_reason = Some(self.pending_restart_reason());
-        if let Some((_, observation)) = &self.local.observation {
+        if let Some(observation) = self.fresh_observation() {
             document.timeline = self.local.timeline();
             document.xlog_location = self.local.position();
             if let WalPositions::Standby { received, replayed, .. } = &observation.wal {
@@ -51,6 +51,11 @@ impl Agent {
             }
         }
         document
+    }
+
+    /// What PostgreSQL said last, unless it has been silent for so long that nobody may take that for where it is now.
+    fn fresh_observation(&self) -> Option<&Observation> {
+        self.local.fresh(clock::now(), answers_count_for(&self.effective.settings))
     }
 
     pub(crate) fn pending_restart_reason(&self) -> Value {
@@ -144,7 +149,7 @@ impl Agent {
             self.local.state,
             PostgresState::Running | PostgresState::Restarting | PostgresState::Starting
         );
-        let (_, observation) = self.local.observation.as_ref().filter(|_| connected)?;
+        let observation = self.fresh_observation().filter(|_| connected)?;
         let wal = match &observation.wal {
             WalPositions::Primary { flushed } => WalStatus::Primary { location: *flushed },
             WalPositions::Standby { received, replayed, paused, replayed_timestamp, replayed_unix } => {

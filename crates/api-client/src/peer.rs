@@ -93,6 +93,12 @@ impl PeerStatus {
         };
         self.state == Some(PostgresState::Running) && is_primary
     }
+
+    /// It may be a primary: it says that it is one, or its PostgreSQL should run, does not answer, and was one when it last did.
+    pub fn may_be_primary(&self) -> bool {
+        let is_silent = self.state.is_none() && self.wal.is_none();
+        self.is_running_primary() || (is_silent && self.role == Some(Role::Primary))
+    }
 }
 
 fn wal(value: &Value) -> Option<PeerWal> {
@@ -170,8 +176,16 @@ mod tests {
             ("stopped", json!({"state": "stopped", "role": "primary"}), false),
             ("says nothing", json!({}), false),
         ] {
-            assert_eq!(read(document).is_running_primary(), expected, "{case}");
+            assert_eq!(read(document.clone()).is_running_primary(), expected, "{case}");
+            assert_eq!(read(document).may_be_primary(), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_primary_that_hangs_is_no_evidence_and_no_all_clear() {
+        let silent = read(json!({"state": "unknown", "role": "primary"}));
+        assert!(!silent.is_running_primary() && silent.may_be_primary());
+        assert!(!read(json!({"state": "unknown", "role": "replica"})).may_be_primary());
     }
 
     #[test]

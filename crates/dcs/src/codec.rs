@@ -40,6 +40,7 @@ pub fn decode(snapshot: &Snapshot) -> Cluster {
     Cluster {
         revision: snapshot.revision,
         initialize: entry(keys::INITIALIZE).map(|entry| keyed(entry, initialize(&entry.value))),
+        initialize_lease: entry(keys::INITIALIZE).and_then(|entry| entry.lease),
         config: entry(keys::CONFIG).map(|entry| keyed(entry, config(&entry.value))),
         leader: entry(keys::LEADER).and_then(leader),
         members: snapshot

@@ -107,13 +107,14 @@ pub async fn release_leader(
     store.commit(&[leader_is(me)], &writes, by).await
 }
 
-/// Claims the right to bootstrap the cluster: exactly one member's claim is applied. Released by [`abandon_initialize`].
-pub async fn claim_initialize(store: &dyn Store, by: Deadline) -> CommitOutcome {
-    let text = codec::encode_initialize(None);
-    put(store, keys::INITIALIZE, text, Seen::Absent, &[], by).await
+/// Claims the right to bootstrap the cluster: exactly one member's claim is applied. Ends with the claimer's lease, so that a claimer
+/// that dies blocks nobody; or by [`abandon_initialize`].
+pub async fn claim_initialize(store: &dyn Store, lease: LeaseId, by: Deadline) -> CommitOutcome {
+    let claim = Write::put_leased(keys::INITIALIZE, codec::encode_initialize(None), lease);
+    store.commit(&[Check::absent(keys::INITIALIZE)], &[claim], by).await
 }
 
-/// Fills in the system identifier, over a claim or after the store was wiped.
+/// Fills in the system identifier, over a claim or after the store was wiped. It stays, whatever becomes of the claimer.
 pub async fn write_initialize(
     store: &dyn Store,
     system_id: SystemId,
@@ -124,10 +125,9 @@ pub async fn write_initialize(
     put(store, keys::INITIALIZE, codec::encode_initialize(Some(system_id)), seen, also, by).await
 }
 
-/// Takes back a claim whose bootstrap failed. Refused once a system identifier is filled in.
-pub async fn abandon_initialize(store: &dyn Store, by: Deadline) -> CommitOutcome {
-    let claimed = Check::has_value(keys::INITIALIZE, codec::encode_initialize(None));
-    store.commit(&[claimed], &[Write::delete(keys::INITIALIZE)], by).await
+/// Takes back the claim of this revision, whose bootstrap failed. Refused once it is another's, or a system identifier is filled in.
+pub async fn abandon_initialize(store: &dyn Store, claim: Revision, by: Deadline) -> CommitOutcome {
+    store.commit(&[Check::at(keys::INITIALIZE, claim)], &[Write::delete(keys::INITIALIZE)], by).await
 }
 
 /// Publishes what this member says about itself, attached to its lease. Nobody else writes this key.

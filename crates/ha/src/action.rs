@@ -27,14 +27,16 @@ pub struct Fence {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Action {
     // --- the store ---
-    /// Create `initialize` with an empty value, if it is absent.
+    /// Create `initialize` with an empty value, if it is absent; it vanishes with our lease, unless an identity is filled in before.
     ClaimInitialize,
     /// Write this member's system identifier into `initialize`. `expect`: `None` = it must be absent.
     WriteInitialize {
         expect: Option<Revision>,
     },
-    /// Remove `initialize` after a failed bootstrap of ours.
-    RemoveInitialize,
+    /// Remove `initialize` after a failed bootstrap of ours, if it still has this revision.
+    RemoveInitialize {
+        expect: Revision,
+    },
     /// Write `/config` from the local dynamic configuration. `expect`: `None` = it must be absent.
     WriteConfig {
         expect: Option<Revision>,
@@ -98,8 +100,11 @@ pub enum Action {
     ClearFailsafe,
 
     // --- PostgreSQL ---
+    /// Make a new database. Until [`Action::FinishBootstrap`] a durable mark says that it is in the making.
     Bootstrap,
     PostBootstrap,
+    /// The new cluster is complete: remove that mark.
+    FinishBootstrap,
     /// Make the data directory anew from a running member. `None`: by a method that needs no source.
     Clone {
         from: Option<Upstream>,
@@ -151,7 +156,7 @@ pub enum Action {
     WipeDataDirectory {
         why: String,
     },
-    /// Rename the data directory of a failed bootstrap aside.
+    /// Rename the data directory of a failed or abandoned bootstrap.
     SetDataDirectoryAside,
     SetSyncNames {
         names: String,

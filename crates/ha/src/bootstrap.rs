@@ -6,12 +6,14 @@ use bellwether_types::{
 };
 
 use crate::{
-    Action, Reason,
+    Action, Reason, View,
     action::{CallbackEvent, Exit, StopMode},
     draft::Draft,
     facts::spread,
+    fence::{self, Fences},
+    lease,
     memory::{Attempt, BootstrapStage, Checkpoint},
-    view::{DataDirectory, JobKind, JobOutcome, Process},
+    view::{DataDirectory, Guardian, JobKind, JobOutcome, Process},
 };
 
 /// The data directory is empty: found a cluster or join one.
@@ -26,6 +28,11 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
                 // Runs only if the claim succeeded.
                 draft.then(Action::Bootstrap);
             }
+            return Reason::BootstrapStarted;
+        }
+        // The outcome of our claim was not known when it was made.
+        Some(key) if key.value == Initialize::InProgress && view.store.owns_claim => {
+            draft.then(Action::Bootstrap);
             return Reason::BootstrapStarted;
         }
         Some(key) if key.value == Initialize::InProgress => return Reason::WaitingForLeader,
@@ -78,21 +85,16 @@ pub(crate) fn clone_source<'c>(draft: &Draft, cluster: &'c Cluster) -> Option<&'
 /// Carries a bootstrap that this member has won to its end.
 pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
-    let stage = match draft.memory.bootstrapping {
-        Some(stage) => stage,
-        None => {
-            let ended = view.last_job.as_ref().is_some_and(|last| last.kind == JobKind::Bootstrap);
-            let claimed = cluster.initialize.as_ref().is_some_and(|key| key.value == Initialize::InProgress);
-            if !ended || !claimed || view.held().is_some() {
-                return None;
-            }
-            draft.memory.bootstrapping = Some(BootstrapStage::Creating);
-            BootstrapStage::Creating
-        }
-    };
-    if cluster.leader_name().is_some_and(|leader| !view.is_me(leader)) {
-        // Somebody else has founded the cluster meanwhile; the rules for every member decide what becomes of our data.
-        draft.memory.bootstrapping = None;
+    let stage = draft.memory.bootstrapping?;
+    if stage == BootstrapStage::Overtaken || is_overtaken(draft, cluster) {
+        return step_back(draft);
+    }
+    if stage == BootstrapStage::Publishing
+        && is_founded(view, cluster)
+        && view.postgres.process == Process::NotRunning
+    {
+        // It is the cluster's data directory now: PostgreSQL is started again like anybody's.
+        forget(draft);
         return None;
     }
     if stage == BootstrapStage::Failed || has_failed(draft, stage) {
@@ -121,8 +123,75 @@ pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
             }
         }
         BootstrapStage::Publishing => publish(draft, cluster),
-        BootstrapStage::Failed => unreachable!("handled above"),
+        BootstrapStage::Failed | BootstrapStage::Overtaken => unreachable!("handled above"),
     })
+}
+
+/// Keeps what the steps of a bootstrap need: that one has begun, and by its revision which claim is ours: the lease that it hangs on
+/// may have to be replaced before the end.
+pub(crate) fn remember(draft: &mut Draft) {
+    if draft.memory.bootstrapping.is_none() && draft.outcome(&JobKind::Bootstrap).is_some() {
+        draft.memory.bootstrapping = Some(BootstrapStage::Creating);
+    }
+    let store = &draft.view.store;
+    if store.owns_claim
+        && let Some(key) = store.cluster.as_ref().and_then(|cluster| cluster.initialize.as_ref())
+    {
+        draft.memory.claim = Some(key.revision);
+    }
+}
+
+fn is_claim_ours(draft: &Draft, cluster: &Cluster) -> bool {
+    cluster.initialize.as_ref().is_some_and(|key| {
+        key.value == Initialize::InProgress
+            && (draft.view.store.owns_claim || draft.memory.claim == Some(key.revision))
+    })
+}
+
+/// Our claim went with its lease, and somebody else has claimed or founded the cluster meanwhile.
+fn is_overtaken(draft: &Draft, cluster: &Cluster) -> bool {
+    if cluster.leader_name().is_some_and(|leader| !draft.view.is_me(leader)) {
+        return true;
+    }
+    match cluster.initialize.as_ref().map(|key| &key.value) {
+        Some(Initialize::Done(theirs)) => draft.view.postgres.system_id != Some(*theirs),
+        Some(Initialize::InProgress) => !is_claim_ours(draft, cluster),
+        Some(Initialize::Invalid(_)) | None => false,
+    }
+}
+
+/// Makes room for a copy of the cluster that somebody else has founded. Nobody has been told of what is set aside.
+fn step_back(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    draft.memory.bootstrapping = Some(BootstrapStage::Overtaken);
+    if view.postgres.process != Process::NotRunning {
+        if !view.settings.pause && !draft.backing_off(&JobKind::Stop) {
+            draft.stop_postgres(StopMode::Immediate);
+        }
+        return Some(Reason::BootstrapOvertaken);
+    }
+    // The data directory is still marked as one in the making, and so is set aside by the rules for those.
+    forget(draft);
+    draft.note(Reason::BootstrapOvertaken);
+    None
+}
+
+fn forget(draft: &mut Draft) {
+    draft.memory.bootstrapping = None;
+    draft.memory.jobs.remove(&JobKind::Bootstrap);
+}
+
+/// The new cluster has an identity in the store, so its roles exist: nothing is missing that the rules for every member do not add.
+pub(crate) fn is_founded(view: &View, cluster: &Cluster) -> bool {
+    view.postgres.system_id.is_some() && cluster.system_id() == view.postgres.system_id
+}
+
+/// A data directory in the making, and nobody who goes on making it: an earlier agent began. What it lacks nobody can tell, the
+/// roles perhaps, and nobody has used it: it makes room for another beginning.
+pub(crate) fn set_leftover_aside(draft: &mut Draft) -> Reason {
+    let pace = draft.view.settings.loop_wait;
+    draft.every(pace, Attempt::SetAside, Action::SetDataDirectoryAside);
+    Reason::BootstrapLeftover
 }
 
 fn is_last(draft: &Draft, kind: JobKind) -> bool {
@@ -150,15 +219,16 @@ fn give_up(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     let pace = view.settings.loop_wait;
     if draft.every(pace, Attempt::Exit, Action::SetDataDirectoryAside) {
-        if cluster.initialize.as_ref().is_some_and(|key| key.value == Initialize::InProgress) {
-            draft.then(Action::RemoveInitialize);
+        if let Some(key) = cluster.initialize.as_ref().filter(|_| is_claim_ours(draft, cluster)) {
+            draft.then(Action::RemoveInitialize { expect: key.revision });
         }
         draft.then(Action::Exit { exit: Exit::BootstrapFailed });
     }
     Reason::BootstrapFailed
 }
 
-/// Writes what makes this a cluster: its identity, its configuration, its leader. Each only if it is missing.
+/// Writes what makes this a cluster: its identity, its configuration, its leader. Each only if it is missing, and the lock only by a
+/// member that is fenced already: it accepts writes.
 fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
     match (&cluster.initialize, view.postgres.system_id) {
@@ -175,13 +245,16 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::BootstrapPublishing;
     }
     if view.held().is_none() {
+        if let Some(reason) = fence_ahead(draft) {
+            return reason;
+        }
         draft.attempt(
             Attempt::AcquireLease,
             Action::AcquireLease { sync: cluster.sync_revision(), timeline: None },
         );
         return Reason::BootstrapPublishing;
     }
-    draft.memory.bootstrapping = None;
+    forget(draft);
     draft.memory.racing = false;
     draft.memory.checkpoint_after_promote = Checkpoint::Done;
     draft.set_role(Role::Primary);
@@ -190,7 +263,31 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         draft.memory.announced_role = Some(Role::Primary);
         draft.then(Action::RunCallback { event: CallbackEvent::OnStart, role: Role::Primary });
     }
+    draft.then(Action::FinishBootstrap);
     Reason::Initialized
+}
+
+/// Sets the fences up for the lease that is about to be asked for: counted from now, as that one will be at the earliest.
+fn fence_ahead(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    let until = lease::limits(view.now, view.settings.ttl).until;
+    match fence::set_up(draft, until) {
+        Fences::Waiting(reason) => return Some(reason),
+        Fences::Unusable => {
+            draft.memory.bootstrapping = Some(BootstrapStage::Failed);
+            return Some(Reason::WatchdogNoPromotion);
+        }
+        Fences::Ready => {}
+    }
+    if let Guardian::Armed { until: armed } = view.fencing.guardian {
+        // The lock takes its time: nobody else can have it, so that is no reason to be killed.
+        let half = view.settings.ttl / 2;
+        if view.now.until(armed) < half {
+            draft.attempt(Attempt::ArmGuardian, Action::ArmGuardian { until });
+        }
+        draft.wake_by(armed.saturating_sub(half));
+    }
+    None
 }
 
 pub(crate) fn needs_config(cluster: &Cluster) -> bool {

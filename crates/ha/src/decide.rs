@@ -98,6 +98,11 @@ fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         JobKind::Checkpoint => {
             draft.push_aside(&restart::ERRANDS);
         }
+        JobKind::Promote if view.held().is_some() && !view.is_before_promotion() => {
+            if let Some(reason) = leading::promotion_limit(draft, cluster) {
+                return Some(reason);
+            }
+        }
         JobKind::Start | JobKind::Restart | JobKind::CrashRecovery => {
             if let Some(reason) = recovery::start_limit(draft, cluster) {
                 return Some(reason);
@@ -116,6 +121,10 @@ fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
 /// Keeps what later ticks will need.
 fn remember(draft: &mut Draft) {
     let view = draft.view;
+    bootstrap::remember(draft);
+    if view.held().is_none() {
+        draft.memory.promoting_since = None;
+    }
     if let Some(cluster) = &view.store.cluster {
         if cluster.is_unlocked() {
             draft.memory.unlocked_since.get_or_insert(view.now);

@@ -146,7 +146,7 @@ fn without_heir(draft: &mut Draft) -> Option<Reason> {
             return None;
         }
     }
-    match fence::set_up(draft, held) {
+    match fence::set_up(draft, held.until) {
         Fences::Ready => {}
         Fences::Waiting(reason) => return Some(reason),
         Fences::Unusable => return None,

@@ -9,7 +9,7 @@ use bellwether_types::{
 
 use crate::{
     Fence, View,
-    view::{JobKind, JobPhase, LeaseView, Process, Server, Upstream},
+    view::{JobKind, JobPhase, LeaseView, Process, Server, Upstream, answers_count_for},
 };
 
 /// A lease that was confirmed and has not run out.
@@ -43,9 +43,14 @@ impl View {
         leader.is_some_and(|leader| leader.name != self.me.name && leader.term > term)
     }
 
-    /// The local PostgreSQL's last answer, if it accepts connections.
+    /// The local PostgreSQL's last answer, if it accepts connections and the answer is fresh. A server that hangs may hang for ever:
+    /// what it said last is evidence of its role ([`View::is_primary`]) and of nothing else.
     pub(crate) fn server(&self) -> Option<&Server> {
-        self.postgres.server.as_ref().filter(|_| matches!(self.postgres.process, Process::Running { .. }))
+        let limit = answers_count_for(&self.settings);
+        self.postgres.server.as_ref().filter(|server| {
+            matches!(self.postgres.process, Process::Running { .. })
+                && self.now.since(server.answered_at) <= limit
+        })
     }
 
     /// PostgreSQL is there and is no standby. Without an answer the last known role counts: "cannot tell" is not "no".

@@ -10,7 +10,6 @@ use crate::{
     Action, Reason, View,
     action::DemoteMode,
     draft::Draft,
-    facts::Held,
     failsafe,
     memory::{Attempt, Checkpoint, Demoting, RewindState},
     view::{Guardian, JobKind, JobOutcome, LeaseView, Watchdog},
@@ -160,8 +159,8 @@ pub(crate) enum Fences {
 
 /// Looks at guardian and watchdog, and sets up what is missing.
 ///
-/// In pause nothing is armed: a lapse of the lease must not stop what an operator works on.
-pub(crate) fn set_up(draft: &mut Draft, held: Held) -> Fences {
+/// `right_until`: when the right to write ends, the deadline for a guardian that has none. In pause nothing is armed: a lapse of the lease must not stop what an operator works on.
+pub(crate) fn set_up(draft: &mut Draft, right_until: Timestamp) -> Fences {
     let view = draft.view;
     if view.settings.pause {
         return Fences::Ready;
@@ -170,7 +169,7 @@ pub(crate) fn set_up(draft: &mut Draft, held: Held) -> Fences {
         Guardian::Off => {}
         Guardian::Armed { until } if view.now < until => {}
         Guardian::Ready | Guardian::Armed { .. } => {
-            draft.attempt(Attempt::ArmGuardian, Action::ArmGuardian { until: held.until });
+            draft.attempt(Attempt::ArmGuardian, Action::ArmGuardian { until: right_until });
             return Fences::Waiting(Reason::ArmingGuardian);
         }
         Guardian::Dead => {

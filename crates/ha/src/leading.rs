@@ -17,7 +17,7 @@ use crate::{
     history,
     memory::{Attempt, Checkpoint, RewindState},
     slots, switchover, sync, timelines,
-    view::{JobKind, JobOutcome},
+    view::{JobKind, JobOutcome, Process},
 };
 
 /// How soon a promotion is looked at again whose end does not show by itself.
@@ -51,7 +51,7 @@ fn decide_role(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     {
         return reason;
     }
-    match fence::set_up(draft, held) {
+    match fence::set_up(draft, held.until) {
         Fences::Ready => {}
         // Adopted as it runs; the lease is held, so it may go on while the fences come up.
         Fences::Waiting(reason) if view.is_primary() => draft.note(reason),
@@ -97,6 +97,7 @@ fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
     draft.set_role(Role::Primary);
     announce(draft, Role::Primary);
+    draft.memory.promoting_since = None;
     draft.memory.pre_promote_failed_at = None;
     draft.memory.followed = None;
     draft.memory.start_wanted = false;
@@ -111,8 +112,14 @@ fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
 
 fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
+    if let Some(reason) = promotion_limit(draft, cluster) {
+        return reason;
+    }
     if view.server().is_none() {
-        return Reason::LeaderNotDoneStarting;
+        return match view.postgres.process {
+            Process::Running { .. } => Reason::PostgresSilent,
+            _ => Reason::LeaderNotDoneStarting,
+        };
     }
     if view.postgres.role == Role::Promoted
         && let Some(&asked_at) = draft.memory.jobs.get(&JobKind::Promote)
@@ -146,6 +153,31 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
         draft.attempt(Attempt::ClearFailsafe, Action::ClearFailsafe);
     }
     if acquired { Reason::PromotedByAcquiringLock } else { Reason::PromotedHavingLock }
+}
+
+/// A member that was given the lock and does not become primary in time leaves it to somebody who can. Stopped first: a server that
+/// hangs may end its promotion whenever it wakes up.
+pub(crate) fn promotion_limit(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
+    let view = draft.view;
+    if view.settings.pause {
+        draft.memory.promoting_since = None;
+        return None;
+    }
+    let since = *draft.memory.promoting_since.get_or_insert(view.now);
+    // Less than a `ttl` is not worth a failover, which takes as long.
+    let limit = view.settings.primary_start_timeout.max(view.settings.ttl);
+    if view.now.since(since) < limit {
+        draft.wake_by(since + limit);
+        return None;
+    }
+    match switchover::is_failover_possible(draft, cluster) {
+        None => Some(Reason::PollingPeers),
+        Some(true) => Some(fence::stop(draft, DemoteMode::Immediate, Reason::PromotionTimedOut)),
+        Some(false) => {
+            draft.note(Reason::StartTimeoutNoFailover);
+            None
+        }
+    }
 }
 
 /// The last promotion failed before the server was touched: only `pre_promote` does that.

@@ -25,6 +25,8 @@ pub struct Memory {
     pub unlocked_since: Option<Timestamp>,
     /// This member won the right to found the cluster and has not finished.
     pub bootstrapping: Option<BootstrapStage>,
+    /// The revision of `initialize` as this process has claimed it.
+    pub claim: Option<Revision>,
     /// PostgreSQL was started (or rewound) to recover from a stop, and the end has not been seen yet.
     pub recovering: bool,
     /// PostgreSQL on this member was a primary when it stopped without being told to.
@@ -32,6 +34,8 @@ pub struct Memory {
     pub rewind: RewindState,
     /// A rewind failed at this member, and not because nobody answered.
     pub rewind_failed_at: Option<Timestamp>,
+    /// This member holds the lock since then, with a server that is no primary yet.
+    pub promoting_since: Option<Timestamp>,
     /// `pre_promote` failed: this member stays out of races for a while.
     pub pre_promote_failed_at: Option<Timestamp>,
     /// A demotion in progress: why, and what follows.
@@ -139,6 +143,8 @@ pub enum Attempt {
     AskFailsafe,
     ClearFailsafe,
     Wipe,
+    SetAside,
+    FinishBootstrap,
     CancelJob,
     Exit,
 }
@@ -152,6 +158,8 @@ pub enum BootstrapStage {
     Publishing,
     /// Stop, set the data directory aside, give `initialize` back, end.
     Failed,
+    /// Somebody else has founded the cluster: stop, and begin anew as everybody else.
+    Overtaken,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

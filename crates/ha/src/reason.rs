@@ -52,6 +52,7 @@ reasons! {
     ResumingLock = "resuming_lock", "the leader key bears my name, but this process does not hold it; resuming it";
     NotPromotingWithoutRenewal = "not_promoting_without_renewal", "not promoting because failed to update leader lock in DCS";
     PromotionUnderWay = "promotion_under_way", "waiting until PostgreSQL has left recovery";
+    PromotionTimedOut = "promotion_timed_out", "stopped PostgreSQL because it has not left recovery within primary_start_timeout, to fail over";
     LeaderNotDoneStarting = "leader_starting", "waiting for PostgreSQL to start";
 
     // --- following ---
@@ -125,6 +126,8 @@ reasons! {
     BootstrapInRecovery = "bootstrap_in_recovery", "waiting for end of recovery after bootstrap";
     Initialized = "initialized", "initialized a new cluster";
     BootstrapPublishing = "bootstrap_publishing", "writing the entries of the new cluster";
+    BootstrapLeftover = "bootstrap_leftover", "an earlier agent did not finish the bootstrap of this data directory: setting it aside";
+    BootstrapOvertaken = "bootstrap_overtaken", "somebody else has founded the cluster meanwhile: setting the own beginning aside";
     BootstrapFailed = "bootstrap_failed", "Failed to bootstrap cluster";
 
     // --- jobs ---

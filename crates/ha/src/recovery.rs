@@ -92,6 +92,11 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
     ) {
         return None;
     }
+    let in_the_making = *data == DataDirectory::Interrupted { by: JobKind::Bootstrap };
+    if in_the_making && bootstrap::is_founded(view, cluster) {
+        draft.attempt(Attempt::FinishBootstrap, Action::FinishBootstrap);
+        return Some(Reason::BootstrapPublishing);
+    }
     if view.settings.pause && view.postgres.process.exists() {
         return Some(Reason::PausedEmptyDataDir);
     }
@@ -101,7 +106,8 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
         if !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
             draft.stop_postgres(StopMode::Immediate);
         }
-        return Some(Reason::StoppingWithoutDataDir);
+        let why = if in_the_making { Reason::BootstrapLeftover } else { Reason::StoppingWithoutDataDir };
+        return Some(why);
     }
     if view.held().is_some() {
         if draft.attempt(Attempt::ReleaseLease, Action::ReleaseLease { optime: None }) {
@@ -119,6 +125,9 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
     }
     if view.settings.pause && !draft.memory.start_wanted {
         return Some(Reason::PausedEmptyDataDir);
+    }
+    if in_the_making {
+        return Some(bootstrap::set_leftover_aside(draft));
     }
     Some(bootstrap::begin(draft, cluster))
 }
@@ -229,7 +238,7 @@ fn with_lock(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let is_primary = matches!(view.postgres.role, Role::Primary | Role::Promoted)
         && view.postgres.control.as_ref().is_some_and(was_primary);
     if has_crashed && is_primary {
-        match fence::set_up(draft, held) {
+        match fence::set_up(draft, held.until) {
             Fences::Ready => {}
             Fences::Waiting(reason) => return reason,
             Fences::Unusable => {

@@ -104,6 +104,7 @@ impl Scene {
                 confirmed_at: NOW,
                 unavailable_since: None,
                 multi_key_transactions: true,
+                owns_claim: false,
             },
             lease: if is_leader { held(NOW) } else { LeaseView::NotHeld },
             postgres: postgres(me, is_leader),
@@ -182,12 +183,21 @@ impl Scene {
         self
     }
 
-    /// Time passes, and the store keeps answering.
+    /// Time passes, and store and server keep answering.
     pub fn later(mut self, by: Duration) -> Self {
         self.view.now = self.view.now + by;
         self.view.wall.unix_millis += i64::try_from(by.as_millis()).expect("a short time");
         self.view.store.confirmed_at = self.view.now;
+        if let Some(server) = &mut self.view.postgres.server {
+            server.answered_at = self.view.now;
+        }
         self
+    }
+
+    /// The server has not answered for so long.
+    pub fn hanging_for(self, silence: Duration) -> Self {
+        let answered_at = self.view.now.saturating_sub(silence);
+        self.server(|server| server.answered_at = answered_at)
     }
 
     /// The next tick of the same member: with what it remembers.
@@ -547,6 +557,7 @@ fn cluster() -> Cluster {
         config: Some(Keyed { value: ConfigDocument::Valid(json!({"ttl": 5})), revision: Revision(3) }),
         leader: Some(Leader { name: name("a"), term: Term(100), revision: Revision(100), lease: None }),
         members: members.into_iter().map(|(text, role)| (name(text), self::member(text, role))).collect(),
+        initialize_lease: None,
         failover: None,
         sync: None,
         status: Some(Keyed {

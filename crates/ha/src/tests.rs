@@ -4,6 +4,7 @@
 mod bootstrap;
 mod elections;
 mod failsafe;
+mod hanging;
 mod lock;
 mod operators;
 mod pause;

@@ -67,6 +67,9 @@ pub struct StoreView {
     pub unavailable_since: Option<Timestamp>,
     /// Transactions over several keys are possible.
     pub multi_key_transactions: bool,
+    /// The empty `initialize` in `cluster` hangs on the lease of this very process.
+    #[serde(default)]
+    pub owns_claim: bool,
 }
 
 impl StoreView {
@@ -214,9 +217,15 @@ pub struct Control {
     pub has_backup_label: bool,
 }
 
+/// How long an answer of PostgreSQL counts: an older one is no evidence of where it is, neither for its own agent nor for others.
+pub fn answers_count_for(settings: &Settings) -> Duration {
+    settings.loop_wait.max(Duration::from_secs(2))
+}
+
 /// One answer to the monitoring query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Server {
+    /// When it was asked: the answer is at least as new.
     pub answered_at: Timestamp,
     pub in_recovery: bool,
     /// The timeline that is being written or replayed; `None` if it could not be told.
@@ -313,9 +322,9 @@ pub enum PeerAnswer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeerReport {
     pub role: Role,
-    /// It said that its PostgreSQL runs and is no standby.
+    /// It said that its PostgreSQL runs and is no standby, or that it was none when it fell silent.
     pub is_running_primary: bool,
-    /// The larger of received and replayed, or the primary's location; `None` if its PostgreSQL is down.
+    /// The larger of received and replayed, or the primary's location; `None` if its PostgreSQL is down or does not answer.
     pub position: Option<Lsn>,
     pub timeline: Option<TimelineId>,
     pub nofailover: bool,

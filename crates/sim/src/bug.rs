@@ -40,10 +40,16 @@ pub enum Bug {
     RestartWithoutLimit,
     /// A member promises a leader without a store its own `ttl`, and the leader relies on the one that it knows.
     ShortPromise,
+    /// A claim of `initialize` outlives the claimer, and no mark says that a data directory is in the making.
+    ForgetfulFounder,
+    /// The founder takes the lock before its guardian has a deadline.
+    UnguardedFounder,
+    /// The last answer of a PostgreSQL that hangs is taken for its present state.
+    HungServerBelieved,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 11] = [
+    pub const ALL: [Bug; 14] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -55,6 +61,9 @@ impl Bug {
         Bug::NumbersNotTaken,
         Bug::RestartWithoutLimit,
         Bug::ShortPromise,
+        Bug::ForgetfulFounder,
+        Bug::UnguardedFounder,
+        Bug::HungServerBelieved,
     ];
 
     /// The word on the command line.
@@ -72,6 +81,9 @@ impl Bug {
             Self::NumbersNotTaken => "numbers-not-taken",
             Self::RestartWithoutLimit => "restart-without-limit",
             Self::ShortPromise => "short-promise",
+            Self::ForgetfulFounder => "forgetful-founder",
+            Self::UnguardedFounder => "unguarded-founder",
+            Self::HungServerBelieved => "hung-server-believed",
         }
     }
 
@@ -84,6 +96,13 @@ impl Bug {
                 let mut view = view.clone();
                 if matches!(view.memory.rewind, RewindState::Check { .. } | RewindState::Need) {
                     view.memory.rewind = RewindState::NotNeed;
+                }
+                bellwether_ha::decide(&view)
+            }
+            Self::HungServerBelieved => {
+                let mut view = view.clone();
+                if let Some(server) = &mut view.postgres.server {
+                    server.answered_at = view.now;
                 }
                 bellwether_ha::decide(&view)
             }
@@ -135,6 +154,18 @@ impl Bug {
         if self == Self::ShortPromise { rely_on } else { lease::failsafe_belief(rely_on, Some(promised)) }
     }
 
+    pub(crate) fn forgets_bootstraps(self) -> bool {
+        self == Self::ForgetfulFounder
+    }
+
+    pub(crate) fn guards_founders(self) -> bool {
+        self != Self::UnguardedFounder
+    }
+
+    pub(crate) fn doubts_old_answers(self) -> bool {
+        self != Self::HungServerBelieved
+    }
+
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
@@ -146,6 +177,7 @@ impl Bug {
         match self {
             Self::SilenceIsHealth => Some(false),
             Self::GuardianNeverArmed | Self::LeaseFromAnswer => Some(true),
+            Self::ForgetfulFounder | Self::UnguardedFounder => Some(true),
             _ => None,
         }
     }
@@ -159,7 +191,7 @@ impl Bug {
             | Self::SilenceIsHealth
             | Self::LeaseFromAnswer
             | Self::NoDivergenceCheck
-            | Self::NumbersNotTaken 
+            | Self::NumbersNotTaken
             | Self::ShortPromise => Some((SyncMode::Off, false)),
             _ => None,
         }
@@ -181,7 +213,7 @@ impl Bug {
         let host = random.index(scenario.members);
         let store = scenario.members;
         Some(match self {
-            Self::None => return None,
+            Self::None | Self::ForgetfulFounder | Self::UnguardedFounder => return None,
             Self::SilenceIsHealth => Fault::CutBoth { a: host, b: store },
             Self::LeaseFromAnswer => match random.between(0, 2) {
                 0 => Fault::Slow { from: store, to: host, by: scenario.ttl / 5 - scenario.ttl / 100 },
@@ -205,10 +237,10 @@ impl Bug {
                 0 => Fault::Restart { host },
                 _ => Fault::FreezePostgres { host },
             },
-            Self::ShortPromise => match random.between(0, 3) {
-                0 => Fault::ShorterTtl { seconds: 2 },
-                1 => Fault::CutBoth { a: host, b: store },
-                _ => Fault::Isolate { host },
+            Self::ShortPromise => Fault::ShorterTtl { seconds: 2 },
+            Self::HungServerBelieved => match random.between(0, 2) {
+                0 => Fault::FreezePostgres { host },
+                _ => Fault::PowerLoss { host },
             },
         })
     }

@@ -10,9 +10,13 @@
 //! | [`release`] | the lock is given up only when nothing can be lost by it |
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
 //! | [`bounded`] | the stop of a restart ends within its limit |
+//! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs |
+//! | [`founders`] | a cluster is founded whole, by a member that is fenced before it leads |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
 
 pub mod bounded;
+pub mod fit_winner;
+pub mod founders;
 pub mod heals;
 pub mod no_diverged_promotion;
 pub mod no_lost_commit;
@@ -47,6 +51,8 @@ pub struct Checks {
     pub(crate) numbers: BTreeMap<TimelineId, HostId>,
     pub(crate) last_acknowledged_at: Nanos,
     pub(crate) founded: bool,
+    /// Something went wrong on the way there, as planned.
+    pub(crate) founding_disturbed: bool,
     /// The last pause ended then.
     pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod bug;
 pub mod event;
 pub mod faults;
+pub mod founding;
 pub mod host;
 pub mod invariant;
 pub mod names;

@@ -54,6 +54,10 @@ pub struct Data {
     pub backup_label: bool,
     /// A rewind began and did not end: the server cannot start.
     pub torn: bool,
+    /// The agent's mark: a bootstrap began and did not end.
+    pub in_the_making: bool,
+    /// The roles of the cluster exist.
+    pub has_roles: bool,
     pub upstream: Option<Upstream>,
     /// `synchronous_standby_names` in the files.
     pub sync_names: String,

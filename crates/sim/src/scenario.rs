@@ -7,6 +7,7 @@ use bellwether_types::settings::{Settings, SyncMode};
 use crate::{
     bug::Bug,
     faults::{self, Planned},
+    founding::Disturbance,
     random::Random,
     schedule::{MICROS, MILLIS, Nanos, SECONDS},
 };
@@ -28,6 +29,8 @@ pub struct Scenario {
     /// How long faults go on, once the cluster was founded.
     pub fault_phase: Nanos,
     pub faults: Vec<Planned>,
+    /// What goes wrong while the cluster is founded.
+    pub founding: Option<Disturbance>,
 }
 
 impl Scenario {
@@ -53,9 +56,17 @@ impl Scenario {
             wal_timeout: random.between(1_000, 8_000) * MILLIS,
             fault_phase: random.between(40, 200) * SECONDS,
             faults: Vec::new(),
+            founding: None,
         };
         scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
+        scenario.founding = Self::founding(&scenario, bug, &mut random.fork(2));
         scenario
+    }
+
+    /// Most clusters are founded without trouble, and who is left without a guardian has trouble enough.
+    fn founding(scenario: &Self, bug: Bug, random: &mut Random) -> Option<Disturbance> {
+        let is_drawn = scenario.guardian && random.percent(20);
+        (is_drawn || bug.forgets_bootstraps()).then(|| Disturbance::draw(random))
     }
 
     fn settings(random: &mut Random, mode: u64, ttl_seconds: u64, bug: Bug) -> Settings {

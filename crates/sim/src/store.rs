@@ -38,6 +38,8 @@ pub enum Condition {
 #[derive(Clone, Debug)]
 pub enum Write {
     Initialize(Initialize),
+    /// An empty `initialize` that vanishes with the lease.
+    Claim(LeaseId),
     Config(ConfigDocument),
     Leader(MemberName, LeaseId),
     Member(Box<Member>, LeaseId),
@@ -160,7 +162,8 @@ impl Store {
         let gone: Vec<_> =
             self.members.iter().filter(|(_, owner)| **owner == lease).map(|(name, _)| name.clone()).collect();
         let leads = self.cluster.leader.as_ref().is_some_and(|leader| leader.lease == Some(lease));
-        if !leads && gone.is_empty() {
+        let claims = self.cluster.initialize_lease == Some(lease);
+        if !leads && !claims && gone.is_empty() {
             return;
         }
         self.revision += 1;
@@ -168,6 +171,9 @@ impl Store {
         cluster.revision = Revision(self.revision);
         if leads {
             cluster.leader = None;
+        }
+        if claims {
+            (cluster.initialize, cluster.initialize_lease) = (None, None);
         }
         for name in gone {
             cluster.members.remove(&name);
@@ -177,7 +183,7 @@ impl Store {
 
     fn commit(&mut self, checks: &[(Key, Condition)], writes: Vec<Write>) -> Verdict {
         let leased = |write: &Write| match write {
-            Write::Leader(_, lease) | Write::Member(_, lease) => Some(*lease),
+            Write::Leader(_, lease) | Write::Member(_, lease) | Write::Claim(lease) => Some(*lease),
             _ => None,
         };
         let leases_live = writes.iter().filter_map(leased).all(|lease| self.leases.contains_key(&lease));
@@ -226,7 +232,13 @@ impl Store {
     fn apply(&mut self, write: Write, revision: Revision) {
         let cluster = Arc::make_mut(&mut self.cluster);
         match write {
-            Write::Initialize(value) => cluster.initialize = Some(Keyed { value, revision }),
+            Write::Initialize(value) => {
+                (cluster.initialize, cluster.initialize_lease) = (Some(Keyed { value, revision }), None);
+            }
+            Write::Claim(lease) => {
+                cluster.initialize = Some(Keyed { value: Initialize::InProgress, revision });
+                cluster.initialize_lease = Some(lease);
+            }
             Write::Config(value) => cluster.config = Some(Keyed { value, revision }),
             Write::Leader(name, lease) => {
                 let term = cluster.leader.as_ref().map_or(Term(revision.0), |leader| leader.term);
@@ -244,7 +256,7 @@ impl Store {
             Write::Failsafe(value) => cluster.failsafe = Some(Keyed { value, revision }),
             Write::Timeline(claim) => cluster.timeline_claim = Some(Keyed { value: Some(claim), revision }),
             Write::Delete(key) => match key {
-                Key::Initialize => cluster.initialize = None,
+                Key::Initialize => (cluster.initialize, cluster.initialize_lease) = (None, None),
                 Key::Config => cluster.config = None,
                 Key::Leader => cluster.leader = None,
                 Key::Member(name) => {

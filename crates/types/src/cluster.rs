@@ -17,6 +17,9 @@ use crate::{
 pub struct Cluster {
     pub revision: Revision,
     pub initialize: Option<Keyed<Initialize>>,
+    /// The lease that an `initialize` in progress vanishes with; `None` if it stays, as Patroni's do.
+    #[serde(default)]
+    pub initialize_lease: Option<LeaseId>,
     /// The dynamic configuration as written; `None` if the key is absent.
     pub config: Option<Keyed<ConfigDocument>>,
     pub leader: Option<Leader>,

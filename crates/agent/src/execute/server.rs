@@ -119,6 +119,9 @@ impl Agent {
     }
 
     pub(super) fn bootstrap(&mut self) -> Effect {
+        if !self.mark_begin(JobKind::Bootstrap) {
+            return Effect::Failed;
+        }
         info!("trying to bootstrap a new cluster");
         self.local.state = PostgresState::Initdb;
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
@@ -133,6 +136,12 @@ impl Agent {
         let settings = self.settings.clone();
         self.jobs.start(JobKind::PostBootstrap, move |job| work::post_bootstrap(job, settings));
         Effect::Nothing
+    }
+
+    /// False to the executor if the mark stays: then it is tried again.
+    pub(super) fn finish_bootstrap(&mut self) -> Effect {
+        self.mark_end();
+        Effect::of(self.mark.job().is_none())
     }
 
     pub(super) fn clone_from(&mut self, from: Option<Upstream>) -> Effect {

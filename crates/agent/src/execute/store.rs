@@ -67,7 +67,8 @@ impl Agent {
     }
 
     pub(super) async fn claim_initialize(&mut self) -> Effect {
-        let outcome = ops::claim_initialize(&*self.store, self.write_budget()).await;
+        let Some(lease) = self.lease.state().lease else { return Effect::Failed };
+        let outcome = ops::claim_initialize(&*self.store, lease, self.write_budget()).await;
         self.conclude("claim initialize", outcome).await
     }
 
@@ -79,8 +80,8 @@ impl Agent {
         self.conclude("write initialize", outcome).await
     }
 
-    pub(super) async fn remove_initialize(&mut self) -> Effect {
-        let outcome = ops::abandon_initialize(&*self.store, self.write_budget()).await;
+    pub(super) async fn remove_initialize(&mut self, expect: Revision) -> Effect {
+        let outcome = ops::abandon_initialize(&*self.store, expect, self.write_budget()).await;
         self.conclude("remove initialize", outcome).await
     }
 

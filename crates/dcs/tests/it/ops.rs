@@ -94,17 +94,38 @@ async fn the_sync_state_is_created_once_and_then_only_compared_and_set() {
 #[tokio::test]
 async fn one_member_bootstraps_and_a_finished_bootstrap_cannot_be_abandoned() {
     let store = store();
-    assert!(is_applied(ops::claim_initialize(&store, BY).await));
-    assert!(!is_applied(ops::claim_initialize(&store, BY).await));
-    assert_eq!(codec::decode(&snapshot(&store).await).initialize.unwrap().value, Initialize::InProgress);
-    assert!(is_applied(ops::abandon_initialize(&store, BY).await));
-    assert!(is_applied(ops::claim_initialize(&store, BY).await));
+    let lease = lease(&store).await;
+    let claim = async || codec::decode(&snapshot(&store).await).initialize.unwrap();
+    assert!(is_applied(ops::claim_initialize(&store, lease, BY).await));
+    assert!(!is_applied(ops::claim_initialize(&store, lease, BY).await));
+    assert_eq!(claim().await.value, Initialize::InProgress);
+    assert_eq!(codec::decode(&snapshot(&store).await).initialize_lease, Some(lease));
+    let first = claim().await.revision;
+    assert!(is_applied(ops::abandon_initialize(&store, first, BY).await));
+    assert!(is_applied(ops::claim_initialize(&store, lease, BY).await));
+    assert!(!is_applied(ops::abandon_initialize(&store, first, BY).await), "that is another claim");
+    let second = claim().await.revision;
     let id = "7421833905512378144".parse().unwrap();
     let claimed = snapshot(&store).await;
     let seen = Seen::in_snapshot(&claimed, keys::INITIALIZE);
     assert!(is_applied(ops::write_initialize(&store, id, seen, &[], BY).await));
-    assert!(!is_applied(ops::abandon_initialize(&store, BY).await));
-    assert_eq!(codec::decode(&snapshot(&store).await).system_id(), Some(id));
+    assert!(!is_applied(ops::abandon_initialize(&store, second, BY).await));
+    store.revoke_lease(lease, BY).await.unwrap();
+    assert_eq!(
+        codec::decode(&snapshot(&store).await).system_id(),
+        Some(id),
+        "the identity outlives the claimer"
+    );
+}
+
+#[tokio::test]
+async fn the_claim_of_a_member_that_died_blocks_nobody() {
+    let store = store();
+    let died = lease(&store).await;
+    assert!(is_applied(ops::claim_initialize(&store, died, BY).await));
+    store.revoke_lease(died, BY).await.unwrap();
+    let next = lease(&store).await;
+    assert!(is_applied(ops::claim_initialize(&store, next, BY).await));
 }
 
 #[tokio::test]

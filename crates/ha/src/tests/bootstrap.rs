@@ -11,25 +11,37 @@ use super::acquires;
 use crate::{
     Action,
     action::{CallbackEvent, Exit, StopMode},
+    lease,
     memory::BootstrapStage,
     testing::{self, NOW, Scene, leader, newcomer, replica, upstream},
-    view::{JobKind, JobOutcome, LeaseView},
+    view::{DataDirectory, Guardian, JobKind, JobOutcome, LeaseView},
 };
 
 fn failed() -> JobOutcome {
     JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false }
 }
 
+/// Somebody's claim.
 fn claimed(scene: Scene) -> Scene {
     scene.cluster(|cluster| {
         cluster.initialize = Some(Keyed { value: Initialize::InProgress, revision: Revision(5) });
     })
 }
 
+/// The claim of this process.
+fn claimed_by_us(scene: Scene) -> Scene {
+    claimed(scene).view(|view| view.store.owns_claim = true)
+}
+
+fn in_the_making() -> DataDirectory {
+    DataDirectory::Interrupted { by: JobKind::Bootstrap }
+}
+
 /// A cluster in the making, on the member that makes it.
 fn founding(stage: BootstrapStage) -> Scene {
-    let mut scene = claimed(newcomer()).ended(JobKind::Bootstrap, JobOutcome::Succeeded);
+    let mut scene = claimed_by_us(newcomer()).ended(JobKind::Bootstrap, JobOutcome::Succeeded);
     scene.view.postgres = leader().view.postgres;
+    scene.view.postgres.data = in_the_making();
     scene.memory(|memory| memory.bootstrapping = Some(stage))
 }
 
@@ -66,7 +78,7 @@ fn who_may_not_found_a_cluster_waits() {
 
 #[test]
 fn a_founded_cluster_gets_hooks_identity_configuration_and_leader_in_this_order() {
-    let fresh = claimed(newcomer()).ended(JobKind::Bootstrap, JobOutcome::Succeeded);
+    let fresh = claimed_by_us(newcomer()).ended(JobKind::Bootstrap, JobOutcome::Succeeded);
     let mut fresh = fresh;
     fresh.view.postgres = leader().view.postgres;
     let hooks = fresh.decide();
@@ -82,12 +94,22 @@ fn a_founded_cluster_gets_hooks_identity_configuration_and_leader_in_this_order(
     assert_eq!(config.deeds(), [&Action::WriteConfig { expect: None }], "{config:#?}");
 
     named.cluster.config = leader().cluster.config;
-    let lock = named.after(&config);
+    let named = named.after(&config);
+    let fences = named.decide();
+    let until = lease::limits(NOW + Duration::from_secs(1), Duration::from_secs(5)).until;
+    assert_eq!(fences.deeds(), [&Action::ArmGuardian { until }], "armed before it leads: {fences:#?}");
+
+    let lock = named.after(&fences).view(|view| view.fencing.guardian = Guardian::Armed { until });
     assert!(acquires(&lock.decide()));
+    let half_gone = lock.clone().later(Duration::from_secs(3)).decide();
+    let armed_again =
+        |action: &Action| matches!(action, Action::ArmGuardian { until: later } if *later > until);
+    assert!(half_gone.actions.iter().any(armed_again), "{half_gone:#?}");
 
     let led = lock.lease(testing::held(NOW + Duration::from_secs(1)));
     let end = led.decide();
     assert_eq!(end.code(), "initialized");
+    assert!(end.actions.contains(&Action::FinishBootstrap), "{end:#?}");
     let callback = Action::RunCallback { event: CallbackEvent::OnStart, role: Role::Primary };
     assert!(end.actions.contains(&callback), "{end:#?}");
     assert_eq!(end.memory.bootstrapping, None);
@@ -95,8 +117,7 @@ fn a_founded_cluster_gets_hooks_identity_configuration_and_leader_in_this_order(
 
 #[test]
 fn a_failed_bootstrap_gives_the_claim_back_and_ends() {
-    let down =
-        |scene: Scene| scene.empty().view(|view| view.postgres.data = crate::view::DataDirectory::Present);
+    let down = |scene: Scene| scene.empty().view(|view| view.postgres.data = in_the_making());
     let scene = down(founding(BootstrapStage::Creating)).ended(JobKind::Bootstrap, failed());
     let decision = scene.decide();
     assert_eq!(decision.code(), "bootstrap_failed");
@@ -104,7 +125,7 @@ fn a_failed_bootstrap_gives_the_claim_back_and_ends() {
         decision.deeds(),
         [
             &Action::SetDataDirectoryAside,
-            &Action::RemoveInitialize,
+            &Action::RemoveInitialize { expect: Revision(5) },
             &Action::Exit { exit: Exit::BootstrapFailed }
         ]
     );
@@ -158,16 +179,77 @@ fn without_a_leader_only_a_method_that_needs_none_clones() {
 }
 
 #[test]
-fn a_founder_that_was_overtaken_follows_the_rules_of_every_member() {
-    let scene = founding(BootstrapStage::Publishing).cluster(|cluster| {
-        cluster.leader = Some(Leader {
-            name: testing::name("c"),
-            term: bellwether_types::Term(9),
-            revision: Revision(9),
-            lease: None,
-        });
-    });
-    let decision = scene.lease(LeaseView::NotHeld).decide();
-    assert_eq!(decision.memory.bootstrapping, None);
-    assert!(!acquires(&decision), "{decision:#?}");
+fn a_claim_whose_outcome_was_unknown_is_taken_up() {
+    let decision = claimed_by_us(newcomer()).decide();
+    assert_eq!(decision.code(), "bootstrap_started");
+    assert_eq!(decision.deeds(), [&Action::Bootstrap]);
+}
+
+#[test]
+fn a_founder_that_was_overtaken_begins_anew_as_everybody_else() {
+    let lost = |change: fn(&mut bellwether_types::cluster::Cluster)| {
+        founding(BootstrapStage::PostBootstrap).view(|view| view.store.owns_claim = false).cluster(change)
+    };
+    let founded =
+        || Keyed { value: Initialize::Done("7421833905512378199".parse().unwrap()), revision: Revision(9) };
+    for (case, scene) in [
+        ("by somebody's claim", lost(|_| {})),
+        (
+            "by another identity",
+            founding(BootstrapStage::Publishing).cluster(|cluster| cluster.initialize = Some(founded())),
+        ),
+        (
+            "by another leader",
+            founding(BootstrapStage::Publishing).cluster(|cluster| {
+                let (term, revision) = (bellwether_types::Term(9), Revision(9));
+                cluster.leader = Some(Leader { name: testing::name("c"), term, revision, lease: None });
+            }),
+        ),
+    ] {
+        let decision = scene.decide();
+        assert_eq!(decision.code(), "bootstrap_overtaken", "{case}: {decision:#?}");
+        assert_eq!(decision.deeds(), [&Action::Stop { mode: StopMode::Immediate }], "{case}");
+        let stopped = scene.after(&decision).stopped().ended(JobKind::Stop, JobOutcome::Succeeded);
+        let aside = stopped.decide();
+        assert!(aside.actions.contains(&Action::SetDataDirectoryAside), "{case}: {aside:#?}");
+        let exits = |action: &Action| matches!(action, Action::Exit { .. } | Action::RemoveInitialize { .. });
+        assert!(!aside.actions.iter().any(exits), "{case}: {aside:#?}");
+    }
+}
+
+#[test]
+fn a_claim_that_went_with_its_lease_is_made_good_by_the_identity() {
+    let vanished = founding(BootstrapStage::Publishing)
+        .view(|view| view.store.owns_claim = false)
+        .cluster(|cluster| cluster.initialize = None)
+        .decide();
+    assert_eq!(vanished.deeds(), [&Action::WriteInitialize { expect: None }], "{vanished:#?}");
+    // Our lease was replaced, and the claim still hangs on the one before.
+    let known = founding(BootstrapStage::Publishing)
+        .memory(|memory| memory.claim = Some(Revision(5)))
+        .view(|view| view.store.owns_claim = false)
+        .decide();
+    assert_eq!(known.deeds(), [&Action::WriteInitialize { expect: Some(Revision(5)) }], "{known:#?}");
+}
+
+#[test]
+fn what_an_earlier_agent_left_unfinished_is_set_aside() {
+    let found = |scene: Scene| {
+        let mut scene = claimed(scene);
+        scene.view.postgres = leader().view.postgres;
+        scene.view.postgres.data = in_the_making();
+        scene
+    };
+    let running = found(newcomer());
+    let decision = running.decide();
+    assert_eq!(decision.code(), "bootstrap_leftover");
+    assert!(decision.actions.contains(&Action::Stop { mode: StopMode::Immediate }), "{decision:#?}");
+    let stopped = running.after(&decision).stopped().ended(JobKind::Stop, JobOutcome::Succeeded).decide();
+    assert_eq!(stopped.code(), "bootstrap_leftover");
+    assert!(stopped.actions.contains(&Action::SetDataDirectoryAside), "{stopped:#?}");
+
+    // Its identity is in the store, which is written when the roles exist.
+    let published = leader().view(|view| view.postgres.data = in_the_making()).decide();
+    assert!(published.actions.contains(&Action::FinishBootstrap), "{published:#?}");
+    assert!(!published.actions.contains(&Action::SetDataDirectoryAside));
 }

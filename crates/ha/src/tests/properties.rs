@@ -290,6 +290,7 @@ fn acts_in_pause(view: &View, decision: &Decision) -> bool {
     let is_asked = !view.requests.is_empty()
         || view.store.cluster.as_ref().is_some_and(|cluster| cluster.failover_request().is_some())
         || view.memory.bootstrapping.is_some()
+        || view.memory.jobs.contains_key(&JobKind::Bootstrap)
         || view.memory.demoting.is_some()
         || view.memory.start_wanted;
     !is_asked

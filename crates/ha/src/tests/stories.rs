@@ -128,6 +128,7 @@ impl Story {
             Action::Follow { upstream } => view.postgres.upstream = upstream,
             Action::ClaimInitialize => {
                 cluster.initialize = Some(Keyed { value: Initialize::InProgress, revision });
+                view.store.owns_claim = true;
             }
             Action::WriteInitialize { .. } => {
                 let id = view.postgres.system_id.expect("an identity");
@@ -163,6 +164,7 @@ impl Story {
                 known.pause = member.pause;
                 known.checkpoint_after_promote = member.checkpoint_pending.then_some(false);
             }
+            Action::FinishBootstrap => view.postgres.data = DataDirectory::Present,
             Action::RunCallback { .. } | Action::Exit { .. } => {}
             other => panic!("the story does not know {other:?}"),
         }
@@ -176,9 +178,10 @@ impl Story {
                 assert!(scene.view.now < fence.valid_until);
                 promoted(scene)
             }
-            Action::Start { role: StartRole::Primary { .. } } | Action::Bootstrap => {
-                running(scene).as_primary()
-            }
+            Action::Start { role: StartRole::Primary { .. } } => running(scene).as_primary(),
+            Action::Bootstrap => running(scene).as_primary().view(|view| {
+                view.postgres.data = DataDirectory::Interrupted { by: JobKind::Bootstrap };
+            }),
             Action::Start { role: StartRole::Standby { upstream } } => {
                 let upstream = upstream.clone();
                 running(scene).view(|view| {
@@ -282,8 +285,9 @@ fn a_cluster_from_nothing() {
             "PostBootstrap",
             "WriteInitialize",
             "WriteConfig",
+            "ArmGuardian",
             "AcquireLease",
-            "ArmGuardian"
+            "FinishBootstrap"
         ]
     );
     assert_eq!(story.scene.decide().code(), "leader_with_the_lock");

@@ -103,7 +103,13 @@ impl World {
         match action {
             // --- the store ---
             Action::ClaimInitialize => {
-                self.compare_and_write(host, Key::Initialize, None, Write::Initialize(Initialize::InProgress))
+                let Some(lease) = self.hosts[host].agent.mind.lease else { return Step::Failed };
+                self.disturb_claim(host);
+                let claim = match self.bug.forgets_bootstraps() {
+                    false => Write::Claim(lease),
+                    true => Write::Initialize(Initialize::InProgress),
+                };
+                self.compare_and_write(host, Key::Initialize, None, claim)
             }
             Action::WriteInitialize { expect } => {
                 let Some(mine) = self.hosts[host].pg.data.system_id else { return Step::Failed };
@@ -114,7 +120,10 @@ impl World {
                     Write::Initialize(Initialize::Done(mine)),
                 )
             }
-            Action::RemoveInitialize => self.commit(host, Vec::new(), vec![Write::Delete(Key::Initialize)]),
+            Action::RemoveInitialize { expect } => {
+                let delete = Write::Delete(Key::Initialize);
+                self.compare_and_write(host, Key::Initialize, Some(expect), delete)
+            }
             Action::WriteConfig { expect } => {
                 // In these worlds only the pause changes; everything else is known from the scenario.
                 let value = serde_json::json!({ "pause": false });
@@ -214,6 +223,10 @@ impl World {
                 self.note(host, "pg", &[10], || "data directory removed".to_owned());
                 self.hosts[host].pg.data = crate::pg::Data::default();
                 self.takes(host, 50 * MILLIS)
+            }
+            Action::FinishBootstrap => {
+                self.hosts[host].pg.data.in_the_making = false;
+                self.takes(host, MILLIS)
             }
             Action::CancelJob { kind } => {
                 self.cancel_job(host, &kind);
@@ -361,6 +374,7 @@ impl World {
         }
         if let Some(server) = pg.server()
             && pg.data.files == Files::Present
+            && !self.is_silent(host)
         {
             member.timeline = Some(self.wal.timeline(pg.data.flushed));
             member.xlog_location = Some(self.wal.lsn(pg.data.flushed));

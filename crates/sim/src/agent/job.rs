@@ -92,6 +92,9 @@ impl World {
             self.finish_job(host, JobOutcome::Cancelled);
         }
         self.check_job(host, &kind);
+        if kind == JobKind::Bootstrap {
+            self.disturb_bootstrap(host);
+        }
         let since = self.hosts[host].clock(self.now);
         let phase = if kind == JobKind::Promote { JobPhase::PrePromote } else { JobPhase::Working };
         let began = self.now;
@@ -123,7 +126,10 @@ impl World {
             Plan::Bootstrap => self.bootstrap(host, step),
             Plan::PostBootstrap if step == 0 => Next::At(1, 80 * MILLIS),
             Plan::PostBootstrap => match self.hosts[host].pg.is_primary() {
-                true => Next::Succeeded,
+                true => {
+                    self.hosts[host].pg.data.has_roles = true;
+                    Next::Succeeded
+                }
                 false => Next::Failed("the server is gone"),
             },
             Plan::Clone { from } => self.clone_from(host, step, from.as_ref()),

@@ -280,6 +280,10 @@ impl World {
             revision,
             unavailable_since: None,
         };
+        self.check_founder_is_guarded(host);
+        if term.0 == revision.0 {
+            self.check_winner_answers(host);
+        }
         self.note(host, "lease", &[1, term.0], || format!("holds the leader lock, term {}", term.0));
         self.extend_guardian(host, limits.until);
         self.action_answered(host, id, true);

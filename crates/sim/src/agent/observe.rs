@@ -4,7 +4,7 @@ use bellwether_ha::{
     View,
     view::{
         Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
-        Process, Server, Slot, Standby, StoreView, Watchdog,
+        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for,
     },
 };
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
@@ -12,6 +12,7 @@ use bellwether_types::{PostgresState, Role, Tags, Timestamp};
 use crate::{
     event::HostId,
     pg::{Files, Run},
+    schedule::Nanos,
     world::World,
 };
 
@@ -41,6 +42,7 @@ impl World {
                 confirmed_at: mind.confirmed_at,
                 unavailable_since: mind.unavailable_since,
                 multi_key_transactions: true,
+                owns_claim: self.owns_claim(host),
             },
             lease: mind.lease_view.clone(),
             postgres: self.postgres_view(host),
@@ -55,6 +57,12 @@ impl World {
         }
     }
 
+    fn owns_claim(&self, host: HostId) -> bool {
+        let mind = &self.hosts[host].agent.mind;
+        let claimed_with = mind.cluster.as_ref().and_then(|cluster| cluster.initialize_lease);
+        claimed_with.is_some() && claimed_with == mind.lease
+    }
+
     fn guardian_view(&self, host: HostId) -> Guardian {
         let guardian = &self.hosts[host].guardian;
         if !self.scenario.guardian {
@@ -63,7 +71,8 @@ impl World {
         if !guardian.alive {
             return Guardian::Dead;
         }
-        if !self.bug.arms_guardian() {
+        let founds = self.hosts[host].agent.mind.memory.bootstrapping.is_some();
+        if !self.bug.arms_guardian() || (founds && !self.bug.guards_founders()) {
             return Guardian::Armed { until: Timestamp::MAX };
         }
         match guardian.deadline {
@@ -95,6 +104,24 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// PostgreSQL has not answered for so long that its last answer is not told to others.
+    pub(crate) fn is_silent(&self, host: HostId) -> bool {
+        let h = &self.hosts[host];
+        h.pg.frozen && self.bug.doubts_old_answers() && self.silence(host) > self.answers_count_for()
+    }
+
+    /// How long PostgreSQL has not answered its agent.
+    pub(crate) fn silence(&self, host: HostId) -> Nanos {
+        let h = &self.hosts[host];
+        let last = h.agent.mind.last_server.as_ref().map_or(0, |last| h.virtual_time(last.answered_at));
+        self.now.saturating_sub(last)
+    }
+
+    pub(crate) fn answers_count_for(&self) -> Nanos {
+        let limit = answers_count_for(&self.scenario.settings);
+        u64::try_from(limit.as_nanos()).expect("seconds")
     }
 
     /// One answer to the monitoring query.
@@ -152,6 +179,9 @@ impl World {
                 Files::Empty => DataDirectory::Empty,
                 // The marks that the agent left beside the directory.
                 Files::Partial => DataDirectory::Interrupted { by: JobKind::Clone },
+                Files::Present if pg.data.in_the_making => {
+                    DataDirectory::Interrupted { by: JobKind::Bootstrap }
+                }
                 Files::Present if pg.data.torn => DataDirectory::Interrupted { by: JobKind::Rewind },
                 Files::Present => DataDirectory::Present,
             },

@@ -135,15 +135,17 @@ impl World {
     }
 
     fn report(&mut self, host: HostId) -> PeerReport {
+        let is_silent = self.is_silent(host);
         let pg = &self.hosts[host].pg;
         let role = self.hosts[host].agent.mind.role;
         let server = pg.server().filter(|server| server.stop.is_none());
-        let position: Option<Lsn> = server.map(|_| self.wal.lsn(pg.data.flushed));
+        let answering = server.filter(|_| !is_silent);
+        let position: Option<Lsn> = answering.map(|_| self.wal.lsn(pg.data.flushed));
         PeerReport {
             role,
             is_running_primary: server.is_some_and(|server| !server.in_recovery),
             position,
-            timeline: server.map(|_| self.wal.timeline(pg.data.flushed)),
+            timeline: answering.map(|_| self.wal.timeline(pg.data.flushed)),
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,

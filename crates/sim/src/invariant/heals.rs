@@ -72,6 +72,8 @@ impl World {
     fn inspect_founding(&mut self) {
         match self.illness() {
             None => {
+                let leader = self.primary().expect("healthy");
+                self.check_founded_whole(leader);
                 self.checks.founded = true;
                 self.heal_from = self.now + self.scenario.fault_phase + SECONDS;
                 self.note_world(&[3], || "the cluster is founded; faults begin".to_owned());

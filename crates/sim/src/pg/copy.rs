@@ -19,6 +19,7 @@ impl World {
             flushed: from.flushed,
             control: from.control.clone(),
             backup_label: true,
+            has_roles: from.has_roles,
             ..Data::default()
         };
         data.control.shutdown_end = None;

@@ -53,8 +53,9 @@ impl World {
             ..ControlFile::default()
         };
         let system_id = Some(system_id.expect("nineteen digits"));
+        let in_the_making = !self.bug.forgets_bootstraps();
         self.hosts[host].pg.data =
-            Data { files: Files::Present, system_id, flushed, control, ..Data::default() };
+            Data { files: Files::Present, system_id, flushed, control, in_the_making, ..Data::default() };
     }
 
     /// Forks a postmaster, after the agent wrote the configuration.

@@ -1,6 +1,13 @@
 //! Each known bug, put back, is caught within a bounded number of seeds, by the promise that it breaks.
 
-use bellwether_sim::{Bug, Verbosity, run};
+use bellwether_sim::{
+    Bug, Verbosity,
+    faults::{Fault, Planned},
+    run,
+    scenario::Scenario,
+    schedule::SECONDS,
+    world::World,
+};
 
 /// The first seed that catches `bug`, and the promise that was broken.
 fn caught(bug: Bug, seeds: u64) -> Option<(u64, &'static str)> {
@@ -63,4 +70,60 @@ fn numbers_that_postgresql_chose_alone_are_caught() {
 #[test]
 fn a_restart_that_waits_for_its_stop_without_limit_is_caught() {
     bites(Bug::RestartWithoutLimit, 300, &["bounded"]);
+}
+
+/// The operator lowers `ttl` while `leader` is cut off from the store and goes on by failsafe; then nobody hears of it any more.
+fn lowered_ttl(seed: u64, leader: usize, bug: Bug) -> Option<&'static str> {
+    // Asynchronous, failsafe mode on, a ttl of 30 s.
+    let mut scenario = Scenario::draw(seed, Bug::ShortPromise);
+    (scenario.members, scenario.guardian, scenario.founding) = (3, true, None);
+    scenario.fault_phase = 130 * SECONDS;
+    let planned = |at: u64, lasts: u64, fault| Planned { at: at * SECONDS, lasts: lasts * SECONDS, fault };
+    scenario.faults = vec![
+        planned(2, 120, Fault::CutBoth { a: leader, b: 3 }),
+        planned(3, 120, Fault::ShorterTtl { seconds: 2 }),
+        planned(28, 60, Fault::Isolate { host: leader }),
+    ];
+    Some(World::new(scenario, bug, Verbosity::Hash).run().violation?.invariant)
+}
+
+#[test]
+fn a_failsafe_promise_that_is_shorter_than_the_belief_in_it_is_caught() {
+    // Whoever founded the cluster leads it.
+    let runs = || (0..6).flat_map(|seed| (0..3).map(move |leader| (seed, leader)));
+    let broken = |bug| runs().filter_map(move |(seed, leader)| lowered_ttl(seed, leader, bug));
+    assert_eq!(broken(Bug::None).next(), None);
+    assert!(broken(Bug::ShortPromise).any(|promise| promise == "one_writer"));
+}
+
+#[test]
+fn a_founder_that_forgets_what_it_began_is_caught() {
+    bites(Bug::ForgetfulFounder, 50, &["founders", "heals", "exit"]);
+}
+
+#[test]
+fn a_founder_that_leads_unguarded_is_caught() {
+    bites(Bug::UnguardedFounder, 5, &["founders"]);
+}
+
+/// The only standby hangs when its leader loses its power.
+fn hanging_heir(seed: u64, leader: usize, bug: Bug) -> Option<&'static str> {
+    let mut scenario = Scenario::draw(seed, Bug::ShortPromise);
+    (scenario.members, scenario.guardian, scenario.founding) = (2, true, None);
+    scenario.settings.maximum_lag_on_failover = 1 << 40;
+    scenario.fault_phase = 130 * SECONDS;
+    let planned = |at: u64, lasts: u64, fault| Planned { at: at * SECONDS, lasts: lasts * SECONDS, fault };
+    scenario.faults = vec![
+        planned(2, 80, Fault::FreezePostgres { host: 1 - leader }),
+        planned(6, 100, Fault::PowerLoss { host: leader }),
+    ];
+    Some(World::new(scenario, bug, Verbosity::Hash).run().violation?.invariant)
+}
+
+#[test]
+fn a_hanging_server_that_is_believed_is_caught() {
+    let runs = || (0..6).flat_map(|seed| (0..2).map(move |leader| (seed, leader)));
+    let broken = |bug| runs().filter_map(move |(seed, leader)| hanging_heir(seed, leader, bug));
+    assert_eq!(broken(Bug::None).next(), None);
+    assert!(broken(Bug::HungServerBelieved).any(|promise| promise == "fit_winner"));
 }

@@ -2,8 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use bellwether_acceptance::Cluster;
+use bellwether_acceptance::{
+    Cluster,
+    cluster::Options,
+    journal::Moment,
+    wait::{PATIENCE, eventually},
+};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 const ANSWERED_WITHIN: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 15;
@@ -38,4 +44,34 @@ async fn the_api_answers_while_postgresql_hangs() {
     leader.signal_postgres(Signal::CONT);
     cluster.whole().await;
     assert_eq!(leader.postmaster_pid(), postmaster, "nobody restarted it: {:?}", leader.journal().codes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_postgresql_hangs_says_so_and_leaves_the_lock_to_others() {
+    // By votes the last member could not win alone.
+    let options = Options::nodes(3).with(json!({"bootstrap": {"dcs": {"synchronous_mode": "off"}}}));
+    let cluster = Cluster::start_with(options).await;
+    let leader = cluster.whole().await;
+    let [hanging, heir] = cluster.others(leader)[..] else { panic!("three nodes") };
+    hanging.signal_postgres(Signal::STOP);
+
+    let says_so = |status: Value| match (&status["state"], &status["xlog"]) {
+        (state, Value::Null) if state == "unknown" => Ok(()),
+        _ => Err(format!("it says {status}")),
+    };
+    eventually("the hanging server is called unknown", PATIENCE, || async {
+        says_so(hanging.api.status().await)
+    })
+    .await;
+
+    let lost_at = Moment::now();
+    leader.kill_tree();
+    let new = cluster.successor_of(leader).await;
+    assert_eq!(new.name, heir.name);
+    let journal = hanging.journal().since(lost_at);
+    assert!(journal.decision("acquiring_lock").is_none(), "it raced: {:?}", journal.codes());
+
+    hanging.signal_postgres(Signal::CONT);
+    leader.power_on();
+    cluster.whole().await;
 }

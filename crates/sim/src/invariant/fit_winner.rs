@@ -1,0 +1,17 @@
+//! Nobody wins the race whose PostgreSQL hangs: it would hold the lock and not lead, while others could.
+
+use crate::{event::HostId, names::letter, schedule::SECONDS, world::World};
+
+impl World {
+    /// `host` was given a free lock.
+    pub(crate) fn check_winner_answers(&mut self, host: HostId) {
+        let silence = self.silence(host);
+        // The store takes its time, and the decision was made before that.
+        let allowed = self.answers_count_for() + self.scenario.ttl * 2 / 5;
+        if self.hosts[host].pg.frozen && silence > allowed {
+            let seconds = silence / SECONDS;
+            let text = format!("{} took the lock with a PostgreSQL that hangs for {seconds} s", letter(host));
+            self.violated("fit_winner", text);
+        }
+    }
+}

@@ -22,7 +22,8 @@ fn state(pid: Pid) -> String {
     stat.rsplit_once(')').unwrap().1.split_whitespace().next().unwrap().to_owned()
 }
 
-const COMMIT: &str = "SET synchronous_commit = on; SELECT txid_current()";
+/// It must write something: a transaction that only has a number waits for nobody.
+const COMMIT: &str = "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'test', '')";
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
 
 async fn commits_wait(primary: &TestServer) -> bool {

@@ -38,8 +38,10 @@ impl World {
 
     /// Commits that are flushed here and, with `upto`, also at enough standbys, are reported as done.
     pub(crate) fn answer_waiting(&mut self, host: HostId, upto: Option<Lsn>) {
-        if self.now < self.hosts[host].thawed_until {
-            return;
+        let thawed_until = self.hosts[host].thawed_until;
+        if self.now < thawed_until {
+            // Nothing else may happen that would look again.
+            return self.pg_later(host, thawed_until - self.now, PostgresEvent::Flushed);
         }
         let pg = &mut self.hosts[host].pg;
         let flushed = self.wal.lsn(pg.data.flushed);

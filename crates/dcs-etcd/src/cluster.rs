@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::{Deadline, StoreError, store};
 use bellwether_types::Timestamp;
+use futures::future::BoxFuture;
 use rand::RngExt as _;
 use tokio::{sync::Mutex, time::timeout};
-use tonic::{Status, Streaming, metadata::AsciiMetadataValue};
+use tonic::{Code, Status, Streaming, metadata::AsciiMetadataValue};
 
 use crate::{
     auth::Login,
@@ -220,7 +221,7 @@ impl Cluster {
             Ok(_) => self.endpoints.answered(slot),
             Err(Failure::Rejected(status)) => {
                 self.forget_token(status, token.as_ref()).await;
-                if rejection(status) == Rejection::Again {
+                if status.code() == Code::Unavailable {
                     self.endpoints.failed(slot);
                 }
             }
@@ -299,7 +300,19 @@ impl Cluster {
         }
     }
 
-    /// Asks the cluster for its members now and then, beside the caller's way.
+    /// Asks the cluster for its members, and uses those that fit. If it does not answer, the next call asks again.
+    pub(crate) async fn discover_members(self: &Arc<Self>, by: Deadline) {
+        self.discovery.lock().await.members_at = store::now();
+        match self.call(MemberListRequest {}, Repeat::Always, by).await {
+            Ok(answer) => self.endpoints.advertise(&discovery::advertised(&answer.members)),
+            Err(error) => {
+                tracing::debug!(?error, "etcd did not tell its members");
+                self.discovery.lock().await.members_at = Timestamp::default();
+            }
+        }
+    }
+
+    /// The same now and then, beside the caller's way.
     fn discover_members_if_due(self: &Arc<Self>) {
         if !self.config.discover_members {
             return;
@@ -309,17 +322,13 @@ impl Cluster {
         if discovered.members_at > Timestamp::default() && now.since(discovered.members_at) < DISCOVER_EVERY {
             return;
         }
+        // One at a time.
         discovered.members_at = now;
         drop(discovered);
         let cluster = self.clone();
-        // Boxed: it is a call of its own that may end in this function again.
-        let asking: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-            let by = Deadline::after(DISCOVERY_BUDGET);
-            match cluster.call(MemberListRequest {}, Repeat::Always, by).await {
-                Ok(answer) => cluster.endpoints.advertise(&discovery::advertised(&answer.members)),
-                Err(error) => tracing::debug!(?error, "etcd did not tell its members"),
-            }
-        });
+        // Boxed: it makes a call, which may end here again.
+        let asking: BoxFuture<'static, ()> =
+            Box::pin(async move { cluster.discover_members(Deadline::after(DISCOVERY_BUDGET)).await });
         tokio::spawn(asking);
     }
 }

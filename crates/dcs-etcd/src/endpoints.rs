@@ -91,9 +91,14 @@ impl Endpoints {
         slot.failed_at.store(0, Ordering::Relaxed);
         let mut list = self.lock();
         // A late answer of one that failed meanwhile does not take us back while another one works.
-        if list.preferred.as_ref().is_none_or(|preferred| preferred.failed_at() > Timestamp::default()) {
-            list.preferred = Some(slot.clone());
+        match &list.preferred {
+            Some(preferred) if preferred.failed_at() == Timestamp::default() => return,
+            Some(preferred) => {
+                tracing::info!(left = %preferred.endpoint, endpoint = %slot.endpoint, "etcd is asked through another member");
+            }
+            None => tracing::debug!(endpoint = %slot.endpoint, "etcd is asked through this member"),
         }
+        list.preferred = Some(slot.clone());
     }
 
     /// Its connection is not used for anything new; what is under way on it may still end well.

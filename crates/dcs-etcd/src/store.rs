@@ -21,6 +21,8 @@ use crate::{
 
 /// The shortest lease that etcd grants with its default election timeout of one second.
 const SHORTEST_TTL: Duration = Duration::from_secs(2);
+/// How long a client that is being made waits to hear of all members, so that it has somewhere to turn from the start.
+const FIRST_DISCOVERY: Duration = Duration::from_secs(1);
 /// How long the first question may take, whose answer decides only whether the credentials are right.
 const FIRST_QUESTION: Duration = Duration::from_secs(3);
 
@@ -58,8 +60,11 @@ impl EtcdStore {
                 .await
                 .expect("reading certificates does not panic")?;
         }
-        let has_login = config.credentials.is_some();
+        let (has_login, discovers) = (config.credentials.is_some(), config.discover_members);
         let store = Self { cluster: Arc::new(Cluster::new(config)) };
+        if discovers {
+            store.cluster.discover_members(Deadline::after(FIRST_DISCOVERY)).await;
+        }
         if has_login {
             match store.snapshot(Deadline::after(FIRST_QUESTION)).await {
                 Err(StoreError::Unauthorized(why)) => return Err(StartError::Login(why)),

@@ -99,17 +99,22 @@ impl Watcher {
         }
     }
 
-    /// Reads which keys there were when the story begins; later the told changes are kept up with.
+    /// Reads which keys there were when the story begins; later the told changes are kept up with. Before a stream is opened
+    /// anew the read finds a member that answers, and renews the login, which a stream can do neither of.
     async fn begin(&mut self) -> Result<(), End> {
-        if self.etcd.is_some() {
-            return Ok(());
-        }
-        let past = RangeRequest { revision: self.told, keys_only: true, ..everything(self.cluster.prefix()) };
-        let read = self.cluster.call(past, Repeat::Always, Deadline::after(CONFIRM_LIMIT));
+        let begun = self.etcd.is_some();
+        let past = RangeRequest { revision: self.told, ..everything(self.cluster.prefix()) };
+        let now = RangeRequest { range_end: Vec::new(), ..everything(self.cluster.prefix()) };
+        let question = RangeRequest { keys_only: true, ..if begun { now } else { past } };
+        let read = self.cluster.call(question, Repeat::Always, Deadline::after(CONFIRM_LIMIT));
         match read.await {
+            Ok(_) if begun => Ok(()),
             Ok(answer) => {
                 self.etcd = Some(cluster_of(&answer));
-                self.keys = listed(answer);
+                // At revision zero there was nothing, but etcd takes it for "now".
+                if self.told > 0 {
+                    self.keys = listed(answer);
+                }
                 Ok(())
             }
             // Compacted away, or not reached yet: what a set back store does to an old revision.

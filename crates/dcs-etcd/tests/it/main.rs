@@ -1,1 +1,9 @@
+//! The adapter against real etcd servers on loopback.
 
+mod conformance;
+mod failover;
+mod link;
+mod login;
+mod servers;
+mod srv;
+mod wait;

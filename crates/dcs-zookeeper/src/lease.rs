@@ -16,7 +16,7 @@ use zookeeper_client::{Client, Error, SessionInfo, SessionState};
 use crate::{
     error::{unavailable, within},
     guarantee::{Heard, relay},
-    servers::{AtTheEnd, Servers, connected},
+    servers::{AtTheEnd, Servers, connected, while_connected},
     tree::barrier,
 };
 
@@ -116,22 +116,25 @@ impl Lease {
         }
         let asked = async {
             let Some(client) = self.client(servers).await? else { return Ok(Renewal::Gone) };
-            let lives = barrier(&client, servers);
-            let key = holding.map_or("", Key::as_str);
-            let owned = client.check_stat(&servers.path(key));
-            let answered: Result<_, Error> = async { Ok((lives.await?, owned.await?)) }.await;
-            match answered {
-                Ok(((), stat)) => {
+            let answer = async {
+                let lives = barrier(&client, servers);
+                let key = holding.map_or("", Key::as_str);
+                let owned = client.check_stat(&servers.path(key));
+                lives.await.map_err(unavailable)?;
+                owned.await.map_err(unavailable)
+            };
+            match while_connected(&client, answer).await {
+                Ok(stat) => {
                     let owner = stat.map(|stat| LeaseId(stat.ephemeral_owner.cast_unsigned()));
                     let held = holding.is_none() || owner == Some(self.id);
                     Ok::<_, StoreError>(self.renewed(servers, sent, held))
                 }
-                // Perhaps only the library thinks so: ask.
-                Err(Error::SessionExpired) => match self.client(servers).await? {
+                // If the session has expired, or the library thinks so: ask.
+                Err(error) if client.state().is_terminated() => match self.client(servers).await? {
                     None => Ok(Renewal::Gone),
-                    Some(_) => Err(StoreError::Unreachable("the session has just been resumed".to_owned())),
+                    Some(_) => Err(error),
                 },
-                Err(error) => Err(unavailable(error)),
+                Err(error) => Err(error),
             }
         };
         within(by, asked).await.unwrap_or_else(Renewal::Unavailable)
@@ -175,7 +178,8 @@ impl Lease {
     /// Any request will do. False if the session has ended.
     async fn touch(&self, servers: &Servers) -> Result<bool, StoreError> {
         let Some(client) = self.client(servers).await? else { return Ok(false) };
-        client.check_stat(servers.base()).await.map_err(unavailable)?;
+        let touch = async { client.check_stat(servers.base()).await.map_err(unavailable) };
+        while_connected(&client, touch).await?;
         Ok(true)
     }
 

@@ -109,6 +109,21 @@ impl Servers {
     }
 }
 
+/// Makes a call that ends at once when the connection does. The library keeps a request that comes in just then for the next
+/// connection, which may take long; its end is unknown.
+pub(crate) async fn while_connected<T>(
+    client: &Client,
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let mut state = client.state_watcher();
+    connected(client.clone())?;
+    tokio::select! {
+        biased;
+        answer = call => answer,
+        state = state.changed() => Err(StoreError::Unreachable(format!("the ZooKeeper session became {state}"))),
+    }
+}
+
 /// A request on a connection that is down would wait for the next one, and land when nobody expects it any more.
 pub(crate) fn connected(client: Client) -> Result<Client, StoreError> {
     match client.state() {

@@ -17,11 +17,11 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     commit::{self, cannot, commit},
     config::{Config, ConfigError},
-    error::within,
+    error::{unavailable, within},
     lease::{Ending, Lease},
     leases::Leases,
     plan,
-    servers::Servers,
+    servers::{Servers, while_connected},
     tree::{self, Shape},
     watch::Watched,
 };
@@ -72,7 +72,8 @@ impl ZooKeeperStore {
             Some(client) => (client, commit::Lease::Fine),
             None => (self.servers.plain(by).await?, commit::Lease::Gone),
         };
-        within(by, commit(&client, &self.servers, checks, writes, lease)).await
+        let commit = commit(&client, &self.servers, checks, writes, lease);
+        within(by, while_connected(&client, commit)).await
     }
 
     async fn begin_watch(&self, after: Revision) -> Result<Watch, StoreError> {
@@ -99,7 +100,8 @@ impl ZooKeeperStore {
 impl Store for ZooKeeperStore {
     async fn snapshot(&self, by: Deadline) -> Result<Snapshot, StoreError> {
         let client = self.servers.plain(by).await?;
-        let snapshot = within(by, tree::read(&client, &self.servers, &self.shape)).await?;
+        let read = async { tree::read(&client, &self.servers, &self.shape).await.map_err(unavailable) };
+        let snapshot = within(by, while_connected(&client, read)).await?;
         self.remembered.note(&snapshot);
         Ok(snapshot)
     }

@@ -11,7 +11,7 @@ use zookeeper_client::{AddWatchMode, Client, EventType, PersistentWatcher};
 
 use crate::{
     error::{unavailable, within},
-    servers::{Servers, connected},
+    servers::{Servers, while_connected},
     tree::{self, Shape},
 };
 
@@ -35,8 +35,11 @@ impl Watched {
         by: Deadline,
     ) -> Result<Self, StoreError> {
         let client = servers.plain(by).await?;
-        let watching = client.watch(servers.base(), AddWatchMode::PersistentRecursive);
-        let events = within(by, watching).await?;
+        let watching = async {
+            let mode = AddWatchMode::PersistentRecursive;
+            client.watch(servers.base(), mode).await.map_err(unavailable)
+        };
+        let events = within(by, while_connected(&client, watching)).await?;
         Ok(Self { client, servers, shape, remembered, events })
     }
 }
@@ -53,9 +56,8 @@ impl Source for Watched {
     }
 
     async fn read(&mut self) -> Result<Snapshot, StoreError> {
-        let client = connected(self.client.clone())?;
-        let read = async { tree::read(&client, &self.servers, &self.shape).await.map_err(unavailable) };
-        let snapshot = within(Deadline::after(READ), read).await?;
+        let read = async { tree::read(&self.client, &self.servers, &self.shape).await.map_err(unavailable) };
+        let snapshot = within(Deadline::after(READ), while_connected(&self.client, read)).await?;
         self.remembered.note(&snapshot);
         Ok(snapshot)
     }

@@ -5,6 +5,9 @@
 //! the version that was read, so no other transaction of ours comes in between. Znodes that we create get version 1, so
 //! that one which Patroni creates (version 0) is never taken for ours. And an ephemeral znode of this very session cannot end
 //! and begin again within it by an expiry.
+//!
+//! What remains: a znode of one Patroni that another Patroni replaces, both at version 0, between our read and our `multi`. We check a
+//! leader key that is not our session's own only to take over one that names us.
 
 use std::collections::{BTreeMap, BTreeSet};
 

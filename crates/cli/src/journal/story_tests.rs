@@ -251,7 +251,7 @@ fn calls_and_jobs_are_told_with_their_ends() {
 
 #[test]
 fn every_code_that_a_story_looks_for_is_one_that_the_core_gives() {
-    let named = [&ROUTINE[..], &PASSED_OVER, &ABOUT_OTHERS, &GAVE_UP].concat();
+    let named = [&ROUTINE[..], PASSED_OVER, &ABOUT_OTHERS, &GAVE_UP].concat();
     let unknown: Vec<_> = named.iter().filter(|code| !bellwether_ha::Reason::CODES.contains(code)).collect();
     assert_eq!(unknown, Vec::<&&str>::new());
 }

@@ -120,11 +120,20 @@ impl Disturbed {
     }
 }
 
-/// Answers are lost, everything is silent, members freeze and thaw, connections break.
+/// Answers are lost (of one member, where a repeated question would find another; then of all), everything is silent, members
+/// freeze and thaw, connections break.
 async fn disturb(servers: Arc<Mutex<Servers>>, links: Arc<Vec<Link>>) {
     let all = |flow| links.iter().for_each(|link| link.set(flow));
     loop {
-        sleep(Duration::from_millis(600)).await;
+        for link in links.iter() {
+            sleep(Duration::from_millis(150)).await;
+            link.set(Flow::AnswersLost);
+            sleep(Duration::from_millis(250)).await;
+            link.set(Flow::Cut);
+            sleep(Duration::from_millis(20)).await;
+            link.set(Flow::Open);
+        }
+        sleep(Duration::from_millis(300)).await;
         all(Flow::AnswersLost);
         sleep(Duration::from_millis(400)).await;
         all(Flow::Cut);

@@ -122,38 +122,65 @@ async fn a_frozen_leader_of_etcd_is_left_and_its_lease_is_kept_elsewhere() {
 }
 
 /// A leader of etcd that was frozen believes, for a moment after it thaws, that it still leads, and renews from its memory
-/// what its successor has let expire.
+/// what its successor lets expire. Whether it gets that far here is a race inside etcd; the rule that catches it is held by a
+/// test in `lease`, and this one holds whoever wins.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thawed_leader_of_etcd_cannot_promise_what_its_successor_took_back() {
+async fn a_thawed_leader_of_etcd_cannot_promise_what_its_successor_will_not_keep() {
+    const LEASES: usize = 16;
     let servers = Servers::start(3).await;
     let leader = servers.leader().await;
     let (through_old, other) = (servers.client_of(leader).await, servers.client(PREFIX, leader + 1).await);
-    let lease = through_old.grant_lease(Duration::from_secs(2), soon()).await.unwrap();
-    let key = Key::from("leader");
-    let written = through_old.commit(&[], &[Write::put_leased(key.clone(), "a", lease)], soon()).await;
-    assert!(matches!(written, CommitOutcome::Applied(_)), "{written:?}");
+    let mut leased = Vec::new();
+    for number in 0..LEASES {
+        let lease = through_old.grant_lease(Duration::from_secs(4), soon()).await.unwrap();
+        let key = Key::new(format!("leased/{number}"));
+        let written = through_old.commit(&[], &[Write::put_leased(key.clone(), "a", lease)], soon()).await;
+        assert!(matches!(written, CommitOutcome::Applied(_)), "{written:?}");
+        leased.push((lease, key));
+    }
 
     servers.members[leader].signal(Signal::STOP);
-    until("the lease has expired", || async {
-        let snapshot = other.snapshot(soon()).await.ok()?;
-        (!snapshot.entries.contains_key(&key)).then_some(())
+    // The successor counts all leases from its election on.
+    until("a successor leads", || async {
+        other.snapshot(Deadline::after(Duration::from_millis(500))).await.ok()
     })
     .await;
-    // The questions wait in the frozen member's sockets, to be answered by whatever it is when it wakes up.
-    let questions: Vec<_> = (0..8)
-        .map(|_| {
-            let (store, key) = (through_old.clone(), key.clone());
-            tokio::spawn(async move { store.keep_alive(lease, Some(&key), soon()).await })
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    // Each asks once. The questions wait in the frozen member's socket, for whatever it is when it wakes up.
+    let questions: Vec<_> = leased
+        .into_iter()
+        .map(|(lease, key)| {
+            let store = through_old.clone();
+            tokio::spawn(async move {
+                let sent_at = now();
+                let renewal = store.keep_alive(lease, Some(&key), soon()).await;
+                (sent_at, renewal, key)
+            })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
     servers.members[leader].signal(Signal::CONT);
+    let mut believed = Vec::new();
     for question in questions {
-        let renewal = question.await.unwrap();
-        assert!(
-            matches!(renewal, Renewal::Gone | Renewal::NotHolding | Renewal::Unavailable(_)),
-            "the key is gone, but: {renewal:?}"
-        );
+        match question.await.unwrap() {
+            (sent_at, Renewal::Valid { guaranteed }, key) => believed.push((sent_at + guaranteed, key)),
+            (_, Renewal::Gone | Renewal::NotHolding | Renewal::Unavailable(_), _) => {}
+        }
+    }
+    believed.sort();
+    while let Some((last, _)) = believed.last()
+        && now() < *last
+    {
+        let snapshot = other.snapshot(soon()).await.unwrap();
+        let answered_at = now();
+        for (until, key) in &believed {
+            assert!(
+                answered_at >= *until || snapshot.entries.contains_key(key),
+                "{key} was gone {:?} before its holder stopped believing",
+                answered_at.until(*until)
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

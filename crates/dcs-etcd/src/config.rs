@@ -162,8 +162,8 @@ mod tests {
     fn advertised_endpoints_neither_lower_the_protection_nor_mean_another_machine() {
         let (plain, secure) = (Endpoint::new(false, "10.0.0.1", 1), Endpoint::new(true, "10.0.0.2", 1));
         let local = Endpoint::new(false, "localhost", 1);
-        assert!(plain.fits(&[plain.clone()]));
-        assert!(!plain.fits(&[secure.clone()]) && !secure.fits(&[plain.clone()]));
+        assert!(plain.fits(std::slice::from_ref(&plain)));
+        assert!(!plain.fits(std::slice::from_ref(&secure)) && !secure.fits(std::slice::from_ref(&plain)));
         assert!(!local.fits(&[plain]) && local.fits(&[Endpoint::new(false, "127.0.0.1", 2)]));
     }
 }

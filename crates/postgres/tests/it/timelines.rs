@@ -103,6 +103,9 @@ fn a_promotion_that_did_not_happen_leaves_nothing_that_hurts() {
         // The true timeline 2 can be followed.
         let mut b = TestServer::standby(settings(&root, "b"), &a).await;
         until("the rows arrive", async || b.count("t").await == 2).await;
+        // The copy brought the rows. Who does not stream would lack the last record, and c would be ahead of it.
+        let streaming = "pg_stat_replication WHERE state = 'streaming'";
+        until("both stream", async || a.count(streaming).await == 2).await;
         a.stop(StopMode::Fast).await;
         assert_eq!(promoted(&mut b).await, TWO);
         b.sql("INSERT INTO t VALUES (3)").await;

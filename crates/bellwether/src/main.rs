@@ -22,9 +22,6 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use arguments::Called;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // Before anything else: the guardian starts no runtime and allocates nothing once it runs.

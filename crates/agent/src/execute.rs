@@ -72,6 +72,7 @@ impl Agent {
             Action::WriteSync { expect, state } => self.write_sync(expect, &state).await,
             Action::DeleteSync { expect } => self.delete_sync(expect).await,
             Action::WriteFailover { expect, request } => self.write_failover(expect, request).await,
+            Action::TakeTimeline { next } => self.take_timeline(next).await,
             Action::WriteHistory { history } => self.write_history(&history),
             Action::WriteFailsafe { map } => self.write_failsafe(&map),
 

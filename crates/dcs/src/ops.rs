@@ -6,7 +6,7 @@
 
 use bellwether_types::{
     LeaseId, MemberName, Revision, SystemId,
-    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState, TimelineClaim},
 };
 use serde_json::Value;
 
@@ -230,6 +230,19 @@ pub async fn write_history(
     by: Deadline,
 ) -> CommitOutcome {
     put(store, keys::HISTORY, codec::encode_history(history), Seen::Any, also, by).await
+}
+
+/// Takes the number of a timeline; `expect` is the revision of `timeline` that it was decided on, `None` = absent.
+pub async fn take_timeline(
+    store: &dyn Store,
+    claim: &TimelineClaim,
+    expect: Option<Revision>,
+    also: &[Check],
+    by: Deadline,
+) -> CommitOutcome {
+    let mut checks = also.to_vec();
+    checks.push(expect.map_or_else(|| Check::absent(keys::TIMELINE), |at| Check::at(keys::TIMELINE, at)));
+    store.commit(&checks, &[Write::put(keys::TIMELINE, codec::encode_timeline_claim(claim))], by).await
 }
 
 /// Writes `/failsafe`.

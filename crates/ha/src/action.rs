@@ -76,6 +76,10 @@ pub enum Action {
         expect: Revision,
         request: Option<FailoverRequest>,
     },
+    /// The number for a promotion under a lock that was taken without one, or whose number may be used up.
+    TakeTimeline {
+        next: NextTimeline,
+    },
     WriteHistory {
         history: History,
     },

@@ -102,6 +102,7 @@ fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
     draft.memory.followed = None;
     draft.memory.start_wanted = false;
     draft.memory.claimed = None;
+    draft.memory.claiming = None;
     let acquired = std::mem::take(&mut draft.memory.racing);
     let Some(server) = view.server() else { return Reason::PostgresSilent };
     sync::process(view, cluster, draft);
@@ -137,6 +138,9 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     }
     if draft.push_aside(&[JobKind::CheckDivergence, JobKind::Checkpoint]) {
         return Reason::PromotionUnderWay;
+    }
+    if !timelines::has_number(draft, cluster) {
+        return Reason::TakingTimeline;
     }
     if let Err(reason) = sync::prepare_promotion(view, cluster, draft) {
         return reason;

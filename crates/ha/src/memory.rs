@@ -76,6 +76,8 @@ pub struct Memory {
     pub racing: bool,
     /// The number taken together with the lock, until this member runs as primary.
     pub claimed: Option<Claimed>,
+    /// The number that this member tries to take under a lock that it holds.
+    pub claiming: Option<TimelineId>,
     /// The revision of the request that this member raced with; it is cleared by the winner.
     pub raced_with_request: Option<Revision>,
     /// When `previous_position` was taken.
@@ -121,6 +123,7 @@ pub enum Attempt {
     WriteInitialize,
     WriteConfig,
     WriteStatus,
+    TakeTimeline,
     WriteHistory,
     WriteFailsafe,
     WriteFailover,

@@ -82,6 +82,7 @@ reasons! {
     MemberNotPromotable { name: MemberName } = "member_not_promotable", "Member {name} is not allowed to promote";
     MemberNoWatchdog { name: MemberName } = "member_no_watchdog", "Member {name} is not watchdog capable";
     MemberLagging { name: MemberName } = "member_lagging", "Member {name} exceeds maximum replication lag";
+    TakingTimeline = "taking_timeline", "taking the number of the next timeline before the promotion";
     TimelineNotBelieved { timeline: TimelineId, mine: TimelineId } = "timeline_not_believed", "Ignoring timeline {timeline}, which is too far from {mine} to be one of this cluster";
     MemberTimelineBehind { name: MemberName, theirs: TimelineId, cluster: TimelineId } = "member_timeline_behind", "Timeline {theirs} of member {name} is behind the cluster timeline {cluster}";
     NotInFailsafe = "not_in_failsafe", "not healthy enough for leader race: not listed in /failsafe";

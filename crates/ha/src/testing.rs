@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use crate::{
     Action, Decision, View, decide, lease,
-    memory::Memory,
+    memory::{Claimed, Memory},
     view::{
-        Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing, FinishedJob, Guardian, Job,
-        JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport, Peers, PostgresView, Process,
-        Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
+        Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing, FinishedJob, Guardian,
+        Job, JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport, Peers, PostgresView,
+        Process, Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
     },
 };
 
@@ -297,6 +297,7 @@ impl Scene {
         self = self.leader_is(me.as_str());
         self.view.lease = held_in_term(self.view.now, Term(150));
         self.view.fencing.guardian = armed(self.view.now);
+        self.view.memory.claimed = Some(Claimed { timeline: TimelineId(2), used: false });
         self
     }
 

@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL counts on from the history files on its own disk. Two members that were promoted without knowing of each other would
 //! so begin two timelines of one number, which pg_rewind cannot tell apart. Therefore the winner of a race takes a number in the store
-//! in the transaction that gives it the lock: nobody after it gets the same one, however early it dies. A promotion then names
+//! in the transaction that gives it the lock, and the holder of a lock takes another one before it promotes again: nobody after it gets the same one, however early it dies. A promotion then names
 //! the numbers that are taken, and the executor makes PostgreSQL count on from there.
 //!
 //! Members of Patroni take no number; from them we know `/history`, member keys and what they answer.
@@ -13,10 +13,11 @@ use bellwether_types::{
 };
 
 use crate::{
-    Reason, View,
+    Action, Reason, View,
     action::{NextTimeline, TakenTimelines},
     draft::Draft,
-    view::PeerAnswer,
+    memory::{Attempt, Claimed},
+    view::{JobKind, PeerAnswer, Process},
 };
 
 /// Further ahead there is no timeline of this cluster: each one taken costs a file, and a number that somebody wrote by mistake must
@@ -36,13 +37,42 @@ pub(crate) fn next(draft: &mut Draft, cluster: &Cluster) -> Option<NextTimeline>
     Some(NextTimeline { timeline, expect })
 }
 
+/// Whether this member has a number for the promotion at hand; otherwise it takes one.
+///
+/// The lock may be older than this agent, or have been given without a number to a primary. And a server that was told to promote and
+/// has ended may have begun its timeline: the next promotion needs another one, although the lock is the same.
+pub(crate) fn has_number(draft: &mut Draft, cluster: &Cluster) -> bool {
+    let is_good = |claimed: Claimed| !claimed.used || is_told_already(draft);
+    if draft.memory.claimed.is_some_and(is_good) {
+        return true;
+    }
+    let claiming = draft.memory.claiming;
+    if let Some(timeline) = claiming.filter(|_| claim_of(cluster, &draft.view.me.name) == claiming) {
+        draft.memory.claiming = None;
+        draft.memory.claimed = Some(Claimed { timeline, used: false });
+        return true;
+    }
+    draft.memory.claimed = None;
+    let Some(next) = next(draft, cluster) else { return true };
+    if draft.attempt(Attempt::TakeTimeline, Action::TakeTimeline { next }) {
+        draft.memory.claiming = Some(next.timeline);
+    }
+    false
+}
+
+/// The server that runs is the one that was told to promote.
+fn is_told_already(draft: &Draft) -> bool {
+    match (&draft.view.postgres.process, draft.memory.jobs.get(&JobKind::Promote)) {
+        (Process::Running { since }, Some(told_at)) => told_at >= since,
+        _ => false,
+    }
+}
+
 /// What a promotion must not call its timeline; `None` if PostgreSQL finds a free number by itself.
 pub(crate) fn taken(draft: &mut Draft, cluster: &Cluster) -> Option<TakenTimelines> {
     let view = draft.view;
     let mine = local(view)?;
-    // An agent that was restarted finds in the store what the one before it has taken.
-    let found = || claim_of(cluster, &view.me.name).filter(|_| cluster.leader_name() == Some(&view.me.name));
-    let ours = draft.memory.claimed.map(|claimed| claimed.timeline).or_else(found);
+    let ours = draft.memory.claimed.map(|claimed| claimed.timeline);
     let before_ours = ours.map_or(TimelineId(0), |ours| TimelineId(ours.0.saturating_sub(1)));
     let through = highest_taken(draft, cluster, mine, ours).max(before_ours);
     (through > mine).then_some(TakenTimelines { after: mine, through })

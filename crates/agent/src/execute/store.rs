@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use bellwether_dcs::{CommitOutcome, Deadline, Key, Write, codec, codec::keys, ops, ops::Seen};
-use bellwether_ha::{View, action::MemberUpdate};
+use bellwether_ha::{
+    View,
+    action::{MemberUpdate, NextTimeline},
+};
 use bellwether_types::{
     Lsn, Revision, Timestamp,
-    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState, TimelineClaim},
 };
 use tracing::{info, warn};
 
@@ -112,6 +115,15 @@ impl Agent {
                 Effect::Failed
             }
         }
+    }
+
+    /// A promotion waits for this.
+    pub(super) async fn take_timeline(&mut self, next: NextTimeline) -> Effect {
+        let claim = TimelineClaim { timeline: next.timeline, leader: self.config.name.clone() };
+        let outcome =
+            ops::take_timeline(&*self.store, &claim, next.expect, &self.as_leader(), self.write_budget())
+                .await;
+        self.conclude("take the number of a timeline", outcome).await
     }
 
     pub(super) async fn resume_lease(&mut self, revision: Revision) -> Effect {

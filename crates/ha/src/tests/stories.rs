@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_types::{
     Lsn, Role, TimelineId, TimelineSwitch,
-    cluster::{ConfigDocument, Initialize, Keyed, Leader, Status},
+    cluster::{ConfigDocument, Initialize, Keyed, Leader, Status, TimelineClaim},
 };
 
 use crate::{
@@ -140,6 +140,10 @@ impl Story {
             }
             Action::WriteStatus { status } => cluster.status = Some(Keyed { value: status, revision }),
             Action::WriteHistory { history } => cluster.history = Some(Keyed { value: history, revision }),
+            Action::TakeTimeline { next } => {
+                let claim = TimelineClaim { timeline: next.timeline, leader: view.me.name.clone() };
+                cluster.timeline_claim = Some(Keyed { value: Some(claim), revision });
+            }
             Action::WriteFailsafe { map } => cluster.failsafe = Some(Keyed { value: map, revision }),
             Action::WriteFailover { request, .. } => {
                 cluster.failover = Some(Keyed { value: request, revision });

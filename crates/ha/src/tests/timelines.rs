@@ -7,7 +7,7 @@ use crate::{
     action::{NextTimeline, TakenTimelines},
     memory::Claimed,
     testing::{POSITION, Scene, leader, name, orphan, replica, silence, standby},
-    view::{JobKind, JobOutcome, LocalHistory, PeerAnswer, PeerReport},
+    view::{JobKind, JobOutcome, LocalHistory, PeerAnswer, PeerReport, Process},
 };
 
 fn at(timeline: u32) -> PeerAnswer {
@@ -104,8 +104,7 @@ fn a_promotion_names_the_numbers_that_are_taken() {
         ("the view is older than the lock", winner().memory(ours(2)), None),
         ("another one was taken before ours", winner().claimed(3, "b").memory(ours(3)), Some((1, 2))),
         ("and the view is older than the lock", winner().claimed(2, "c").memory(ours(3)), Some((1, 2))),
-        ("taken by the agent before this one", winner().claimed(3, "b").leader_is("b"), Some((1, 2))),
-        ("a lock of Patroni, and a history", winner().history(3), Some((1, 3))),
+        ("a history", winner().history(3).memory(ours(4)), Some((1, 3))),
         (
             "news since the lock was taken",
             winner()
@@ -117,6 +116,52 @@ fn a_promotion_names_the_numbers_that_are_taken() {
     ] {
         assert_eq!(taken(&scene), expected, "{case}");
     }
+}
+
+/// The number that is taken under the lock.
+fn takes(decision: &Decision) -> Option<(u32, Option<Revision>)> {
+    let promotes = decision.actions.iter().any(|action| matches!(action, Action::Promote { .. }));
+    let taken = decision.actions.iter().find_map(|action| match action {
+        Action::TakeTimeline { next } => Some((next.timeline.0, next.expect)),
+        _ => None,
+    });
+    assert_ne!(promotes, taken.is_some(), "{decision:#?}");
+    taken
+}
+
+#[test]
+fn a_lock_without_an_unused_number_needs_one_before_a_promotion() {
+    let holder = || replica().holding().memory(|memory| memory.claimed = None);
+    let seen = Some(Revision(140));
+    for (case, scene, expected) in [
+        ("a lock of Patroni", holder(), (2, None)),
+        ("and a history", holder().history(3), (4, None)),
+        (
+            "what the agent before this one took may be used",
+            holder().claimed(3, "b").leader_is("b"),
+            (4, seen),
+        ),
+    ] {
+        assert_eq!(takes(&scene.decide()), Some(expected), "{case}");
+    }
+}
+
+#[test]
+fn who_promotes_again_after_a_crash_takes_another_number() {
+    let promoted = replica().holding().claimed(2, "b").decide();
+    assert_eq!(takes(&promoted), None);
+    let slow = replica().holding().claimed(2, "b").after(&promoted).later(std::time::Duration::from_secs(1));
+    let slow = slow.ended(JobKind::Promote, JobOutcome::Succeeded);
+    assert_eq!(takes(&slow.decide()), None, "the same server is told again");
+    // It ended and was started as a standby: on its disk there may be a timeline 2 that nobody else has heard of.
+    let again = slow.view(|view| view.postgres.process = Process::Running { since: view.now });
+    let taking = again.decide();
+    assert_eq!(takes(&taking), Some((3, Some(Revision(140)))));
+    let unseen = again.clone().after(&taking).later(std::time::Duration::from_secs(2));
+    assert_eq!(takes(&unseen.decide()), Some((3, Some(Revision(140)))), "nothing shows that it was taken");
+    let seen = again.claimed(3, "b").after(&taking);
+    assert_eq!(takes(&seen.decide()), None);
+    assert_eq!(taken(&seen), Some((1, 2)), "2 is skipped");
 }
 
 #[test]

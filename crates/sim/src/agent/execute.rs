@@ -151,6 +151,11 @@ impl World {
             Action::WriteFailover { expect, request } => {
                 self.compare_and_write(host, Key::Failover, Some(expect), Write::Failover(request))
             }
+            Action::TakeTimeline { next: NextTimeline { timeline, expect } } => {
+                let expect = (Key::Timeline, expect.map_or(Condition::Absent, Condition::At));
+                let claim = TimelineClaim { timeline, leader: self.names.of(host).clone() };
+                self.write_as_leader(host, vec![expect], Write::Timeline(claim))
+            }
             Action::WriteHistory { history } => {
                 self.write_as_leader(host, Vec::new(), Write::History(history))
             }

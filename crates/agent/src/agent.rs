@@ -36,6 +36,7 @@ use crate::{
     journal::Journal,
     lease::LeaseHandle,
     local::Local,
+    look::Looks,
     monitor::MonitorHandle,
     peers::PollQueue,
     publications::Publisher,
@@ -100,6 +101,7 @@ pub struct Agent {
     pub(crate) wake_at: Timestamp,
     pub(crate) events_in: mpsc::Sender<Event>,
     pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) looks: Looks,
     pub(crate) status: watch::Sender<Arc<NodeStatus>>,
     pub(crate) topology: watch::Sender<Arc<Topology>>,
     pub(crate) children: CancellationToken,
@@ -235,6 +237,8 @@ impl Agent {
             Event::Request { kind, reply } => self.requests.add(kind, reply),
             Event::Reload => self.reload_configuration().await,
             Event::PendingRestart(pending) => self.local.pending_restart = pending,
+            // Before the look that follows: who comes from now on needs another.
+            Event::Look => self.looks.taken(),
             Event::Nudge => {}
         }
     }

@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Reload,
     /// These parameters wait for a restart.
     PendingRestart(Vec<PendingRestart>),
+    /// Somebody wants to know where PostgreSQL is now.
+    Look,
     /// Something outside changed that a decision may depend on.
     Nudge,
 }

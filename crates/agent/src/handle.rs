@@ -11,7 +11,7 @@ use bellwether_ha::{
     view::{PeerAnswer, RequestKind, RestartConditions},
 };
 use bellwether_types::{
-    MemberName, PostgresState, Role,
+    MemberName, PostgresState, Role, Timestamp,
     cluster::{Cluster, ConfigDocument, FailoverRequest},
     failsafe::{FailsafeAnswer, FailsafeRequest},
     status::{NodeStatus, WalStatus},
@@ -20,7 +20,7 @@ use bellwether_types::{
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clock, event::Event, failsafe::FailsafeBook, journal::Journal, peers};
+use crate::{clock, event::Event, failsafe::FailsafeBook, journal::Journal, look::Looks, peers};
 
 /// How long one write that an operator asked for may take.
 const WRITE_BUDGET: Duration = Duration::from_secs(3);
@@ -65,6 +65,7 @@ pub struct AgentHandle {
     failsafe: FailsafeBook,
     status: watch::Receiver<Arc<NodeStatus>>,
     topology: watch::Receiver<Arc<Topology>>,
+    looks: Looks,
     events: mpsc::Sender<Event>,
 }
 
@@ -79,14 +80,21 @@ impl AgentHandle {
         failsafe: FailsafeBook,
         status: watch::Receiver<Arc<NodeStatus>>,
         topology: watch::Receiver<Arc<Topology>>,
+        looks: Looks,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { me, store, mirror, client, journal, failsafe, status, topology, events }
+        Self { me, store, mirror, client, journal, failsafe, status, topology, looks, events }
     }
 
     /// The last published status; never waits.
     pub fn status(&self) -> Arc<NodeStatus> {
         self.status.borrow().clone()
+    }
+
+    /// The status with what PostgreSQL was asked at `since` or later, if it answers within some tens of milliseconds; else the last one.
+    pub async fn status_since(&self, since: Timestamp) -> Arc<NodeStatus> {
+        let asked_at = |status: &NodeStatus| status.server.as_ref().map(|server| server.asked_at);
+        self.looks.since(since, self.status.clone(), asked_at).await
     }
 
     pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {

@@ -23,6 +23,7 @@ pub mod journal;
 mod lease;
 mod level;
 mod local;
+mod look;
 mod monitor;
 mod notes;
 mod observe;

@@ -156,10 +156,15 @@ impl Local {
         }
     }
 
-    /// The last answer, if it is not older than `limit`: what others may be told of where this server is.
-    pub(crate) fn fresh(&self, now: Timestamp, limit: std::time::Duration) -> Option<&Observation> {
+    /// The last answer and when it was asked for, if that is no longer ago than `limit`: what others may be told of where this
+    /// server is.
+    pub(crate) fn fresh(
+        &self,
+        now: Timestamp,
+        limit: std::time::Duration,
+    ) -> Option<(Timestamp, &Observation)> {
         let (asked_at, observation) = self.observation.as_ref()?;
-        (now.since(*asked_at) <= limit).then_some(observation)
+        (now.since(*asked_at) <= limit).then_some((*asked_at, observation))
     }
 
     /// The timeline that [`Local::position`] is on: the one being written, or the latest that was received or replayed.

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use bellwether_api_client::{ApiClient, ClientError, FailsafeReply, PeerStatus};
+use bellwether_api_client::{ApiClient, ClientError, FailsafeReply, Observed, PeerStatus};
 use bellwether_ha::{
     lease,
-    view::{FailsafeRound, PeerAnswer, PeerReport},
+    view::{AsOf, FailsafeRound, PeerAnswer, PeerReport},
 };
 use bellwether_types::{MemberName, Role, failsafe::FailsafeRequest};
 use tokio::task::JoinSet;
@@ -81,6 +81,11 @@ fn report(status: &PeerStatus) -> PeerReport {
         role: status.role.unwrap_or(Role::Uninitialized),
         is_running_primary: status.may_be_primary(),
         position: status.position(),
+        as_of: match status.observed {
+            None => AsOf::Unsaid,
+            Some(Observed { since_asked: true, .. }) => AsOf::Asked,
+            Some(Observed { ago, .. }) => AsOf::Earlier { ago },
+        },
         timeline: status.timeline,
         nofailover: status.tags.nofailover(),
         failover_priority: status.tags.failover_priority(),

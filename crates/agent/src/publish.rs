@@ -41,7 +41,7 @@ impl Agent {
         document.scheduled_restart = update.scheduled_restart.as_ref().map(scheduled_restart);
         document.pending_restart = !self.local.pending_restart.is_empty();
         document.pending_restart_reason = Some(self.pending_restart_reason());
-        if let Some(observation) = self.fresh_observation() {
+        if let Some((_, observation)) = self.fresh_observation() {
             document.timeline = self.local.timeline();
             document.xlog_location = self.local.position();
             if let WalPositions::Standby { received, replayed, .. } = &observation.wal {
@@ -54,7 +54,7 @@ impl Agent {
     }
 
     /// What PostgreSQL said last, unless it has been silent for so long that nobody may take that for where it is now.
-    fn fresh_observation(&self) -> Option<&Observation> {
+    fn fresh_observation(&self) -> Option<(Timestamp, &Observation)> {
         self.local.fresh(clock::now(), answers_count_for(&self.effective.settings))
     }
 
@@ -149,7 +149,7 @@ impl Agent {
             self.local.state,
             PostgresState::Running | PostgresState::Restarting | PostgresState::Starting
         );
-        let observation = self.fresh_observation().filter(|_| connected)?;
+        let (asked_at, observation) = self.fresh_observation().filter(|_| connected)?;
         let wal = match &observation.wal {
             WalPositions::Primary { flushed } => WalStatus::Primary { location: *flushed },
             WalPositions::Standby { received, replayed, paused, replayed_timestamp, replayed_unix } => {
@@ -163,6 +163,7 @@ impl Agent {
             }
         };
         Some(ServerStatus {
+            asked_at,
             server_version: observation.server_version,
             postmaster_start_time: observation.postmaster_start_time.clone(),
             postmaster_start_unix: observation.postmaster_start_unix,

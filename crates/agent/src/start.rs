@@ -29,6 +29,7 @@ use crate::{
     lease::LeaseKeeper,
     level,
     local::Local,
+    look::Looks,
     monitor::MonitorHandle,
     notes::Notes,
     peers::PollQueue,
@@ -178,6 +179,7 @@ pub async fn start(
     });
     let (topology, topology_seen) = watch::channel(Arc::new(first_topology(&config)));
     let failsafe = FailsafeBook::open(&runtime_dir);
+    let looks = Looks::new(events_in.clone());
     let handle = AgentHandle::new(
         config.name.clone(),
         store.clone(),
@@ -187,6 +189,7 @@ pub async fn start(
         failsafe.clone(),
         status_seen,
         topology_seen,
+        looks.clone(),
         events_in.clone(),
     );
     journal.record(
@@ -232,6 +235,7 @@ pub async fn start(
         last_reason: None,
         stopping: false,
         wake_at: clock::now(),
+        looks,
         events_in,
         events,
         status,

@@ -2,7 +2,7 @@
 
 use bellwether_ha::{
     Action, Reason, View,
-    view::{LeaseView, PeerAnswer},
+    view::{AsOf, LeaseView, PeerAnswer},
 };
 use serde_json::{Map, Value, json};
 
@@ -77,6 +77,11 @@ fn peers(view: &View) -> Value {
         PeerAnswer::Answered(report) => json!({
             "role": report.role,
             "lsn": report.position.map(|lsn| lsn.to_string()),
+            "as_of": match report.as_of {
+                AsOf::Asked => json!("asked"),
+                AsOf::Earlier { ago } => json!(format!("{} ms ago", ago.as_millis())),
+                AsOf::Unsaid => Value::Null,
+            },
             "timeline": report.timeline,
             "nofailover": report.nofailover,
         }),

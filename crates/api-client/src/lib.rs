@@ -15,5 +15,5 @@ mod peer;
 pub use client::{Answer, ApiClient, FailsafeReply, endpoint};
 pub use config::{BasicAuth, CertificateFiles, ClientConfig, Verify};
 pub use error::{ClientError, ConfigError};
-pub use peer::{PeerStatus, PeerWal};
+pub use peer::{Observed, PeerStatus, PeerWal};
 pub use reqwest::Method;

@@ -1,5 +1,7 @@
 //! What a member says about itself in answer to `GET /patroni`.
 
+use std::time::Duration;
+
 use bellwether_types::{Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId};
 use serde_json::{Map, Value};
 
@@ -15,6 +17,8 @@ pub struct PeerStatus {
     pub timeline: Option<TimelineId>,
     /// `None` if its PostgreSQL is down or did not answer.
     pub wal: Option<PeerWal>,
+    /// When it asked its PostgreSQL for all this; `None`: it does not say, as members of Patroni.
+    pub observed: Option<Observed>,
     pub replication_state: Option<ReplicationState>,
     pub tags: Tags,
     pub watchdog_failed: bool,
@@ -26,6 +30,15 @@ pub struct PeerStatus {
     pub cluster_unlocked: bool,
     pub failsafe_mode_is_active: bool,
     pub system_id: Option<SystemId>,
+}
+
+/// When a member asked its PostgreSQL for what it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// How long before it answered us.
+    pub ago: Duration,
+    /// After our request had arrived there.
+    pub since_asked: bool,
 }
 
 /// Where a member's WAL is.
@@ -59,6 +72,10 @@ impl PeerStatus {
             server_version: number(fields, "server_version"),
             timeline: number(fields, "timeline").filter(|number| *number > 0).map(TimelineId),
             wal: fields.get("xlog").or_else(|| fields.get("wal")).and_then(wal),
+            observed: number(fields, "observed_ms_ago").map(|ms| Observed {
+                ago: Duration::from_millis(ms),
+                since_asked: set("observed_since_asked"),
+            }),
             replication_state: text("replication_state").and_then(replication),
             tags: fields
                 .get("tags")
@@ -156,6 +173,19 @@ mod tests {
         let peer = read(json!({"state": "running", "role": "master", "wal": {"location": 700}}));
         assert_eq!((peer.role, peer.position()), (Some(Role::Primary), Some(Lsn(700))));
         assert!(peer.is_running_primary());
+    }
+
+    #[test]
+    fn a_report_tells_the_age_of_its_position_or_says_nothing_of_it() {
+        let observed = |since_asked| Some(Observed { ago: Duration::from_millis(7), since_asked });
+        for (document, expected) in [
+            (json!({"observed_ms_ago": 7, "observed_since_asked": true}), observed(true)),
+            (json!({"observed_ms_ago": 7, "observed_since_asked": false}), observed(false)),
+            (json!({"observed_ms_ago": 7}), observed(false)),
+            (json!({"observed_since_asked": true}), None),
+        ] {
+            assert_eq!(read(document.clone()).observed, expected, "{document}");
+        }
     }
 
     #[test]

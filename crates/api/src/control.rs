@@ -20,6 +20,9 @@ pub trait Control: Send + Sync + 'static {
     /// The last published status. Must not wait for anything.
     fn status(&self) -> Arc<NodeStatus>;
 
+    /// The status with what PostgreSQL was asked after `since`, if it answers within some tens of milliseconds; else the last one.
+    async fn status_since(&self, since: Timestamp) -> Arc<NodeStatus>;
+
     /// Now, on the clock of the status.
     fn now(&self) -> Timestamp;
 

@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderValue, Method, request::Parts},
     response::Response,
 };
+use bellwether_types::Timestamp;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info};
@@ -48,10 +49,11 @@ pub(crate) async fn dispatch(
     request: Request,
 ) -> Response {
     let live = app.shared.live();
+    let asked_at = app.control.now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let reply = match parts.method {
-        Method::GET => get(&app, &live, &peer, &parts).await,
+        Method::GET => get(&app, &live, &peer, &parts, asked_at).await,
         Method::HEAD | Method::OPTIONS => {
             let status = app.control.status();
             let facts = Facts::new(&status, app.control.now());
@@ -67,13 +69,18 @@ pub(crate) async fn dispatch(
     reply.into_response(&server, &live.extra_headers)
 }
 
-async fn get(app: &App, live: &Live, peer: &Peer, request: &Parts) -> Reply {
+async fn get(app: &App, live: &Live, peer: &Peer, request: &Parts, asked_at: Timestamp) -> Reply {
     let status = app.control.status();
     let facts = Facts::new(&status, app.control.now());
     let path = request.uri.path();
     let query = Query::parse(request.uri.query().unwrap_or_default());
     match request::first_segment(path) {
-        "patroni" => Reply::json(200, &node_document::document(&facts)),
+        "patroni" => {
+            // Members ask this in a race. A position from before they asked may lack what was acknowledged since.
+            let status = app.control.status_since(asked_at).await;
+            let facts = Facts::new(&status, app.control.now());
+            Reply::json(200, &node_document::with_age(&facts, asked_at))
+        }
         "cluster" => cluster_document::cluster(&facts),
         "history" => cluster_document::history(&facts),
         "config" => cluster_document::config(&facts),

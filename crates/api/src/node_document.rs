@@ -1,7 +1,7 @@
 //! The status document: the body of `GET /patroni` and of every health check. Peers in a leader race read it, too.
 
 use bellwether_types::{
-    TimelineId,
+    TimelineId, Timestamp,
     status::{ServerStatus, WalStatus},
 };
 use serde_json::{Map, Value, json};
@@ -69,6 +69,19 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
         put("watchdog_failed", json!(true));
     }
     Value::Object(fields)
+}
+
+/// The same, and how old its position is, for a caller whose request came at `asked_at`. Fields of ours: Patroni reads over them.
+pub(crate) fn with_age(facts: &Facts<'_>, asked_at: Timestamp) -> Value {
+    let mut document = document(facts);
+    if let (Some(fields), Some(server)) = (document.as_object_mut(), facts.server) {
+        let age = facts.now.since(server.asked_at);
+        fields
+            .insert("observed_ms_ago".to_owned(), json!(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
+        // Ages cannot be compared with the caller's clock; before and after can.
+        fields.insert("observed_since_asked".to_owned(), json!(server.asked_at >= asked_at));
+    }
+    document
 }
 
 /// Seconds since 1970 of the last successful read of the store, 0 if there was none.

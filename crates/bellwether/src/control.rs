@@ -62,6 +62,10 @@ impl Control for AgentControl {
         self.agent.status()
     }
 
+    async fn status_since(&self, since: Timestamp) -> Arc<NodeStatus> {
+        self.agent.status_since(since).await
+    }
+
     fn now(&self) -> Timestamp {
         self.agent.now()
     }

@@ -11,7 +11,7 @@ use bellwether_types::{
 use crate::{
     Action, Reason, View,
     draft::Draft,
-    view::{PeerAnswer, PeerReport, Peers},
+    view::{AsOf, PeerAnswer, PeerReport, Peers},
 };
 
 /// How long a member may take to answer: short where the cluster is meant to react quickly.
@@ -28,7 +28,7 @@ pub(crate) fn fresh_answers<'v>(
     if members.is_empty() {
         return Some(&view.peers);
     }
-    let patience = timeout(view) + timeout(view);
+    let patience = patience(view);
     if let Some(since) = draft.memory.need_peers_since {
         let answered = view.peers.polled_at.is_some_and(|polled_at| polled_at >= since)
             && members.keys().all(|name| view.peers.answers.contains_key(name));
@@ -41,11 +41,43 @@ pub(crate) fn fresh_answers<'v>(
             return None;
         }
     }
+    ask(draft, members);
+    None
+}
+
+fn patience(view: &View) -> Duration {
+    timeout(view) + timeout(view)
+}
+
+fn ask(draft: &mut Draft, members: &BTreeMap<MemberName, String>) {
+    let view = draft.view;
     draft.memory.need_peers_since = Some(view.now);
     draft.keep_asking_peers();
-    draft.wake_in(patience);
+    draft.wake_in(patience(view));
     draft.then(Action::PollPeers { members: members.clone(), timeout: timeout(view) });
-    None
+}
+
+/// Some of `names` told where they were before they were asked, which is no word on where they are: asks everybody again, for as long
+/// as one answer may take. True if the answers are to be waited for.
+pub(crate) fn asks_again(
+    draft: &mut Draft,
+    everybody: &BTreeMap<MemberName, String>,
+    names: &[&MemberName],
+) -> bool {
+    let view = draft.view;
+    let is_old = |name: &&MemberName| {
+        report(&view.peers, name)
+            .is_some_and(|report| report.position.is_some() && matches!(report.as_of, AsOf::Earlier { .. }))
+    };
+    if !names.iter().any(is_old) {
+        return false;
+    }
+    let since = *draft.memory.old_positions_since.get_or_insert(view.now);
+    if view.now.since(since) >= timeout(view) {
+        return false;
+    }
+    ask(draft, everybody);
+    true
 }
 
 /// What one member answered, if it did.

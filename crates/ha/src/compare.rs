@@ -10,7 +10,7 @@ use crate::{
     Reason, View, candidate,
     draft::Draft,
     failsafe,
-    view::{PeerReport, Peers},
+    view::{AsOf, PeerReport, Peers},
 };
 
 /// Whom to compare with.
@@ -62,6 +62,11 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
             } else if may_lead {
                 return Err(Reason::PeerAhead { name: name.clone() });
             }
+            continue;
+        }
+        if let AsOf::Earlier { ago } = report.as_of {
+            // It may have more by now: as if it had not answered. (That it was ahead stays true, whenever it was.)
+            draft.note(Reason::MemberPositionOld { name: name.clone(), ago_ms: ago.as_millis() });
             continue;
         }
         if theirs_at.0 == 0 {

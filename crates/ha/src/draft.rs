@@ -166,6 +166,7 @@ impl<'v> Draft<'v> {
     pub(crate) fn finish(mut self, deciding: Reason) -> Decision {
         if !self.wants_peers {
             self.memory.need_peers_since = None;
+            self.memory.old_positions_since = None;
         }
         let mut reasons = Vec::with_capacity(1 + self.notes.len());
         reasons.push(deciding);

@@ -47,6 +47,8 @@ pub struct Memory {
     pub previous_position: Option<Lsn>,
     /// Peers' answers older than this do not count for the decision at hand.
     pub need_peers_since: Option<Timestamp>,
+    /// Peers are asked again since then because one told an old position.
+    pub old_positions_since: Option<Timestamp>,
     pub sync: SyncMemory,
     pub checkpoint_after_promote: Checkpoint,
     /// Slots of absent members and when each was last wanted.

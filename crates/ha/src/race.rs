@@ -182,11 +182,7 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     }
     let mut rivals = restrict(&everybody, sync);
     let Some(request) = request else {
-        return Ok(compare::healthiest(
-            draft,
-            cluster,
-            &Rivals { names: &rivals, peers, ignore_lag: false },
-        )?);
+        return is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: false });
     };
     let part = switchover::at_race(draft, cluster, request, peers);
     if matches!(part, Part::Mine) && view.settings.check_timeline {
@@ -199,16 +195,29 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         Part::Mine
             if request.leader.is_some() && sync.is_some_and(|sync| compare::asks_for_votes(view, sync)) =>
         {
-            Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
+            is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: true })
         }
         Part::Mine => Ok(veto(&everybody, peers)?),
         Part::NotMine(why) => Err(why.into()),
         Part::Compare => {
             // Who stepped down is no rival. But with synchronous replication it never blocks, and its vote may be needed.
             rivals.retain(|name| sync.is_some() || request.leader.as_ref() != Some(*name));
-            Ok(compare::healthiest(draft, cluster, &Rivals { names: &rivals, peers, ignore_lag: true })?)
+            is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: true })
         }
     }
+}
+
+/// Compares positions, on present ones if they can be had.
+fn is_best(
+    draft: &mut Draft,
+    cluster: &Cluster,
+    everybody: &BTreeMap<MemberName, String>,
+    rivals: &Rivals,
+) -> Result<(), Unfit> {
+    if candidate::asks_again(draft, everybody, rivals.names) {
+        return Err(Unfit::Waiting);
+    }
+    Ok(compare::healthiest(draft, cluster, rivals)?)
 }
 
 /// In pause only the requested candidate takes the lock, or a primary that runs anyhow.

@@ -81,6 +81,8 @@ reasons! {
     MemberUnreachable { name: MemberName } = "member_unreachable", "Member {name} is not reachable";
     MemberNotPromotable { name: MemberName } = "member_not_promotable", "Member {name} is not allowed to promote";
     MemberNoWatchdog { name: MemberName } = "member_no_watchdog", "Member {name} is not watchdog capable";
+    /// Where it is now is not known, so it counts neither as a vote nor as not ahead.
+    MemberPositionOld { name: MemberName, ago_ms: u128 } = "member_position_old", "Member {name} tells only where it was {ago_ms} ms ago, before it was asked";
     MemberLagging { name: MemberName } = "member_lagging", "Member {name} exceeds maximum replication lag";
     TakingTimeline = "taking_timeline", "taking the number of the next timeline before the promotion";
     TimelineNotBelieved { timeline: TimelineId, mine: TimelineId } = "timeline_not_believed", "Ignoring timeline {timeline}, which is too far from {mine} to be one of this cluster";

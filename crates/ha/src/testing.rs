@@ -19,7 +19,7 @@ use crate::{
     Action, Decision, View, decide, lease,
     memory::{Claimed, Memory},
     view::{
-        Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing, FinishedJob, Guardian,
+        AsOf, Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing, FinishedJob, Guardian,
         Job, JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport, Peers, PostgresView,
         Process, Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
     },
@@ -427,6 +427,7 @@ pub fn standby() -> PeerReport {
         role: Role::Replica,
         is_running_primary: false,
         position: Some(POSITION),
+        as_of: AsOf::Asked,
         timeline: Some(TimelineId(1)),
         nofailover: false,
         failover_priority: 1,

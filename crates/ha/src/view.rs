@@ -326,10 +326,22 @@ pub struct PeerReport {
     pub is_running_primary: bool,
     /// The larger of received and replayed, or the primary's location; `None` if its PostgreSQL is down or does not answer.
     pub position: Option<Lsn>,
+    pub as_of: AsOf,
     pub timeline: Option<TimelineId>,
     pub nofailover: bool,
     pub failover_priority: i64,
     pub watchdog_failed: bool,
+}
+
+/// When a member looked up the position that it told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AsOf {
+    /// After it had been asked.
+    Asked,
+    /// So long before it answered, and before it was asked: it may have more by now.
+    Earlier { ago: Duration },
+    /// It does not say, as members of Patroni; taken for the present one.
+    Unsaid,
 }
 
 /// The failsafe protocol, both directions.

@@ -8,7 +8,7 @@ use bellwether_ha::{
     action::DemoteMode,
     lease,
     memory::RewindState,
-    view::{JobKind, JobPhase, LeaseView, PeerAnswer},
+    view::{AsOf, JobKind, JobPhase, LeaseView, PeerAnswer},
 };
 use bellwether_types::{Timestamp, settings::SyncMode};
 
@@ -46,10 +46,12 @@ pub enum Bug {
     UnguardedFounder,
     /// The last answer of a PostgreSQL that hangs is taken for its present state.
     HungServerBelieved,
+    /// A member in a race is told what was published last, and takes it for the present.
+    LastTickCounts,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 15] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -64,6 +66,7 @@ impl Bug {
         Bug::ForgetfulFounder,
         Bug::UnguardedFounder,
         Bug::HungServerBelieved,
+        Bug::LastTickCounts,
     ];
 
     /// The word on the command line.
@@ -84,6 +87,7 @@ impl Bug {
             Self::ForgetfulFounder => "forgetful-founder",
             Self::UnguardedFounder => "unguarded-founder",
             Self::HungServerBelieved => "hung-server-believed",
+            Self::LastTickCounts => "last-tick-counts",
         }
     }
 
@@ -166,10 +170,22 @@ impl Bug {
         self != Self::HungServerBelieved
     }
 
+    pub(crate) fn looks_again(self) -> bool {
+        self != Self::LastTickCounts
+    }
+
+    pub(crate) fn as_of(self, ago: Duration) -> AsOf {
+        if self == Self::LastTickCounts { AsOf::Unsaid } else { AsOf::Earlier { ago } }
+    }
+
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
-        if matches!(self, Self::BlindPromotion | Self::NumbersNotTaken) { 3 } else { 2 }
+        if matches!(self, Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts) {
+            3
+        } else {
+            2
+        }
     }
 
     /// A second line of defence would hide what the first one lets through.
@@ -185,7 +201,7 @@ impl Bug {
     pub(crate) fn sync_mode(self) -> Option<(SyncMode, bool)> {
         match self {
             Self::BlindPromotion => Some((SyncMode::On, true)),
-            Self::NamesLoosenedFirst => Some((SyncMode::Quorum, true)),
+            Self::NamesLoosenedFirst | Self::LastTickCounts => Some((SyncMode::Quorum, true)),
             Self::ShownIsInForce => Some((SyncMode::On, false)),
             Self::GuardianNeverArmed
             | Self::SilenceIsHealth
@@ -202,7 +218,7 @@ impl Bug {
     }
 
     pub(crate) fn ttl_seconds(self) -> Option<u64> {
-        matches!(self, Self::LeaseFromAnswer | Self::ShortPromise).then_some(30)
+        matches!(self, Self::LeaseFromAnswer | Self::ShortPromise | Self::LastTickCounts).then_some(30)
     }
 
     /// Half of the faults are of the kind that the bug fears.
@@ -238,6 +254,12 @@ impl Bug {
                 _ => Fault::FreezePostgres { host },
             },
             Self::ShortPromise => Fault::ShorterTtl { seconds: 2 },
+            // Who hears late that the leader is gone has not looked since, and who was cut off from the leader lacks what it has.
+            Self::LastTickCounts => match random.between(0, 3) {
+                0 => Fault::Slow { from: store, to: host, by: scenario.loop_wait / 2 },
+                1 => Fault::PowerLoss { host },
+                _ => Fault::CutBoth { a: host, b: random.index(scenario.members) },
+            },
             Self::HungServerBelieved => match random.between(0, 2) {
                 0 => Fault::FreezePostgres { host },
                 _ => Fault::PowerLoss { host },

@@ -52,6 +52,8 @@ pub struct NodeStatus {
 /// What PostgreSQL said the last time it was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
+    /// When it was asked, on the clock of [`NodeStatus::taken_at`]: nothing here is older.
+    pub asked_at: Timestamp,
     /// For example 150018.
     pub server_version: u32,
     /// `YYYY-MM-DD HH:MM:SS.ffffff+00:00`.

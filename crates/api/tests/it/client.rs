@@ -41,6 +41,14 @@ async fn a_peer_reads_what_a_member_publishes() {
         peer.quorum_standby && peer.tags.nofailover() && peer.watchdog_failed && !peer.is_running_primary()
     );
 
+    assert!(peer.observed.is_some_and(|observed| observed.since_asked), "{:?}", peer.observed);
+
+    let hangs = Agent { looks_again: false, ..Agent::new(replica()) };
+    let server = serve(hangs, config()).await;
+    let url = format!("http://{}/patroni", server.address);
+    let observed = client(None).get_status(&url, TIMEOUT).await.unwrap().observed.unwrap();
+    assert_eq!((observed.since_asked, observed.ago), (false, Duration::from_secs(1)));
+
     let server = serve(Agent::new(leader()), config()).await;
     let url = format!("http://{}/patroni", server.address);
     assert!(client(None).get_status(&url, TIMEOUT).await.unwrap().is_running_primary());

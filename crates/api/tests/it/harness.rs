@@ -36,6 +36,8 @@ pub(crate) const PROMISED: Duration = Duration::from_millis(5_500);
 /// An agent that answers what a test told it to.
 pub(crate) struct Agent {
     pub(crate) status: NodeStatus,
+    /// Its PostgreSQL answers whoever asks where it is now.
+    pub(crate) looks_again: bool,
     pub(crate) restart: RestartOutcome,
     pub(crate) switchover: SwitchoverOutcome,
     pub(crate) config: ConfigOutcome,
@@ -51,6 +53,7 @@ impl Agent {
     pub(crate) fn new(status: NodeStatus) -> Self {
         Self {
             status,
+            looks_again: true,
             restart: RestartOutcome::Restarted,
             switchover: SwitchoverOutcome::Done { new_leader: situations::name("b") },
             config: ConfigOutcome::Stored(json!({"ttl": 20})),
@@ -78,6 +81,14 @@ impl Agent {
 impl Control for Agent {
     fn status(&self) -> Arc<NodeStatus> {
         Arc::new(self.status.clone())
+    }
+
+    async fn status_since(&self, since: Timestamp) -> Arc<NodeStatus> {
+        let mut status = self.status.clone();
+        if let (true, Some(server)) = (self.looks_again, &mut status.server) {
+            server.asked_at = since;
+        }
+        Arc::new(status)
     }
 
     fn now(&self) -> Timestamp {

@@ -85,6 +85,7 @@ fn server(in_recovery: bool) -> ServerStatus {
         paused: false,
     };
     ServerStatus {
+        asked_at: NOW.saturating_sub(Duration::from_secs(1)),
         server_version: 150_018,
         postmaster_start_time: "2026-11-21 09:30:00.250000+00:00".to_owned(),
         postmaster_start_unix: 1_795_253_400.25,

@@ -37,6 +37,7 @@ pub(super) fn page() -> String {
 /// Complete enough to have every metric.
 fn primary() -> NodeStatus {
     let server = ServerStatus {
+        asked_at: Timestamp::ZERO,
         server_version: 150_000,
         postmaster_start_time: String::new(),
         postmaster_start_unix: 0.0,

@@ -94,6 +94,10 @@ pub(crate) async fn refresh(store: &MemoryStore, view: &Mutex<Cluster>) {
 
 #[async_trait]
 impl Control for Agent {
+    async fn status_since(&self, _: Timestamp) -> Arc<NodeStatus> {
+        self.status()
+    }
+
     fn status(&self) -> Arc<NodeStatus> {
         let view = self.view.lock().unwrap().clone();
         let leads = view.leader_name() == Some(&self.name);
@@ -222,6 +226,7 @@ fn server(leads: bool) -> ServerStatus {
         paused: false,
     };
     ServerStatus {
+        asked_at: now(),
         server_version: 150_018,
         postmaster_start_time: "2026-11-21 09:30:00.250000+00:00".to_owned(),
         postmaster_start_unix: 1_795_253_400.25,

@@ -9,7 +9,7 @@ use crate::{
     Action,
     action::{CallbackEvent, DemoteMode, StartRole},
     testing::{POSITION, Scene, leader, name, orphan, replica, silence, standby, standby_at},
-    view::{JobKind, JobOutcome, JobPhase, LeaseView, PeerAnswer, PeerReport, Process},
+    view::{AsOf, JobKind, JobOutcome, JobPhase, LeaseView, PeerAnswer, PeerReport, Process},
 };
 
 const BEFORE: Lsn = Lsn(POSITION.0 - 0x100);
@@ -156,6 +156,42 @@ fn who_has_followed_a_later_promotion_gives_no_vote_whatever_its_position() {
     let later = PeerReport { position: Some(BEFORE), timeline: Some(TimelineId(9)), ..standby() };
     let decision = scene.answers(&[("a", silence()), ("c", PeerAnswer::Answered(later))]).decide();
     assert!(decision.says("quorum_unreachable") && !acquires(&decision), "{decision:#?}");
+}
+
+fn earlier(position: Lsn) -> PeerAnswer {
+    let as_of = AsOf::Earlier { ago: Duration::from_secs(3) };
+    PeerAnswer::Answered(PeerReport { position: Some(position), as_of, ..standby() })
+}
+
+#[test]
+fn where_a_member_was_before_it_was_asked_is_no_vote() {
+    let scene = orphan().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let first = scene.clone().answers(&[("a", silence()), ("c", earlier(POSITION))]);
+    let again = first.decide();
+    assert!(matches!(again.deeds()[..], [Action::PollPeers { .. }]), "{again:#?}");
+    // It has stayed so for as long as an answer may take.
+    let overdue = first.after(&again).later(Duration::from_secs(2));
+    let overdue = overdue.answers(&[("a", silence()), ("c", earlier(POSITION))]).decide();
+    assert!(overdue.says("member_position_old") && overdue.says("quorum_unreachable"), "{overdue:#?}");
+    assert!(!acquires(&overdue) && overdue.memory.old_positions_since.is_none(), "{overdue:#?}");
+    let unsaid = PeerReport { as_of: AsOf::Unsaid, ..standby() };
+    let of_patroni = scene.answers(&[("a", silence()), ("c", PeerAnswer::Answered(unsaid))]).decide();
+    assert!(acquires(&of_patroni), "{of_patroni:#?}");
+}
+
+#[test]
+fn where_a_member_was_before_it_was_asked_does_not_show_that_it_is_not_ahead() {
+    let first = orphan().answers(&[("a", silence()), ("c", earlier(BEFORE))]);
+    let again = first.decide();
+    assert!(matches!(again.deeds()[..], [Action::PollPeers { .. }]) && !acquires(&again), "{again:#?}");
+    let present =
+        first.clone().after(&again).answers(&[("a", silence()), ("c", standby_at(BEYOND))]).decide();
+    assert!(present.says("peer_ahead") && !acquires(&present), "{present:#?}");
+    let overdue = first.after(&again).later(Duration::from_secs(2));
+    let silent = overdue.clone().answers(&[("a", silence()), ("c", earlier(BEFORE))]).decide();
+    assert!(acquires(&silent), "who cannot say where it is blocks nobody: {silent:#?}");
+    let ahead = overdue.answers(&[("a", silence()), ("c", earlier(BEYOND))]).decide();
+    assert!(ahead.says("peer_ahead") && !acquires(&ahead), "it was ahead already then: {ahead:#?}");
 }
 
 /// b leads by `/sync` on timeline 2; timeline 1 ended before [`POSITION`], and c has gone on on it.

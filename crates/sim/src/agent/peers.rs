@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_ha::view::{FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
+use bellwether_ha::view::{AsOf, FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
 use bellwether_types::{Lsn, PostgresState, Role, Timestamp};
 
 use crate::{
@@ -15,6 +15,10 @@ use crate::{
     schedule::MILLIS,
     world::World,
 };
+
+/// How long the answer to a status call takes: with a look, and if none comes in time.
+const A_LOOK: u64 = MILLIS;
+const PATIENCE: u64 = 75 * MILLIS;
 
 #[derive(Debug)]
 pub enum PeerQuestion {
@@ -103,7 +107,7 @@ impl World {
         }
     }
 
-    /// A question arrives; the agent's API answers from what the agent knows, without SQL or store.
+    /// A question arrives; the agent's API answers from what the agent knows, or from a look that others wait for.
     pub(crate) fn answer_question(
         &mut self,
         (from, agent): (HostId, u32),
@@ -119,7 +123,10 @@ impl World {
             PeerAnswerBody::Refused
         } else {
             match question {
-                PeerQuestion::Status => PeerAnswerBody::Status(Box::new(self.report(to))),
+                PeerQuestion::Status => {
+                    delay = if self.looks_again(to) { A_LOOK } else { PATIENCE };
+                    PeerAnswerBody::Status(Box::new(self.report(to)))
+                }
                 PeerQuestion::Failsafe { leader, rely_on } => {
                     // Written to disk before it is said.
                     delay = self.random.between(MILLIS / 2, 5 * MILLIS);
@@ -134,18 +141,32 @@ impl World {
         }
     }
 
-    fn report(&mut self, host: HostId) -> PeerReport {
-        let is_silent = self.is_silent(host);
-        let pg = &self.hosts[host].pg;
-        let role = self.hosts[host].agent.mind.role;
-        let server = pg.server().filter(|server| server.stop.is_none());
-        let answering = server.filter(|_| !is_silent);
-        let position: Option<Lsn> = answering.map(|_| self.wal.lsn(pg.data.flushed));
+    /// The agent looks again if it has nothing else to do and PostgreSQL answers; else what it published last must do.
+    fn looks_again(&self, host: HostId) -> bool {
+        let h = &self.hosts[host];
+        h.pg.server().is_some() && !h.pg.frozen && h.agent.mind.execution.is_none() && self.bug.looks_again()
+    }
+
+    fn report(&self, host: HostId) -> PeerReport {
+        let h = &self.hosts[host];
+        let server = h.pg.server().filter(|server| server.stop.is_none());
+        let published =
+            h.agent.mind.last_server.as_ref().filter(|_| server.is_some() && !self.is_silent(host));
+        let ago =
+            published.map_or(Duration::ZERO, |published| h.clock(self.now).since(published.answered_at));
+        let (position, timeline, as_of): (Option<Lsn>, _, _) = if self.looks_again(host) {
+            let flushed = server.map(|_| h.pg.data.flushed);
+            (flushed.map(|at| self.wal.lsn(at)), flushed.map(|at| self.wal.timeline(at)), AsOf::Asked)
+        } else {
+            let position = published.map(|published| published.position);
+            (position, published.and_then(|published| published.timeline), self.bug.as_of(ago))
+        };
         PeerReport {
-            role,
+            role: h.agent.mind.role,
             is_running_primary: server.is_some_and(|server| !server.in_recovery),
             position,
-            timeline: answering.map(|_| self.wal.timeline(pg.data.flushed)),
+            as_of,
+            timeline,
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,

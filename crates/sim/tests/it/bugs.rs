@@ -59,7 +59,7 @@ fn names_loosened_before_the_backends_are_gone_are_caught() {
 
 #[test]
 fn names_that_count_before_the_checkpointer_has_read_them_are_caught() {
-    bites(Bug::ShownIsInForce, 1_000, &["no_lost_commit"]);
+    bites(Bug::ShownIsInForce, 3_000, &["no_lost_commit"]);
 }
 
 #[test]
@@ -126,4 +126,33 @@ fn a_hanging_server_that_is_believed_is_caught() {
     let broken = |bug| runs().filter_map(move |(seed, leader)| hanging_heir(seed, leader, bug));
     assert_eq!(broken(Bug::None).next(), None);
     assert!(broken(Bug::HungServerBelieved).any(|promise| promise == "fit_winner"));
+}
+
+/// The agent of the leader freezes: its PostgreSQL acknowledges until the guardian's deadline. `cut_at`, a moment before it, one standby
+/// loses the leader. The other one hears late that the lock is free, so what it published last is from before the cut.
+fn late_listener(seed: u64, leader: usize, cut_at: u64, bug: Bug) -> Option<&'static str> {
+    let mut scenario = Scenario::draw(seed, Bug::LastTickCounts);
+    (scenario.members, scenario.guardian, scenario.founding) = (3, true, None);
+    scenario.fault_phase = 130 * SECONDS;
+    let (behind, late, store) = ((leader + 1) % 3, (leader + 2) % 3, 3);
+    let planned = |at: u64, fault| Planned { at, lasts: 80 * SECONDS, fault };
+    scenario.faults = vec![
+        planned(10 * SECONDS, Fault::FreezeAgent { host: leader }),
+        planned(10 * SECONDS, Fault::Slow { from: store, to: late, by: 3 * SECONDS }),
+        planned(10 * SECONDS + cut_at, Fault::CutBoth { a: leader, b: behind }),
+    ];
+    Some(World::new(scenario, bug, Verbosity::Hash).run().violation?.invariant)
+}
+
+#[test]
+fn a_vote_counted_by_the_last_tick_is_caught() {
+    let broken = |bug| {
+        (0..8u64).flat_map(move |seed| {
+            (0..3).flat_map(move |leader| {
+                (14..28u64).filter_map(move |cut| late_listener(seed, leader, cut * SECONDS, bug))
+            })
+        })
+    };
+    assert_eq!(broken(Bug::None).next(), None);
+    assert!(broken(Bug::LastTickCounts).any(|promise| promise == "no_lost_commit"));
 }

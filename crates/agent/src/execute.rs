@@ -86,7 +86,7 @@ impl Agent {
             Action::Clone { from } => self.clone_from(from),
             Action::Start { role } => self.start_server(role),
             Action::Promote { fence, taken } => self.promote(fence, taken),
-            Action::Demote { mode } => self.demote(mode, view),
+            Action::Demote { mode, stop_limit } => self.demote(mode, stop_limit),
             Action::Stop { mode } => self.stop_server(mode),
             Action::Follow { upstream } => self.follow(upstream).await,
             Action::Restart { timeout, stop_limit, fence } => self.restart_server(timeout, stop_limit, fence),

@@ -214,14 +214,13 @@ async fn stop_quietly(
 }
 
 /// How a demotion stops the server.
-pub(crate) fn demote_request(mode: DemoteMode, stop_timeout: Duration, now: Timestamp) -> StopRequest {
-    let patience = (!stop_timeout.is_zero()).then_some(stop_timeout);
+pub(crate) fn demote_request(mode: DemoteMode, stop_limit: Option<Duration>, now: Timestamp) -> StopRequest {
     let graceful = StopRequest {
         mode: StopMode::Fast,
         checkpoint: true,
         hook: true,
-        immediate_after: patience,
-        kill_after: patience.map(|limit| limit * 2),
+        immediate_after: stop_limit,
+        kill_after: stop_limit.map(|limit| limit * 2),
     };
     let at_once = StopRequest {
         mode: StopMode::Immediate,
@@ -530,7 +529,7 @@ mod tests {
         let now = Timestamp::from_millis(10_000);
         for left_ms in [50u64, 300, 1_000, 3_000] {
             let stop_by = now + Duration::from_millis(left_ms);
-            let request = demote_request(DemoteMode::Offline { stop_by }, Duration::ZERO, now);
+            let request = demote_request(DemoteMode::Offline { stop_by }, None, now);
             let (immediate, kill) = (request.immediate_after.unwrap(), request.kill_after.unwrap());
             assert!(immediate < kill && kill < Duration::from_millis(left_ms), "{left_ms}: {request:?}");
             assert!(immediate <= Duration::from_millis(500));

@@ -278,7 +278,7 @@ const DCS: &[Key] = &[
         Int,
         Bootstrap,
         "0",
-        "Seconds that stopping a synchronous primary may take; 0 = no limit.",
+        "Seconds that a planned stop of a primary may take before it becomes an immediate one; 0 = `primary_start_timeout`, a `ttl` at least.",
     ),
     key("master_stop_timeout", Int, Bootstrap, "", "Old name of `primary_stop_timeout`."),
     key(

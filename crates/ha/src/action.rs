@@ -124,6 +124,9 @@ pub enum Action {
     /// Stop whatever runs and stop PostgreSQL; replaces any job. What follows is decided when it has ended.
     Demote {
         mode: DemoteMode,
+        /// A planned stop that takes longer becomes an immediate one, and a kill after twice the time. The other modes escalate by
+        /// themselves.
+        stop_limit: Option<std::time::Duration>,
     },
     /// Stop PostgreSQL for other reasons than a loss of leadership.
     Stop {

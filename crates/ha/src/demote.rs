@@ -12,7 +12,7 @@ use crate::{
     fence::{self, Fences},
     memory::{Attempt, Demoting, RewindState},
     recovery, restart, switchover,
-    view::{Guardian, JobKind, JobOutcome, JobPhase, Process},
+    view::{Control, ControlState, Guardian, JobKind, JobOutcome, JobPhase, Process},
 };
 
 /// Who gave the lock up on purpose leaves it to others for so long.
@@ -108,11 +108,17 @@ fn after_stop(draft: &mut Draft) -> Option<Reason> {
     draft.memory.crashed_as_primary_at = None;
     draft.set_role(Role::Demoted);
     if matches!(demoting.mode, DemoteMode::Graceful | DemoteMode::Immediate) && view.held().is_some() {
-        let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
-        release(draft, optime.filter(|_| demoting.mode == DemoteMode::Graceful));
+        let optime = view.postgres.control.as_ref().filter(|control| is_clean(control));
+        let optime = optime.filter(|_| demoting.mode == DemoteMode::Graceful);
+        release(draft, optime.map(|control| control.checkpoint));
         return Some(Reason::ReleasedAfterStop);
     }
     None
+}
+
+/// Its last checkpoint is the end of its WAL.
+fn is_clean(control: &Control) -> bool {
+    control.state == ControlState::ShutDown
 }
 
 /// The stop failed, or a process is there that has not said that it is a standby.
@@ -137,7 +143,8 @@ fn without_heir(draft: &mut Draft) -> Option<Reason> {
         return None;
     }
     let candidates = candidate::successors(view, cluster);
-    if !candidates.is_empty() {
+    // A stop that went over its limit ended like a crash: nothing tells where its WAL ends, so nobody can be shown to have it.
+    if !candidates.is_empty() && is_clean(control) {
         let Some(peers) = candidate::fresh_answers(draft, &candidates) else {
             return Some(Reason::WaitingForCheckpointAtPeer);
         };

@@ -126,11 +126,20 @@ pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reaso
     draft.memory.recovering = false;
     draft.memory.racing = false;
     draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
-    draft.then(Action::Demote { mode });
+    draft.then(Action::Demote { mode, stop_limit: stop_limit(draft.view, mode) });
     if draft.view.job_kind() != Some(&JobKind::Demote) {
         draft.tell_stop();
     }
     reason
+}
+
+/// A planned stop is not worth a longer outage than a promotion is: a PostgreSQL that hangs would take for ever. It may well take a
+/// while to write its shutdown checkpoint, so it is no less than that.
+fn stop_limit(view: &View, mode: DemoteMode) -> Option<Duration> {
+    let settings = &view.settings;
+    let set = Some(settings.primary_stop_timeout).filter(|set| !set.is_zero());
+    let limit = set.unwrap_or(settings.primary_start_timeout.max(settings.ttl));
+    matches!(mode, DemoteMode::Graceful | DemoteMode::DemoteCluster).then_some(limit)
 }
 
 /// A stop that was decided on is under way; its own escalation sees to its end.

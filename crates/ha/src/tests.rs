@@ -22,7 +22,7 @@ use crate::{Action, Decision, action::DemoteMode};
 /// The way in which PostgreSQL is told to stop as primary, if it is.
 fn demotion(decision: &Decision) -> Option<DemoteMode> {
     decision.actions.iter().find_map(|action| match action {
-        Action::Demote { mode } => Some(*mode),
+        Action::Demote { mode, .. } => Some(*mode),
         _ => None,
     })
 }

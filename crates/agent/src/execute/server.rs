@@ -6,7 +6,6 @@ use std::{
 };
 
 use bellwether_ha::{
-    View,
     action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
@@ -197,9 +196,9 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn demote(&mut self, mode: DemoteMode, view: &View) -> Effect {
+    pub(super) fn demote(&mut self, mode: DemoteMode, stop_limit: Option<Duration>) -> Effect {
         info!(mode = mode.as_str(), "Demoting self ({})", mode.as_str());
-        let request = work::demote_request(mode, view.settings.primary_stop_timeout, clock::now());
+        let request = work::demote_request(mode, stop_limit, clock::now());
         self.local.role = Role::Demoted;
         self.begin_stop(JobKind::Demote, request);
         if matches!(mode, DemoteMode::ImmediateNoLock | DemoteMode::Offline { .. }) {

@@ -310,6 +310,45 @@ fn stepped_down(b: bellwether_types::Lsn) -> Scene {
 }
 
 #[test]
+fn a_planned_stop_has_a_limit() {
+    let seconds = Duration::from_secs;
+    for (case, stop, start, expected) in [
+        ("the setting for it", 7, 300, 7),
+        ("else as long as a promotion", 0, 300, 300),
+        ("a ttl at least", 0, 0, 30),
+    ] {
+        let scene = leader().request(Some("a"), None).settings(|settings| {
+            settings.ttl = seconds(30);
+            settings.primary_stop_timeout = seconds(stop);
+            settings.primary_start_timeout = seconds(start);
+        });
+        let decision = scene.answers(&[("b", standby_at(POSITION)), ("c", standby_at(POSITION))]).decide();
+        let limit = decision.actions.iter().find_map(|action| match action {
+            Action::Demote { stop_limit, .. } => Some(*stop_limit),
+            _ => None,
+        });
+        assert_eq!(limit, Some(Some(seconds(expected))), "{case}: {decision:#?}");
+    }
+}
+
+#[test]
+fn after_a_planned_stop_that_ended_like_a_crash_nobody_can_be_shown_to_have_everything() {
+    let crashed = |scene: Scene| {
+        scene.view(|view| {
+            view.postgres.control.as_mut().unwrap().state = crate::view::ControlState::InProduction
+        })
+    };
+    let beyond = bellwether_types::Lsn(POSITION.0 + 8);
+    assert!(releases(&stepped_down(beyond).decide()), "with a shutdown checkpoint it can");
+    let again = crashed(stepped_down(beyond)).decide();
+    assert_eq!(again.code(), "no_heir_starting_again", "{again:#?}");
+    assert!(!releases(&again));
+    // With synchronous replication those who elect the next leader have it.
+    let synchronous = crashed(stepped_down(beyond).sync(SyncMode::On, "a", &["b"], 0)).decide();
+    assert!(synchronous.actions.contains(&Action::ReleaseLease { optime: None }), "{synchronous:#?}");
+}
+
+#[test]
 fn a_switchover_that_nobody_can_inherit_leaves_the_leader_leading() {
     let behind = bellwether_types::Lsn(POSITION.0 - 8);
     let again = stepped_down(behind).decide();

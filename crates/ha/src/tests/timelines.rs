@@ -1,5 +1,7 @@
 //! No two promotions give their timelines one number.
 
+use std::time::Duration;
+
 use bellwether_types::{Lsn, Revision, TimelineId, TimelineSwitch};
 
 use crate::{
@@ -9,6 +11,9 @@ use crate::{
     testing::{POSITION, Scene, leader, name, orphan, replica, silence, standby},
     view::{JobKind, JobOutcome, LocalHistory, PeerAnswer, PeerReport, Process},
 };
+
+const SECOND: Duration = Duration::from_secs(1);
+const SHORTLY: Duration = Duration::from_millis(200);
 
 fn at(timeline: u32) -> PeerAnswer {
     PeerAnswer::Answered(PeerReport { timeline: Some(TimelineId(timeline)), ..standby() })
@@ -150,14 +155,14 @@ fn a_lock_without_an_unused_number_needs_one_before_a_promotion() {
 fn who_promotes_again_after_a_crash_takes_another_number() {
     let promoted = replica().holding().claimed(2, "b").decide();
     assert_eq!(takes(&promoted), None);
-    let slow = replica().holding().claimed(2, "b").after(&promoted).later(std::time::Duration::from_secs(1));
+    let slow = replica().holding().claimed(2, "b").after(&promoted).later(SHORTLY);
     let slow = slow.ended(JobKind::Promote, JobOutcome::Succeeded);
     assert_eq!(takes(&slow.decide()), None, "the same server is told again");
     // It ended and was started as a standby: on its disk there may be a timeline 2 that nobody else has heard of.
-    let again = slow.view(|view| view.postgres.process = Process::Running { since: view.now });
+    let again = slow.later(SHORTLY).view(|view| view.postgres.process = Process::Running { since: view.now });
     let taking = again.decide();
     assert_eq!(takes(&taking), Some((3, Some(Revision(140)))));
-    let unseen = again.clone().after(&taking).later(std::time::Duration::from_secs(2));
+    let unseen = again.clone().after(&taking).later(2 * SECOND);
     assert_eq!(takes(&unseen.decide()), Some((3, Some(Revision(140)))), "nothing shows that it was taken");
     let seen = again.claimed(3, "b").after(&taking);
     assert_eq!(takes(&seen.decide()), None);

@@ -38,7 +38,7 @@ enum Plan {
     Start { role: StartRole },
     Restart { stop_limit: Duration, fence: Option<Fence> },
     Promote { fence: Fence, taken: Option<TakenTimelines> },
-    Demote { mode: DemoteMode },
+    Demote { mode: DemoteMode, stop_limit: Option<Duration> },
     Stop { mode: StopMode },
     CheckDivergence { leader: Upstream },
     CrashRecovery,
@@ -75,7 +75,7 @@ impl World {
                 (JobKind::Restart, Plan::Restart { stop_limit, fence })
             }
             Action::Promote { fence, taken } => (JobKind::Promote, Plan::Promote { fence, taken }),
-            Action::Demote { mode } => (JobKind::Demote, Plan::Demote { mode }),
+            Action::Demote { mode, stop_limit } => (JobKind::Demote, Plan::Demote { mode, stop_limit }),
             Action::Stop { mode } => (JobKind::Stop, Plan::Stop { mode }),
             Action::CheckDivergence { leader } => {
                 (JobKind::CheckDivergence, Plan::CheckDivergence { leader })
@@ -139,7 +139,7 @@ impl World {
                 self.restart(host, step, stop_limit, fence.as_ref(), began)
             }
             Plan::Promote { fence, taken } => self.promote(host, step, &fence, taken),
-            Plan::Demote { mode } => self.demote(host, step, mode, began),
+            Plan::Demote { mode, stop_limit } => self.demote(host, step, (mode, stop_limit), began),
             Plan::Stop { mode } => self.stop(host, step, mode, began),
             Plan::CheckDivergence { leader } => self.check_divergence(host, step, &leader),
             Plan::CrashRecovery => self.crash_recovery(host, step),
@@ -361,7 +361,13 @@ impl World {
         }
     }
 
-    fn demote(&mut self, host: HostId, step: u32, mode: DemoteMode, began: Nanos) -> Next {
+    fn demote(
+        &mut self,
+        host: HostId,
+        step: u32,
+        (mode, stop_limit): (DemoteMode, Option<Duration>),
+        began: Nanos,
+    ) -> Next {
         if self.hosts[host].pg.is_down() {
             // Backends without a postmaster can still report a commit.
             self.hosts[host].pg.orphans = None;
@@ -385,7 +391,16 @@ impl World {
                 self.begin_stop(host, mode);
                 Next::At(2, LOOK_AGAIN)
             }
-            (_, DemoteMode::Graceful | DemoteMode::DemoteCluster) => Next::At(2, LOOK_AGAIN),
+            (_, DemoteMode::Graceful | DemoteMode::DemoteCluster) => {
+                let limit =
+                    stop_limit.map_or(Nanos::MAX, |limit| u64::try_from(limit.as_nanos()).expect("short"));
+                if elapsed > limit.saturating_mul(2) {
+                    self.pg_kill(host);
+                } else if elapsed > limit {
+                    self.pg_stop(host, false);
+                }
+                Next::At(2, LOOK_AGAIN)
+            }
             (step, DemoteMode::Offline { stop_by }) => {
                 let kill_at = self.hosts[host].virtual_time(stop_by);
                 if self.now + LOOK_AGAIN >= kill_at && elapsed > 100 * MILLIS {

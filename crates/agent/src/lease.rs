@@ -1,6 +1,6 @@
 //! The lease keeper: the one task that renews our lease in the store, and the only source of the right to lead.
 //!
-//! It renews every fifth of the guaranteed time with a timeout of the same length, whether the loop is busy or not; but it
+//! It renews every fifth of the time that the store guarantees with a timeout of the same length, whether the loop is busy or not; but it
 //! stops renewing a leadership when the loop has not decided anything for a whole `ttl`: a hung agent must not keep the lock.
 //! What it knows is published as [`LeaseState`]; nobody else derives leadership from anything.
 
@@ -135,6 +135,8 @@ pub(crate) struct LeaseKeeper {
     commands: mpsc::Receiver<Command>,
     state: watch::Sender<LeaseState>,
     granted_ttl: Duration,
+    /// For how long the store guaranteed the last renewal; `None` before the first one of a lease.
+    guaranteed: Option<Duration>,
     next_renewal: Timestamp,
 }
 
@@ -152,7 +154,21 @@ impl LeaseKeeper {
         let granted_ttl = *ttl.borrow();
         let next_renewal = clock::now();
         let handle = LeaseHandle { commands: sender, state: watched, heartbeat: heartbeat.clone() };
-        (Self { store, me, ttl, fencing, heartbeat, commands, state, granted_ttl, next_renewal }, handle)
+        (
+            Self {
+                store,
+                me,
+                ttl,
+                fencing,
+                heartbeat,
+                commands,
+                state,
+                granted_ttl,
+                guaranteed: None,
+                next_renewal,
+            },
+            handle,
+        )
     }
 
     /// Runs until `stop`. Does not revoke the lease: a stopped agent in pause leaves its keys to expire.
@@ -185,9 +201,14 @@ impl LeaseKeeper {
         }
     }
 
-    /// By the shorter one while a change of `ttl` is under way: a lease of the old length is still to be kept.
+    /// By the shorter one while a change of `ttl` is under way: a lease of the old length is still to be kept. Some stores guarantee
+    /// less than they grant.
     fn period(&self) -> Duration {
-        lease::renewal_period(self.granted_ttl.min(*self.ttl.borrow()))
+        lease::renewal_period(self.at_most_guaranteed(self.granted_ttl.min(*self.ttl.borrow())))
+    }
+
+    fn at_most_guaranteed(&self, time: Duration) -> Duration {
+        self.guaranteed.map_or(time, |guaranteed| time.min(guaranteed))
     }
 
     fn budget(&self) -> Deadline {
@@ -237,6 +258,10 @@ impl LeaseKeeper {
     }
 
     async fn conclude(&mut self, renewal: Renewal, sent_at: Timestamp, holding: bool) {
+        if let Renewal::Valid { guaranteed } = renewal {
+            self.guaranteed = Some(guaranteed);
+            self.next_renewal = self.next_renewal.min(sent_at + self.period());
+        }
         match renewal {
             Renewal::Valid { guaranteed } if holding => self.confirm(sent_at, guaranteed).await,
             Renewal::Valid { .. } => {}
@@ -304,6 +329,7 @@ impl LeaseKeeper {
                     return present;
                 }
                 self.granted_ttl = ttl;
+                self.guaranteed = None;
                 self.state.send_modify(|state| state.lease = Some(lease));
                 Some(lease)
             }
@@ -370,6 +396,7 @@ impl LeaseKeeper {
         let sent_at = clock::now();
         match self.store.keep_alive(lease, Some(&leader), self.budget()).await {
             Renewal::Valid { guaranteed } => {
+                self.guaranteed = Some(guaranteed);
                 let limits = lease::limits(sent_at, guaranteed);
                 let term = Term(revision.0);
                 self.set_view(LeaseView::Held {
@@ -405,7 +432,8 @@ impl LeaseKeeper {
 
     async fn extend(&mut self, began_at: Timestamp, good_for: Duration) {
         if matches!(self.state.borrow().view, LeaseView::Held { .. }) {
-            let limits = lease::limits(began_at, good_for);
+            // Not beyond what a renewal at that time would have been good for.
+            let limits = lease::limits(began_at, self.at_most_guaranteed(good_for));
             self.fencing.extend(limits.until).await;
             self.state.send_modify(|state| {
                 if let LeaseView::Held { until, demote_at, .. } = &mut state.view {
@@ -525,6 +553,43 @@ mod tests {
             matches!(view, LeaseView::Rejected { .. } | LeaseView::Held { unavailable_since: None, .. })
         })
         .await;
+    }
+
+    fn until(view: &LeaseView) -> Timestamp {
+        let LeaseView::Held { until, .. } = view else { panic!("{view:?}") };
+        *until
+    }
+
+    /// Less than the fifth of `ttl` in which a lease would be renewed otherwise.
+    const SHORT: Duration = Duration::from_millis(300);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_guarantees_less_than_ttl_is_asked_more_often() {
+        let a = node("a", &MemoryStore::new());
+        a.link.guarantee_at_most(SHORT);
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
+        let mut seen = until(&a.lease.state().view);
+        let mut steps = Vec::new();
+        while steps.len() < 10 {
+            let later = wait_for(&a, "renewed", |view| is_held(view) && until(view) > seen).await;
+            steps.push(until(&later) - seen);
+            seen = until(&later);
+        }
+        assert!(steps.iter().any(|step| *step < SHORT / 2), "a fifth each, and some may be late: {steps:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn promises_of_the_members_count_no_longer_than_a_renewal() {
+        let a = node("a", &MemoryStore::new());
+        a.link.guarantee_at_most(SHORT);
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
+        a.link.set_fault(Some(Fault::Silent));
+        wait_for(&a, "unanswered", |view| matches!(view, LeaseView::Held { unavailable_since: Some(_), .. }))
+            .await;
+        let (before, began_at) = (until(&a.lease.state().view), clock::now());
+        a.lease.extend(began_at, TTL).await;
+        let extended = wait_for(&a, "extended", |view| until(view) > before).await;
+        assert_eq!(until(&extended), lease::limits(began_at, SHORT).until);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -134,6 +134,11 @@ impl MemoryStore {
         self.tick();
     }
 
+    /// Renewals of this handle and its clones are guaranteed for no longer than this, as with stores that grant more than they keep.
+    pub fn guarantee_at_most(&self, most: Duration) {
+        self.link.guarantee_at_most(most);
+    }
+
     /// Lets everything happen that is due: leases end, late writes land, watches are told.
     pub fn tick(&self) {
         self.server.core.tick();
@@ -305,7 +310,7 @@ impl Store for MemoryStore {
 
     async fn keep_alive(&self, lease: LeaseId, holding: Option<&Key>, by: Deadline) -> Renewal {
         match self.call(by, |keyspace, now| keyspace.keep_alive(lease, holding, now)).await {
-            Ok(LeaseState::Renewed { ttl }) => Renewal::Valid { guaranteed: ttl },
+            Ok(LeaseState::Renewed { ttl }) => Renewal::Valid { guaranteed: self.link.guaranteed(ttl) },
             Ok(LeaseState::NotHolding) => Renewal::NotHolding,
             Ok(LeaseState::Gone) => Renewal::Gone,
             Err(error) => Renewal::Unavailable(error),

@@ -23,11 +23,21 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     fault: Mutex<Option<Fault>>,
+    guarantee: Mutex<Option<Duration>>,
 }
 
 impl Link {
     pub(super) fn fault(&self) -> Option<Fault> {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a renewal of a lease of `ttl` is guaranteed to be good for.
+    pub(super) fn guaranteed(&self, ttl: Duration) -> Duration {
+        self.guarantee.lock().unwrap_or_else(PoisonError::into_inner).map_or(ttl, |most| ttl.min(most))
+    }
+
+    pub(super) fn guarantee_at_most(&self, most: Duration) {
+        *self.guarantee.lock().unwrap_or_else(PoisonError::into_inner) = Some(most);
     }
 
     pub(super) fn set(&self, fault: Option<Fault>) {

@@ -4,6 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    slice,
 };
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     node::Node,
     redact::contains_secret,
     section::Section,
-    sections::{etcd::Etcd, raft::Raft, store::Store},
+    sections::{raft::Raft, store::Store},
 };
 
 /// Sections that change what the others mean, and that we do not have: going on without them would be wrong.
@@ -30,7 +31,9 @@ pub(crate) fn unsupported(root: &Section<'_>) {
 pub(crate) fn member(config: &Config, root: &Section<'_>) {
     match &config.store {
         Store::Raft(raft) => self::raft(raft, root),
-        Store::Etcd3(etcd) => self::etcd(etcd, root),
+        Store::Etcd3(etcd) => store_files("etcd3", etcd.files(), root),
+        Store::Consul(consul) => store_files("consul", consul.files(), root),
+        Store::ZooKeeper(_) => {}
     }
     ports(config, root);
     published_addresses(config, root);
@@ -59,9 +62,9 @@ pub(crate) fn raft(raft: &Raft, root: &Section<'_>) {
     }
 }
 
-fn etcd(etcd: &Etcd, root: &Section<'_>) {
-    let section = root.child("etcd3");
-    for (key, file) in etcd.files() {
+fn store_files(store: &str, files: [(&'static str, &Option<PathBuf>); 3], root: &Section<'_>) {
+    let section = root.child(store);
+    for (key, file) in files {
         if let Some(file) = file {
             exists(&section, key, file);
         }
@@ -101,8 +104,11 @@ fn overlap(left: &Listen, right: &Listen) -> bool {
 /// Addresses that others are told must be some that others can use.
 fn published_addresses(config: &Config, root: &Section<'_>) {
     let neighbours = match &config.store {
-        Store::Raft(raft) => &raft.partner_addrs,
+        Store::Raft(raft) => raft.partner_addrs.as_slice(),
         Store::Etcd3(etcd) => &etcd.hosts,
+        // The agent on this machine says nothing about the other members.
+        Store::Consul(consul) => slice::from_ref(&consul.address),
+        Store::ZooKeeper(zookeeper) => &zookeeper.hosts,
     };
     let elsewhere = neighbours.iter().any(|neighbour| !neighbour.is_local_only());
     let published = [

@@ -426,6 +426,21 @@ mod tests {
             ("PATRONI_CONSUL_PORT", "8501", json!({"consul": {"port": 8501}})),
             ("PATRONI_X_PORT", "tcp://10.0.0.1:80", json!({})),
             ("PATRONI_CONSUL_VERIFY", "off", json!({"consul": {"verify": false}})),
+            ("PATRONI_CONSUL_TOKEN", "t", json!({"consul": {"token": "t"}})),
+            ("PATRONI_CONSUL_REGISTER_SERVICE", "on", json!({"consul": {"register_service": true}})),
+            ("PATRONI_CONSUL_SERVICE_TAGS", "a, b", json!({"consul": {"service_tags": ["a", "b"]}})),
+            ("PATRONI_CONSUL_SCHEME", "https", json!({})),
+            ("PATRONI_ZOOKEEPER_HOSTS", "a:1, b:2", json!({"zookeeper": {"hosts": ["a:1", "b:2"]}})),
+            (
+                "PATRONI_ZOOKEEPER_AUTH_DATA",
+                "digest: 'me:secret'",
+                json!({"zookeeper": {"auth_data": {"digest": "me:secret"}}}),
+            ),
+            (
+                "PATRONI_ZOOKEEPER_SET_ACLS",
+                "CN=pg: [ALL]",
+                json!({"zookeeper": {"set_acls": {"CN=pg": ["ALL"]}}}),
+            ),
             ("PATRONI_ZOOKEEPER_USE_SSL", "off", json!({"zookeeper": {"use_ssl": "off"}})),
             (
                 "PATRONI_KUBERNETES_LABELS",

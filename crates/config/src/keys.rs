@@ -78,12 +78,12 @@ pub(crate) const ROOT: &[Key] = &[
     key("postgresql", Open(POSTGRESQL), Reload, "", "The PostgreSQL server of this member."),
     key("raft", Section(RAFT), Restart, "", "The embedded store."),
     key("citus", Any, Restart, "", "Citus clusters; not yet supported."),
-    key("consul", Any, Restart, "", "Not yet built in."),
+    key("consul", Section(CONSUL), Restart, "", "Consul, through the agent on this machine."),
     key("etcd", Any, Restart, "", "etcd by its protocol v2: not supported, see `etcd3`."),
     key("etcd3", Section(ETCD3), Restart, "", "etcd by its protocol v3."),
     key("exhibitor", Any, Restart, "", "Not yet built in."),
     key("kubernetes", Any, Restart, "", "Not yet built in."),
-    key("zookeeper", Any, Restart, "", "Not yet built in."),
+    key("zookeeper", Section(ZOOKEEPER), Restart, "", "A ZooKeeper ensemble."),
     key("ttl", Any, Never, "", ""),
     key("loop_wait", Any, Never, "", ""),
     key("retry_timeout", Any, Never, "", ""),
@@ -445,6 +445,81 @@ const ETCD3: &[Key] = &[
     key("key", Text, Restart, "cert", "Key of the certificate (PEM)."),
 ];
 
+const CONSUL: &[Key] = &[
+    key("host", Text, Restart, "127.0.0.1", "The agent, `host` or `host:port`."),
+    key("port", Int, Restart, "8500", "Its port, if `host` or `url` is written without one."),
+    key("scheme", Words(&["http", "https"]), Restart, "http", "`https`: the agent serves TLS."),
+    key("url", Secret, Restart, "", "`https://host:port` instead of `host`, `port` and `scheme`."),
+    key("token", Secret, Restart, "", "ACL token; services are registered with a new one after a reload."),
+    key("verify", Flag, Restart, "true", "Check the agent's certificate."),
+    key(
+        "cacert",
+        Text,
+        Restart,
+        "",
+        "Who may have signed the agent's certificate (PEM); without it the system's authorities.",
+    ),
+    key("cert", Text, Restart, "", "Our certificate for the agent (PEM)."),
+    key("key", Text, Restart, "cert", "Key of the certificate (PEM)."),
+    key("dc", Text, Restart, "", "Datacenter, if it is not the agent's own."),
+    key(
+        "consistency",
+        Words(&["default", "consistent", "stale"]),
+        Restart,
+        "consistent",
+        "Accepted for Patroni's sake; reads are always consistent.",
+    ),
+    key(
+        "checks",
+        Texts,
+        Restart,
+        "",
+        "Health checks that the session hangs on. With any, the lease is no fence: it ends when a check fails.",
+    ),
+    key(
+        "session_ttl_min",
+        Text,
+        Restart,
+        "10s",
+        "The servers' setting of that name, if theirs is another; the shortest `ttl` is twice that.",
+    ),
+    key("register_service", Flag, Reload, "false", "Register the member as a service of the cluster's name."),
+    key("service_tags", Texts, Reload, "", "Tags of the service besides the role."),
+    key("service_check_interval", Text, Reload, "5s", "How often Consul asks the REST API for the role."),
+    key(
+        "service_check_tls_server_name",
+        Text,
+        Reload,
+        "",
+        "The name in the REST API's certificate, for that check.",
+    ),
+];
+
+const ZOOKEEPER: &[Key] = &[
+    key("hosts", Texts, Restart, "", "The servers, `host:port` each; the port is 2181 unless given."),
+    key(
+        "tick_time",
+        Text,
+        Restart,
+        "2s",
+        "The servers' `tickTime`, milliseconds without a unit; the shortest `ttl` is twice that.",
+    ),
+    key(
+        "set_acls",
+        Any,
+        Restart,
+        "",
+        "Who may do what with our znodes: principal and a list of permissions.",
+    ),
+    key("auth_data", Any, Restart, "", "What each session presents: scheme and credential."),
+    key("use_ssl", Flag, Restart, "false", "`true` is refused: TLS to ZooKeeper is not supported."),
+    key("cacert", Text, Restart, "", "No effect without `use_ssl`."),
+    key("cert", Text, Restart, "", "No effect without `use_ssl`."),
+    key("key", Text, Restart, "", "No effect without `use_ssl`."),
+    key("key_password", Secret, Restart, "", "No effect without `use_ssl`."),
+    key("verify", Flag, Restart, "true", "No effect without `use_ssl`."),
+];
+
 const RAFT: &[Key] = &[
     key(
         "self_addr",
@@ -522,9 +597,13 @@ postgresql:
 ";
         let mut asked = asked_of(text);
         let raft = text.find("raft:").unwrap()..text.find("postgresql:").unwrap();
-        let mut other = text.to_owned();
-        other.replace_range(raft, "etcd3: {hosts: '127.0.0.1:2'}\n");
-        asked.extend(asked_of(&other));
+        for store in
+            ["etcd3: {hosts: '127.0.0.1:2'}\n", "consul: {}\n", "zookeeper: {hosts: '127.0.0.1:2'}\n"]
+        {
+            let mut other = text.to_owned();
+            other.replace_range(raft.clone(), store);
+            asked.extend(asked_of(&other));
+        }
 
         let mut table = Vec::new();
         paths(ROOT, "", &mut table);
@@ -533,8 +612,7 @@ postgresql:
         assert_eq!(unlisted, Vec::<&String>::new(), "read, but not in the table");
 
         // Tags, the dynamic document and keys shared with it are taken as a whole, and so are stores not built in.
-        let whole =
-            ["tags.", "bootstrap.dcs.", "postgresql.", "exhibitor", "kubernetes", "zookeeper", "tags"];
+        let whole = ["tags.", "bootstrap.dcs.", "postgresql.", "exhibitor", "kubernetes", "tags"];
         let unread: Vec<&str> = table
             .iter()
             .filter(|(path, read)| *read && !asked.contains(path))

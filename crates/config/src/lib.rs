@@ -15,6 +15,7 @@
 mod address;
 mod check;
 mod config;
+mod duration;
 pub mod dynamic;
 mod effective;
 mod environment;

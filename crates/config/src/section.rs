@@ -1,11 +1,14 @@
 //! Reading a section of the document: typed values out, problems collected on the side.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::PathBuf};
+use std::{
+    cell::RefCell, collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::{
+    duration,
     node::{Entry, Kind, Node, Scalar},
     problem::{Origin, Problem},
     redact::is_secret,
@@ -193,6 +196,16 @@ impl<'a> Section<'a> {
                 .problem(self.about(key, "expects a whole number").help("write a number without a unit")),
         }
         None
+    }
+
+    /// A span of time of at least 1 ms; a number without a unit is counted in `unit`.
+    pub(crate) fn span(&self, key: &str, unit: Duration, remedy: &str) -> Option<Duration> {
+        let text = self.filled_text(key)?;
+        let span = duration::parse(&text, unit);
+        if span.is_none() {
+            self.report.problem(self.about(key, "is no span of time").help(remedy));
+        }
+        span
     }
 
     /// One of several words, in any case.

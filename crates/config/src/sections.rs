@@ -1,10 +1,13 @@
 //! One module per section of the file: its struct, its defaults and how it is read.
 
 pub mod bootstrap;
+pub mod consul;
 pub mod etcd;
 pub mod log;
 pub mod postgresql;
 pub mod raft;
 pub mod restapi;
+mod servers;
 pub mod store;
 pub mod watchdog;
+pub mod zookeeper;

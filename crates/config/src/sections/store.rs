@@ -5,24 +5,25 @@ use std::time::Duration;
 use crate::{
     Problem,
     section::Section,
-    sections::{etcd::Etcd, raft::Raft},
+    sections::{consul::Consul, etcd::Etcd, raft::Raft, zookeeper::ZooKeeper},
 };
 
 /// Where shared cluster state lives.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Store {
     /// The embedded store.
     Raft(Raft),
     /// etcd, by its v3 API.
     Etcd3(Etcd),
+    Consul(Consul),
+    ZooKeeper(ZooKeeper),
 }
 
 /// The store sections of `patroni.yml`, in the order in which Patroni looks for them.
 pub(crate) const STORES: [&str; 7] =
     ["consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper"];
 /// Those that can be used.
-const BUILT_IN: [&str; 2] = ["etcd3", "raft"];
+const BUILT_IN: [&str; 4] = ["consul", "etcd3", "raft", "zookeeper"];
 
 impl Store {
     pub fn is_embedded(&self) -> bool {
@@ -33,7 +34,7 @@ impl Store {
     pub fn raft(&self) -> Option<&Raft> {
         match self {
             Self::Raft(raft) => Some(raft),
-            Self::Etcd3(_) => None,
+            Self::Etcd3(_) | Self::Consul(_) | Self::ZooKeeper(_) => None,
         }
     }
 
@@ -42,6 +43,10 @@ impl Store {
         match self {
             Self::Raft(_) => Duration::from_secs(1),
             Self::Etcd3(_) => Duration::from_secs(2),
+            // A session gets half of it, and there are none below the servers' minimum.
+            Self::Consul(consul) => 2 * consul.session_ttl_min,
+            // The servers grant no session below two ticks.
+            Self::ZooKeeper(zookeeper) => 2 * zookeeper.tick_time,
         }
     }
 
@@ -66,6 +71,8 @@ impl Store {
         match name {
             "raft" => Raft::read(&root.child("raft")).map(Self::Raft),
             "etcd3" => Etcd::read(&root.child("etcd3")).map(Self::Etcd3),
+            "consul" => Consul::read(&root.child("consul")).map(Self::Consul),
+            "zookeeper" => ZooKeeper::read(&root.child("zookeeper")).map(Self::ZooKeeper),
             "etcd" => {
                 let reason = "means etcd's protocol v2, which is not supported: its keys are not those of protocol v3, and \
                               members of both kinds would each elect a leader of their own";

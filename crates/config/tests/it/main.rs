@@ -4,3 +4,4 @@ mod effective;
 mod load;
 mod problems;
 mod realistic;
+mod stores;

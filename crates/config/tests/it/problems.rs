@@ -76,7 +76,7 @@ fn a_store_that_is_not_built_in_is_named() {
     let raft = MINIMAL.find("raft:").unwrap();
     insta::assert_snapshot!(problems(&format!("{}kubernetes: {{}}\n", &MINIMAL[..raft])), @r"
     patroni.yml:11: kubernetes: the store `kubernetes` is not yet built in
-      help: use one of: etcd3, raft
+      help: use one of: consul, etcd3, raft, zookeeper
     ");
     insta::assert_snapshot!(problems(&format!("{}etcd: {{hosts: 'a:1'}}\n", &MINIMAL[..raft])), @r"
     patroni.yml:11: etcd: means etcd's protocol v2, which is not supported: its keys are not those of protocol v3, and members of both kinds would each elect a leader of their own
@@ -89,7 +89,7 @@ fn a_store_that_is_not_built_in_is_named() {
     let none = &MINIMAL[..MINIMAL.find("raft:").unwrap()];
     insta::assert_snapshot!(problems(none), @r"
     patroni.yml: Can not find suitable configuration of distributed configuration store
-    Available implementations: etcd3, raft
+    Available implementations: consul, etcd3, raft, zookeeper
       help: add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store
     ");
     assert!(

@@ -217,8 +217,9 @@ fn raft_section(config: &ClientConfig) -> Result<(&Raft, &ClusterName), DcsError
 /// Whatever store it is: its keys can be read.
 async fn any_store(config: &ClientConfig) -> Result<Arc<dyn Store>, DcsError> {
     let cluster = config.scope.as_ref().ok_or(DcsError::Missing("scope"))?;
-    let section = config.store.as_ref().ok_or(DcsError::Missing("raft` or `etcd3"))?;
-    Ok(store::connect(section, cluster, &config.namespace).await?)
+    let section = config.store.as_ref().ok_or(DcsError::Missing(store::ANY_STORE))?;
+    let of = store::Of { cluster, namespace: &config.namespace, member: config.name.as_ref() };
+    Ok(store::connect(section, &of).await?)
 }
 
 /// Each node's own words; nodes that do not answer are told by their absence.

@@ -66,6 +66,9 @@ pub(crate) fn tell(renewal: Result<Renewed, bellwether_dcs_raft::CredentialsErro
     match renewal {
         Ok(Renewed::Certificates) => info!("the certificates of the store have been read anew"),
         Ok(Renewed::None) => {}
+        Ok(Renewed::OnlyAtStart) => info!(
+            "certificates for the store are read when the agent starts: if they are new, restart the agent in a maintenance pause or after a switchover"
+        ),
         Err(error) => {
             let code = Failure::StoreCredentials;
             error!(%code, error = &error as &dyn std::error::Error, "the store keeps its old certificates");

@@ -1,6 +1,11 @@
 //! Opening the store that the configuration names.
 
+#[cfg(feature = "consul")]
+pub(crate) mod consul;
+#[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;
 
 use std::sync::Arc;
 
@@ -14,8 +19,11 @@ use bellwether_dcs::{Store, codec::keys};
 use bellwether_dcs_raft::{
     ClientConfig, Config, CredentialsError, RaftClient, RaftStore, Secret, Timing, TlsFiles,
 };
-use bellwether_types::{ClusterName, Failure};
+use bellwether_types::{ClusterName, Failure, MemberName};
 use secrecy::ExposeSecret;
+
+/// What a person reads who has named no store, between backticks.
+pub(crate) const ANY_STORE: &str = "raft`, `etcd3`, `consul` or `zookeeper";
 
 /// What operators' commands open: a client without a vote.
 #[derive(Debug)]
@@ -26,8 +34,9 @@ impl OpenStore for Stores {
     async fn open(&self, config: &bellwether_config::ClientConfig) -> Result<Arc<dyn Store>, OpenError> {
         let missing = |key: &str| OpenError(format!("the configuration has no `{key}`").into());
         let cluster = config.scope.as_ref().ok_or_else(|| missing("scope"))?;
-        let section = config.store.as_ref().ok_or_else(|| missing("raft` or `etcd3"))?;
-        connect(section, cluster, &config.namespace).await.map_err(|error| OpenError(Box::new(error)))
+        let section = config.store.as_ref().ok_or_else(|| missing(ANY_STORE))?;
+        let of = Of { cluster, namespace: &config.namespace, member: config.name.as_ref() };
+        connect(section, &of).await.map_err(|error| OpenError(Box::new(error)))
     }
 }
 
@@ -36,10 +45,18 @@ impl OpenStore for Stores {
 pub(crate) enum StartError {
     #[error("the embedded store did not start")]
     Raft(#[from] bellwether_dcs_raft::StartError),
+    #[cfg(feature = "etcd")]
     #[error("etcd cannot be used with this configuration")]
     Etcd(#[from] bellwether_dcs_etcd::StartError),
-    #[error("this program has no adapter for the configured store")]
-    NotBuiltIn,
+    #[cfg(feature = "consul")]
+    #[error("Consul cannot be used with this configuration")]
+    Consul(#[from] bellwether_dcs_consul::ConfigError),
+    #[cfg(feature = "zookeeper")]
+    #[error("ZooKeeper cannot be used with this configuration")]
+    ZooKeeper(#[from] bellwether_dcs_zookeeper::ConfigError),
+    #[cfg(not(all(feature = "etcd", feature = "consul", feature = "zookeeper")))]
+    #[error("this program was built without the store `{0}`: use one that has it, or another store")]
+    NotBuiltIn(&'static str),
 }
 
 impl StartError {
@@ -47,7 +64,14 @@ impl StartError {
     pub(crate) fn failure(&self) -> Failure {
         match self {
             Self::Raft(error) => error.failure(),
-            Self::Etcd(_) | Self::NotBuiltIn => Failure::StoreSettings,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => Failure::StoreSettings,
+            #[cfg(feature = "consul")]
+            Self::Consul(error) => consul::failure(error),
+            #[cfg(feature = "zookeeper")]
+            Self::ZooKeeper(_) => Failure::StoreSettings,
+            #[cfg(not(all(feature = "etcd", feature = "consul", feature = "zookeeper")))]
+            Self::NotBuiltIn(_) => Failure::StoreSettings,
         }
     }
 }
@@ -65,8 +89,10 @@ pub(crate) enum Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewed {
     Certificates,
-    /// The store uses a password.
+    /// The store uses a password, or takes new certificates by itself.
     None,
+    /// There are some, and only a restart of the agent reads them.
+    OnlyAtStart,
 }
 
 impl Opened {
@@ -91,7 +117,16 @@ impl Opened {
         &self,
         section: &StoreSection,
     ) -> Result<Renewed, CredentialsError> {
-        let StoreSection::Raft(raft) = section else { return Ok(Renewed::None) };
+        let raft = match section {
+            StoreSection::Raft(raft) => raft,
+            // The adapter keeps its connections, with what they were made from.
+            StoreSection::Consul(consul)
+                if consul.tls && consul.files().iter().any(|(_, file)| file.is_some()) =>
+            {
+                return Ok(Renewed::OnlyAtStart);
+            }
+            _ => return Ok(Renewed::None),
+        };
         let Some(files) = tls(raft) else { return Ok(Renewed::None) };
         match self {
             Self::Node(node) => node.renew_certificates(files).await?,
@@ -114,7 +149,8 @@ impl Opened {
 /// Starts this member's node of the embedded store, or connects to whatever store it is.
 pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, StartError> {
     let StoreSection::Raft(raft) = &config.store else {
-        return Ok(Opened::External(connect(&config.store, &config.scope, &config.namespace).await?));
+        let of = Of { cluster: &config.scope, namespace: &config.namespace, member: Some(&config.name) };
+        return Ok(Opened::External(connect(&config.store, &of).await?));
     };
     Ok(match node_config(raft, &config.scope, false) {
         Some(node) => Opened::Node(Arc::new(RaftStore::start(node).await?)),
@@ -122,19 +158,49 @@ pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, S
     })
 }
 
+/// Whose state a store holds, and who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Of<'a> {
+    pub(crate) cluster: &'a ClusterName,
+    pub(crate) namespace: &'a str,
+    pub(crate) member: Option<&'a MemberName>,
+}
+
+impl Of<'_> {
+    /// What the keys of the cluster begin with.
+    #[cfg_attr(
+        not(any(feature = "etcd", feature = "consul", feature = "zookeeper")),
+        expect(dead_code, reason = "the embedded store holds one cluster and has no prefixes")
+    )]
+    fn prefix(&self) -> String {
+        keys::base_path(self.namespace, self.cluster)
+    }
+}
+
 /// A client of a store of any kind.
-pub(crate) async fn connect(
-    section: &StoreSection,
-    cluster: &ClusterName,
-    namespace: &str,
-) -> Result<Arc<dyn Store>, StartError> {
+pub(crate) async fn connect(section: &StoreSection, of: &Of<'_>) -> Result<Arc<dyn Store>, StartError> {
     match section {
-        StoreSection::Raft(raft) => Ok(Arc::new(connect_raft(raft, cluster).await?)),
+        StoreSection::Raft(raft) => Ok(Arc::new(connect_raft(raft, of.cluster).await?)),
+        #[cfg(feature = "etcd")]
         StoreSection::Etcd3(section) => {
-            let config = etcd::config(section, keys::base_path(namespace, cluster));
+            let config = etcd::config(section, of.prefix());
             Ok(Arc::new(bellwether_dcs_etcd::EtcdStore::start(config).await?))
         }
-        _ => Err(StartError::NotBuiltIn),
+        #[cfg(not(feature = "etcd"))]
+        StoreSection::Etcd3(_) => Err(StartError::NotBuiltIn("etcd3")),
+        #[cfg(feature = "consul")]
+        StoreSection::Consul(section) => {
+            Ok(Arc::new(bellwether_dcs_consul::ConsulStore::new(consul::config(section, of))?))
+        }
+        #[cfg(not(feature = "consul"))]
+        StoreSection::Consul(_) => Err(StartError::NotBuiltIn("consul")),
+        #[cfg(feature = "zookeeper")]
+        StoreSection::ZooKeeper(section) => {
+            let config = zookeeper::config(section, of.prefix())?;
+            Ok(Arc::new(bellwether_dcs_zookeeper::ZooKeeperStore::new(config)?))
+        }
+        #[cfg(not(feature = "zookeeper"))]
+        StoreSection::ZooKeeper(_) => Err(StartError::NotBuiltIn("zookeeper")),
     }
 }
 

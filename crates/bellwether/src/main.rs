@@ -15,6 +15,8 @@ mod logging;
 mod reference;
 mod reload;
 mod run;
+#[cfg(feature = "consul")]
+mod service;
 mod store;
 mod witness;
 

@@ -18,6 +18,10 @@ use tracing::{error, info, warn};
 
 use crate::{control::AgentControl, exit::Status, failure, logging, reload, store};
 
+/// For the last look at Consul's catalogue.
+#[cfg(feature = "consul")]
+const SERVICE_END: std::time::Duration = std::time::Duration::from_secs(4);
+
 /// What the agent is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct RunOptions {
@@ -107,6 +111,8 @@ async fn serve_with_store(
     };
     let api_config = api_config(&config);
     let (reload, latest) = reload::source(options.file.clone());
+    #[cfg(feature = "consul")]
+    let for_service = config.clone();
     let agent_options = AgentOptions {
         reload,
         store: opened.as_store(),
@@ -133,6 +139,12 @@ async fn serve_with_store(
     };
     let api_stop = CancellationToken::new();
     let control = Arc::new(AgentControl::new(handle.clone()));
+    #[cfg(feature = "consul")]
+    let (ended, service) = {
+        let ended = CancellationToken::new();
+        let service = crate::service::follow(&for_service, latest.clone(), handle.clone(), ended.clone());
+        (ended, service)
+    };
     let reloading = reload::follow(latest, api.handle(), client, opened);
     let served = tokio::spawn(api.serve(control, api_stop.clone()));
     tokio::spawn(reload_on_hangup(handle));
@@ -146,6 +158,14 @@ async fn serve_with_store(
     match exit.failure() {
         Some(code) => error!(%code, ?exit, "agent has ended"),
         None => info!(?exit, "agent has ended"),
+    }
+    #[cfg(feature = "consul")]
+    if let Some(service) = service {
+        ended.cancel();
+        // A dead agent of Consul must not keep the process from ending.
+        if tokio::time::timeout(SERVICE_END, service).await.is_err() {
+            warn!("the services in Consul are left as they are: its agent does not answer");
+        }
     }
     // The API answers last, so that people can watch the end.
     api_stop.cancel();

@@ -1,6 +1,9 @@
 //! A cluster: its nodes, and what an operator would see of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -8,6 +11,7 @@ use tempfile::TempDir;
 use crate::{
     account::Account,
     configuration::{self, Place},
+    consul::Consul,
     etcd::Etcd,
     links::Links,
     node::Node,
@@ -15,6 +19,7 @@ use crate::{
     rest::Api,
     wait::{PATIENCE, eventually},
     writer::{Ledger, Writer},
+    zookeeper::ZooKeeper,
 };
 
 /// For a whole cluster to come up: initdb and base backups on a busy machine.
@@ -38,6 +43,8 @@ pub struct Options {
 enum Kind {
     Embedded,
     Etcd,
+    Consul,
+    ZooKeeper,
 }
 
 impl Options {
@@ -58,10 +65,52 @@ impl Options {
         self
     }
 
+    /// The store is Consul, on a server of its own, and members are registered there as services.
+    pub fn on_consul(mut self) -> Self {
+        self.store = Kind::Consul;
+        self
+    }
+
+    /// The store is ZooKeeper, on a server of its own.
+    pub fn on_zookeeper(mut self) -> Self {
+        self.store = Kind::ZooKeeper;
+        self
+    }
+
     /// The store's nodes reach each other over [`Cluster::links`] only.
     pub fn with_links(mut self) -> Self {
         self.links = true;
         self
+    }
+}
+
+/// The servers of a store that is not embedded.
+#[derive(Debug)]
+enum Servers {
+    None,
+    Etcd(Etcd),
+    Consul(Consul),
+    ZooKeeper(ZooKeeper),
+}
+
+impl Servers {
+    async fn start(kind: Kind, ports: &mut Ports, dir: &Path) -> Self {
+        match kind {
+            Kind::Embedded => Self::None,
+            Kind::Etcd => Self::Etcd(Etcd::start(ports, dir).await),
+            Kind::Consul => Self::Consul(Consul::start(ports, dir).await),
+            Kind::ZooKeeper => Self::ZooKeeper(ZooKeeper::start(ports, dir).await),
+        }
+    }
+
+    /// What takes the place of the embedded store in a member's configuration.
+    fn patch(&self) -> Value {
+        match self {
+            Self::None => json!({}),
+            Self::Etcd(etcd) => json!({"raft": null, "etcd3": etcd.section()}),
+            Self::Consul(consul) => json!({"raft": null, "consul": consul.section()}),
+            Self::ZooKeeper(zookeeper) => json!({"raft": null, "zookeeper": zookeeper.section()}),
+        }
     }
 }
 
@@ -72,7 +121,7 @@ pub struct Cluster {
     pub account: Account,
     ports: Ports,
     links: Option<Links>,
-    etcd: Option<Etcd>,
+    servers: Servers,
     dir: Option<TempDir>,
 }
 
@@ -96,12 +145,16 @@ impl Cluster {
         let account = Account::of_nodes();
         let dir = tempfile::Builder::new().prefix("bw-").tempdir().expect("a temporary directory");
         account.own(dir.path(), 0o711);
-        let mut cluster =
-            Self { nodes: vec![], account, ports: Ports::take(), links: None, etcd: None, dir: Some(dir) };
-        if options.store == Kind::Etcd {
-            let dir = cluster.dir();
-            cluster.etcd = Some(Etcd::start(&mut cluster.ports, &dir).await);
-        }
+        let mut cluster = Self {
+            nodes: vec![],
+            account,
+            ports: Ports::take(),
+            links: None,
+            servers: Servers::None,
+            dir: Some(dir),
+        };
+        let files = cluster.dir();
+        cluster.servers = Servers::start(options.store, &mut cluster.ports, &files).await;
         let stores: Vec<u16> = (0..options.nodes).map(|_| cluster.ports.take_one()).collect();
         let mut linked = Vec::new();
         for (index, &store_port) in stores.iter().enumerate() {
@@ -141,9 +194,7 @@ impl Cluster {
         };
         self.account.make_dir(place.dir);
         let mut document = configuration::document(&place);
-        if let Some(etcd) = &self.etcd {
-            merge(&mut document, json!({"raft": null, "etcd3": etcd.section()}));
-        }
+        merge(&mut document, self.servers.patch());
         merge(&mut document, patch);
         let node = Node {
             name: name.to_owned(),
@@ -167,7 +218,22 @@ impl Cluster {
 
     /// The servers of the store, if it is etcd.
     pub fn etcd(&self) -> &Etcd {
-        self.etcd.as_ref().expect("the cluster was started on etcd")
+        let Servers::Etcd(etcd) = &self.servers else { panic!("the cluster was not started on etcd") };
+        etcd
+    }
+
+    /// The server of the store, if it is Consul.
+    pub fn consul(&self) -> &Consul {
+        let Servers::Consul(consul) = &self.servers else { panic!("the cluster was not started on Consul") };
+        consul
+    }
+
+    /// The server of the store, if it is ZooKeeper.
+    pub fn zookeeper(&self) -> &ZooKeeper {
+        let Servers::ZooKeeper(zookeeper) = &self.servers else {
+            panic!("the cluster was not started on ZooKeeper")
+        };
+        zookeeper
     }
 
     /// A port that nobody uses.

@@ -21,6 +21,7 @@ pub mod account;
 pub mod binary;
 pub mod cluster;
 pub mod configuration;
+pub mod consul;
 pub mod etcd;
 pub mod journal;
 pub mod ledger;
@@ -34,6 +35,7 @@ pub mod sql;
 pub mod supervisor;
 pub mod wait;
 pub mod writer;
+pub mod zookeeper;
 
 pub use cluster::{Cluster, Options};
 pub use node::Node;

@@ -12,7 +12,7 @@ use bellwether_agent::AgentHandle;
 use bellwether_config::{Config, sections::store::Store};
 use bellwether_dcs::{Deadline, StoreError};
 use bellwether_dcs_consul::service::{Registrar, Registration};
-use bellwether_types::{Failure, PostgresState, Role};
+use bellwether_types::{PostgresState, Role};
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -108,7 +108,7 @@ impl Catalogue {
         match Registrar::new(consul::config(section, &of)) {
             Ok(registrar) => self.registrar = Some(registrar),
             Err(error) => {
-                let code = Failure::StoreCredentials;
+                let code = consul::failure(&error);
                 error!(%code, error = &error as &dyn std::error::Error, "services are registered with the old settings of `consul`");
             }
         }

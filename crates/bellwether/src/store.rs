@@ -250,3 +250,6 @@ pub(crate) fn tls(raft: &Raft) -> Option<TlsFiles> {
     let (cert, key, ca) = (raft.certfile.clone()?, raft.keyfile.clone()?, raft.cafile.clone()?);
     Some(TlsFiles { cert, key, ca })
 }
+
+#[cfg(test)]
+mod tests;

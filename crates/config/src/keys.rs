@@ -2,6 +2,10 @@
 //!
 //! What a key means is decided where it is read (`sections`); a test holds the two together.
 
+mod stores;
+
+use stores::{CONSUL, ETCD3, RAFT, ZOOKEEPER};
+
 /// One key.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
@@ -43,7 +47,7 @@ pub(crate) enum Applies {
 }
 
 use Applies::{Bootstrap, Never, Reload, Restart};
-use Form::{Any, Flag, Int, Number, Open, Secret, Section, Text, Texts, Words};
+use Form::{Any, Flag, Int, Open, Secret, Section, Text, Texts, Words};
 
 const fn key(
     name: &'static str,
@@ -412,144 +416,6 @@ const POSTGRESQL: &[Key] = &[
     key("pre_promote", Text, Reload, "", "Fencing command; failure cancels the promotion."),
     key("before_stop", Text, Reload, "", "Command run before PostgreSQL is stopped."),
     key("use_slots", Any, Never, "", ""),
-];
-
-const ETCD3: &[Key] = &[
-    key("hosts", Texts, Restart, "", "The members of etcd, `host:port` each; tried in this order."),
-    key("host", Text, Restart, "", "One member of etcd, `host:port`."),
-    key("port", Int, Restart, "2379", "Port of hosts that are written without one."),
-    key("url", Secret, Restart, "", "`https://user:password@host:port` instead of `hosts`."),
-    key("proxy", Secret, Restart, "", "As `url`, for a proxy in front of etcd; implies `use_proxies`."),
-    key("use_proxies", Flag, Restart, "false", "Use the hosts as they are: do not ask etcd for its members."),
-    key("protocol", Words(&["http", "https"]), Restart, "http", "`https`: etcd serves TLS."),
-    key("srv", Text, Restart, "", "Domain whose SRV records name the members; preferred to `hosts`."),
-    key("discovery_srv", Text, Restart, "", "Another name of `srv`."),
-    key("srv_domain", Text, Restart, "", "Another name of `srv`."),
-    key(
-        "srv_suffix",
-        Text,
-        Restart,
-        "",
-        "Asks for `_etcd-client-SUFFIX._tcp` instead of `_etcd-client._tcp`.",
-    ),
-    key("username", Text, Restart, "", "Name of the etcd user."),
-    key("password", Secret, Restart, "", "Its password."),
-    key(
-        "cacert",
-        Text,
-        Restart,
-        "",
-        "Who may have signed etcd's certificates (PEM); without it the system's authorities.",
-    ),
-    key("cert", Text, Restart, "", "Our certificate for etcd (PEM)."),
-    key("key", Text, Restart, "cert", "Key of the certificate (PEM)."),
-];
-
-const CONSUL: &[Key] = &[
-    key("host", Text, Restart, "127.0.0.1", "The agent, `host` or `host:port`."),
-    key("port", Int, Restart, "8500", "Its port, if `host` or `url` is written without one."),
-    key("scheme", Words(&["http", "https"]), Restart, "http", "`https`: the agent serves TLS."),
-    key("url", Secret, Restart, "", "`https://host:port` instead of `host`, `port` and `scheme`."),
-    key("token", Secret, Restart, "", "ACL token; services are registered with a new one after a reload."),
-    key("verify", Flag, Restart, "true", "Check the agent's certificate."),
-    key(
-        "cacert",
-        Text,
-        Restart,
-        "",
-        "Who may have signed the agent's certificate (PEM); without it the system's authorities.",
-    ),
-    key("cert", Text, Restart, "", "Our certificate for the agent (PEM)."),
-    key("key", Text, Restart, "cert", "Key of the certificate (PEM)."),
-    key("dc", Text, Restart, "", "Datacenter, if it is not the agent's own."),
-    key(
-        "consistency",
-        Words(&["default", "consistent", "stale"]),
-        Restart,
-        "consistent",
-        "Accepted for Patroni's sake; reads are always consistent.",
-    ),
-    key(
-        "checks",
-        Texts,
-        Restart,
-        "",
-        "Health checks that the session hangs on. With any, the lease is no fence: it ends when a check fails.",
-    ),
-    key(
-        "session_ttl_min",
-        Text,
-        Restart,
-        "10s",
-        "The servers' setting of that name, if theirs is another; the shortest `ttl` is twice that.",
-    ),
-    key("register_service", Flag, Reload, "false", "Register the member as a service of the cluster's name."),
-    key("service_tags", Texts, Reload, "", "Tags of the service besides the role."),
-    key("service_check_interval", Text, Reload, "5s", "How often Consul asks the REST API for the role."),
-    key(
-        "service_check_tls_server_name",
-        Text,
-        Reload,
-        "",
-        "The name in the REST API's certificate, for that check.",
-    ),
-];
-
-const ZOOKEEPER: &[Key] = &[
-    key("hosts", Texts, Restart, "", "The servers, `host:port` each; the port is 2181 unless given."),
-    key(
-        "tick_time",
-        Text,
-        Restart,
-        "2s",
-        "The servers' `tickTime`, milliseconds without a unit; the shortest `ttl` is twice that.",
-    ),
-    key(
-        "set_acls",
-        Any,
-        Restart,
-        "",
-        "Who may do what with our znodes: principal and a list of permissions.",
-    ),
-    key("auth_data", Any, Restart, "", "What each session presents: scheme and credential."),
-    key("use_ssl", Flag, Restart, "false", "`true` is refused: TLS to ZooKeeper is not supported."),
-    key("cacert", Text, Restart, "", "No effect without `use_ssl`."),
-    key("cert", Text, Restart, "", "No effect without `use_ssl`."),
-    key("key", Text, Restart, "", "No effect without `use_ssl`."),
-    key("key_password", Secret, Restart, "", "No effect without `use_ssl`."),
-    key("verify", Flag, Restart, "true", "No effect without `use_ssl`."),
-];
-
-const RAFT: &[Key] = &[
-    key(
-        "self_addr",
-        Text,
-        Restart,
-        "",
-        "`host:port` by which partners reach this vote; without it this node is a client.",
-    ),
-    key("bind_addr", Text, Restart, "self_addr", "`host:port` to listen on."),
-    key("partner_addrs", Texts, Restart, "", "The other votes, `host:port` each."),
-    key("data_dir", Text, Restart, "", "Where log and snapshots live."),
-    key("password", Secret, Restart, "", "Shared by all partners; authenticates and encrypts."),
-    key("timing", Words(&["default", "fast", "wan"]), Restart, "default", "How patient elections are."),
-    key(
-        "certfile",
-        Text,
-        Reload,
-        "",
-        "Certificate of this node (PEM), for both directions; must name the host of `self_addr`.",
-    ),
-    key("keyfile", Text, Reload, "", "Key of the certificate (PEM)."),
-    key("cafile", Text, Reload, "", "CA that signed every partner's certificate (PEM)."),
-    key("insecure", Flag, Restart, "false", "Talk to partners in clear text."),
-    key("witness", Flag, Restart, "false", "This node votes, but runs no PostgreSQL."),
-    key("min_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("max_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("connection_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("append_entries_period", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("connection_retry_time", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("leader_fallback_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
 ];
 
 #[cfg(test)]

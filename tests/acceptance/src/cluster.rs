@@ -1,9 +1,6 @@
 //! A cluster: its nodes, and what an operator would see of it.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +14,7 @@ use crate::{
     node::Node,
     ports::Ports,
     rest::Api,
+    servers::{Kind, Servers},
     wait::{PATIENCE, eventually},
     writer::{Ledger, Writer},
     zookeeper::ZooKeeper,
@@ -36,15 +34,6 @@ pub struct Options {
     patch: Value,
     links: bool,
     store: Kind,
-}
-
-/// The store of a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Embedded,
-    Etcd,
-    Consul,
-    ZooKeeper,
 }
 
 impl Options {
@@ -81,36 +70,6 @@ impl Options {
     pub fn with_links(mut self) -> Self {
         self.links = true;
         self
-    }
-}
-
-/// The servers of a store that is not embedded.
-#[derive(Debug)]
-enum Servers {
-    None,
-    Etcd(Etcd),
-    Consul(Consul),
-    ZooKeeper(ZooKeeper),
-}
-
-impl Servers {
-    async fn start(kind: Kind, ports: &mut Ports, dir: &Path) -> Self {
-        match kind {
-            Kind::Embedded => Self::None,
-            Kind::Etcd => Self::Etcd(Etcd::start(ports, dir).await),
-            Kind::Consul => Self::Consul(Consul::start(ports, dir).await),
-            Kind::ZooKeeper => Self::ZooKeeper(ZooKeeper::start(ports, dir).await),
-        }
-    }
-
-    /// What takes the place of the embedded store in a member's configuration.
-    fn patch(&self) -> Value {
-        match self {
-            Self::None => json!({}),
-            Self::Etcd(etcd) => json!({"raft": null, "etcd3": etcd.section()}),
-            Self::Consul(consul) => json!({"raft": null, "consul": consul.section()}),
-            Self::ZooKeeper(zookeeper) => json!({"raft": null, "zookeeper": zookeeper.section()}),
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod ports;
 pub mod processes;
 pub mod rest;
 pub mod run;
+mod servers;
 pub mod sql;
 pub mod supervisor;
 pub mod wait;

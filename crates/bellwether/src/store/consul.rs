@@ -30,7 +30,7 @@ pub(crate) fn config(section: &Consul, of: &Of<'_>) -> Config {
 }
 
 /// The code under which the book explains it.
-pub(super) fn failure(error: &ConfigError) -> Failure {
+pub(crate) fn failure(error: &ConfigError) -> Failure {
     match error {
         ConfigError::Read { .. } => Failure::StoreCredentials,
         _ => Failure::StoreSettings,

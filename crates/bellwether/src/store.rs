@@ -15,7 +15,7 @@ use bellwether_config::sections::{
     raft::{Raft, RaftTiming},
     store::Store as StoreSection,
 };
-use bellwether_dcs::{Store, codec::keys};
+use bellwether_dcs::Store;
 use bellwether_dcs_raft::{
     ClientConfig, Config, CredentialsError, RaftClient, RaftStore, Secret, Timing, TlsFiles,
 };
@@ -160,20 +160,18 @@ pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, S
 
 /// Whose state a store holds, and who asks.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "consul"), allow(dead_code, reason = "only some stores want to know all of it"))]
 pub(crate) struct Of<'a> {
     pub(crate) cluster: &'a ClusterName,
     pub(crate) namespace: &'a str,
     pub(crate) member: Option<&'a MemberName>,
 }
 
+#[cfg(any(feature = "etcd", feature = "consul", feature = "zookeeper"))]
 impl Of<'_> {
     /// What the keys of the cluster begin with.
-    #[cfg_attr(
-        not(any(feature = "etcd", feature = "consul", feature = "zookeeper")),
-        expect(dead_code, reason = "the embedded store holds one cluster and has no prefixes")
-    )]
     fn prefix(&self) -> String {
-        keys::base_path(self.namespace, self.cluster)
+        bellwether_dcs::codec::keys::base_path(self.namespace, self.cluster)
     }
 }
 

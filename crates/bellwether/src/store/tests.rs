@@ -1,6 +1,6 @@
 //! What the sections of stores that are somebody else's become.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use bellwether_config::{Config, load};
 
@@ -56,7 +56,7 @@ async fn a_store_is_opened_with_the_floor_that_its_section_says_or_told_to_be_ab
 #[tokio::test]
 async fn certificates_for_consul_are_told_to_need_a_restart() {
     let ca = tempfile::NamedTempFile::new().unwrap();
-    let section = |scheme: &str, file: &Path| {
+    let section = |scheme: &str, file: &std::path::Path| {
         format!("consul: {{host: '127.0.0.1:1', scheme: {scheme}, cacert: {}}}", file.display())
     };
     for (scheme, expected) in [("https", Renewed::OnlyAtStart), ("http", Renewed::None)] {

@@ -175,6 +175,8 @@ fn wanted(config: &Config, state: PostgresState, role: Role, ttl: Duration) -> W
         return Wanted::Out;
     };
     match state {
+        // What an agent says before it has looked: its PostgreSQL may be running, and is to be found meanwhile.
+        PostgresState::Stopped if role == Role::Uninitialized => return Wanted::Unchanged,
         PostgresState::Stopped => return Wanted::Out,
         PostgresState::Running if matches!(role, Role::Primary | Role::Replica | Role::StandbyLeader) => {}
         _ => return Wanted::Unchanged,
@@ -236,6 +238,7 @@ mod tests {
             (PostgresState::Running, Role::Promoted, Wanted::Unchanged),
             (PostgresState::Starting, Role::Replica, Wanted::Unchanged),
             (PostgresState::Stopping, Role::Primary, Wanted::Unchanged),
+            (PostgresState::Stopped, Role::Uninitialized, Wanted::Unchanged),
             (PostgresState::Stopped, Role::Demoted, Wanted::Out),
             (PostgresState::Stopped, Role::Replica, Wanted::Out),
         ] {

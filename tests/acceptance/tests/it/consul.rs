@@ -1,7 +1,7 @@
 //! A cluster whose store is Consul: it bootstraps with Patroni's keys, a switchover loses no row, and the catalogue follows the
 //! members' roles.
 
-use bellwether_acceptance::{Cluster, Options, PATIENCE, cluster::SCOPE, eventually};
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, cluster::SCOPE, eventually, wait::until};
 use serde_json::{Value, json};
 
 /// Waits until a client that asks Consul finds exactly these members by a tag.
@@ -27,9 +27,7 @@ async fn with_consul_a_switchover_loses_no_row_and_the_catalogue_follows() {
     cluster.synchronous(old).await;
     let leader = cluster.consul().key(&format!("service/{SCOPE}/leader")).await;
     assert!(leader["Session"].is_string(), "the lock hangs on a session: {leader}");
-    let names = |nodes: Vec<&bellwether_acceptance::Node>| -> Vec<String> {
-        nodes.iter().map(|node| node.name.clone()).collect()
-    };
+    let names = |nodes: Vec<&Node>| -> Vec<String> { nodes.iter().map(|node| node.name.clone()).collect() };
     found(&cluster, "primary", &[&old.name]).await;
     found(&cluster, "master", &[&old.name]).await;
     let replicas = names(cluster.others(old));
@@ -37,17 +35,24 @@ async fn with_consul_a_switchover_loses_no_row_and_the_catalogue_follows() {
 
     let writer = cluster.writer();
     writer.writes(50).await;
-    let candidate = *cluster.others(old).last().expect("three nodes");
-    let request = json!({"leader": old.name, "candidate": candidate.name});
-    let reply = candidate.api.post("/switchover", request).await;
+    let reply = old.api.post("/switchover", json!({"leader": old.name})).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     writer.writes(50).await;
     let new = cluster.whole().await;
-    assert_eq!(new.name, candidate.name);
+    assert_ne!(new.name, old.name);
     found(&cluster, "primary", &[&new.name]).await;
     let replicas = names(cluster.others(new));
     found(&cluster, "replica", &replicas.iter().map(String::as_str).collect::<Vec<_>>()).await;
     cluster.holds(&writer.stop().await).await;
+
+    // The next agent finds PostgreSQL running: it was in the catalogue all the time.
+    let starts = new.supervisor().starts();
+    new.kill_agent();
+    until("another agent runs", PATIENCE, || new.supervisor().starts() == starts + 1).await;
+    assert_eq!(cluster.whole().await.name, new.name, "nobody took over");
+    let registered = || new.log_text().matches("registered in Consul as a service, role=primary").count();
+    until("the next agent has registered it too", PATIENCE, || registered() == 2).await;
+    assert!(!new.log_text().contains("no longer registered"), "{}", new.log_text());
 
     // A member that is stopped in order takes itself out, and the others stay.
     let stopped = cluster.others(new)[0];

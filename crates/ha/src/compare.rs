@@ -147,7 +147,7 @@ fn has_quorum(sync: &SyncState, votes: i64) -> Result<(), Reason> {
 
 /// Nothing but `/history` tells that this member's timeline ended before its WAL does: what lies
 /// beyond was given up when somebody else was promoted, and must not come back by a promotion of ours.
-fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
+pub(crate) fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
     let (Some(server), Some(timeline)) = (view.server(), cluster.timeline()) else { return Ok(()) };
     let Some(mine) = server.timeline else { return Ok(()) };
     match end_of(cluster, mine) {

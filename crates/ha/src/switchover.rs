@@ -200,7 +200,9 @@ pub(crate) fn at_race(
     let is_patient = view.now.since(unlocked_since) < view.settings.ttl;
     if let Some(candidate) = &request.candidate {
         if candidate == me {
-            return Part::Mine;
+            // A failover accepts loss; a switchover was asked for while all was well, and must not bring back what was given up since.
+            let fitness = if request.leader.is_some() { compare::own_branch(view, cluster) } else { Ok(()) };
+            return fitness.map_or_else(Part::NotMine, |()| Part::Mine);
         }
         if view.settings.pause {
             return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });

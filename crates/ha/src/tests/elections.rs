@@ -108,6 +108,16 @@ fn wal_that_a_promotion_gave_up_does_not_come_back() {
     let beyond = at(Lsn(end.0 + 1));
     assert!(beyond.says("timeline_behind") && !acquires(&beyond), "{beyond:#?}");
     assert!(acquires(&at(end)), "{:#?}", at(end));
+
+    // Seed 889158950: the switchover was asked for before this member's leader died and another one was promoted.
+    let named = |leader| {
+        let scene = orphan().history(2).cluster(|cluster| cluster.status = None).answers(&answers);
+        let scene = scene.request(leader, Some("b"));
+        scene.server(|server| (server.position, server.timeline) = (BEYOND, Some(TimelineId(1)))).decide()
+    };
+    let switchover = named(Some("a"));
+    assert!(switchover.says("timeline_behind") && !acquires(&switchover), "{switchover:#?}");
+    assert!(acquires(&named(None)), "who asks for a failover to a named member accepts the loss");
 }
 
 #[test]

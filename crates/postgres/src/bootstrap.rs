@@ -95,6 +95,9 @@ pub async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result
     }
     if let Some(file) = &password_file {
         command.arg(format!("--pwfile={}", file.0.display()));
+        if keeps_passwords_as_md5(settings).await {
+            command.arg("--auth-host=scram-sha-256");
+        }
     }
     command.arg(&settings.data_dir);
     let finished = run(command, None, cancel).await?;
@@ -112,6 +115,25 @@ pub async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result
         Ok(())
     })
     .await
+}
+
+/// Before version 14 passwords are stored as MD5 unless initdb hears of SCRAM, and then no `pg_hba.conf` that demands SCRAM, as
+/// everybody's does today, lets anybody in. Whoever names a method has decided.
+async fn keeps_passwords_as_md5(settings: &PgSettings) -> bool {
+    let names_a_method = |option: &ProgramOption| option.name == "auth" || option.name.starts_with("auth-");
+    if settings.bootstrap.initdb.iter().any(names_a_method) {
+        return false;
+    }
+    let told = settings.tool("initdb").arg("--version").output().await;
+    let text = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default();
+    major_of(&text).is_some_and(|major| major < 14)
+}
+
+/// The major version in `initdb (PostgreSQL) 13.16 (Debian 13.16-0+deb11u1)`.
+fn major_of(text: &str) -> Option<u32> {
+    let version = text.split("(PostgreSQL) ").nth(1)?;
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
 }
 
 fn restore_locale(command: &mut tokio::process::Command) {
@@ -259,6 +281,17 @@ mod tests {
             [("data-checksums", true), ("pwfile", false), ("pgdata", false), ("locale", true)]
         {
             assert_eq!(refuse_forbidden(&[ProgramOption::flag(option)]).is_ok(), allowed, "{option}");
+        }
+    }
+
+    #[test]
+    fn the_version_of_initdb_is_read_from_its_words() {
+        for (text, major) in [
+            ("initdb (PostgreSQL) 13.16 (Debian 13.16-0+deb11u1)\n", Some(13)),
+            ("initdb (PostgreSQL) 18beta1", Some(18)),
+            ("something else", None),
+        ] {
+            assert_eq!(major_of(text), major, "{text}");
         }
     }
 

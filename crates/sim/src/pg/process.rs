@@ -158,7 +158,9 @@ impl World {
                 if server.stop.is_some_and(|stop| !stop.fast || fast) {
                     return;
                 }
-                server.stop = Some(Stop { fast, since: now, checkpointed: false });
+                // What is on disk stays there, however urgent the rest becomes.
+                let checkpointed = server.stop.is_some_and(|stop| stop.checkpointed);
+                server.stop = Some(Stop { fast, since: now, checkpointed });
                 server.in_recovery
             }
         };

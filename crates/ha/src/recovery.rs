@@ -305,8 +305,13 @@ fn crash_recovery(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         ControlState::InProduction | ControlState::ShuttingDown | ControlState::InCrashRecovery
     );
     let allowed = cluster.is_unlocked() || view.can_rewind();
-    let is_backup = control.has_backup_label && view.postgres.server_version >= 150_000;
-    if !crashed || !allowed || is_backup || control.has_recovery_signal || draft.memory.crash_recovery_tried {
+    // A copy that was never started is no crashed primary, whatever its control file says.
+    if !crashed
+        || !allowed
+        || control.has_backup_label
+        || control.has_recovery_signal
+        || draft.memory.crash_recovery_tried
+    {
         return None;
     }
     draft.memory.crash_recovery_tried = true;

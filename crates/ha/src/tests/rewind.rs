@@ -237,8 +237,13 @@ fn g11_a_crashed_primary_is_recovered_once_before_it_is_rewound() {
     assert!(first.actions.contains(&Action::CrashRecovery));
     let again = crashed().after(&first).ended(JobKind::CrashRecovery, JobOutcome::Succeeded).decide();
     assert!(!again.actions.contains(&Action::CrashRecovery), "{again:#?}");
-    let with_label = crashed().view(|view| view.postgres.control.as_mut().unwrap().has_backup_label = true);
-    assert!(!with_label.decide().actions.contains(&Action::CrashRecovery));
+    for version in [130_016, 150_008] {
+        let with_label = crashed().view(|view| {
+            view.postgres.server_version = version;
+            view.postgres.control.as_mut().unwrap().has_backup_label = true;
+        });
+        assert!(!with_label.decide().actions.contains(&Action::CrashRecovery), "{version}");
+    }
     let hopeless = crashed().settings(|settings| settings.use_pg_rewind = false).decide();
     assert!(!hopeless.actions.contains(&Action::CrashRecovery), "{hopeless:#?}");
 }

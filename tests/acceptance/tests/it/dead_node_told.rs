@@ -24,8 +24,12 @@ async fn what_a_dead_leader_did_last_is_told_from_the_store() {
         if ended.text.contains("\"Bootstrap\"") { Ok(()) } else { Err(ended.text) }
     })
     .await;
-    let status = bellwether(old, &["dcs", "status"]);
-    status.says("feature level that all members understand: 1");
+    eventually("the leader has left the level of all members in the store", PATIENCE, || async {
+        let ended = bellwether(old, &["dcs", "status"]);
+        let told = ended.text.contains("feature level that all members understand: 1");
+        if told { Ok(()) } else { Err(ended.text) }
+    })
+    .await;
 
     old.kill_tree();
     let new = cluster.successor_of(old).await;

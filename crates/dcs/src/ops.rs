@@ -6,7 +6,7 @@
 
 use bellwether_types::{
     LeaseId, MemberName, Revision, SystemId,
-    cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState, TimelineClaim},
+    cluster::{FailoverRequest, SyncState, TimelineClaim},
 };
 use serde_json::Value;
 
@@ -211,27 +211,6 @@ pub async fn clear_failover(
     put(store, keys::FAILOVER, codec::NO_REQUEST.to_owned(), seen, also, by).await
 }
 
-/// Writes `/status`. `previous` is the stored value, whose unknown fields are kept.
-pub async fn write_status(
-    store: &dyn Store,
-    status: &Status,
-    previous: Option<&[u8]>,
-    also: &[Check],
-    by: Deadline,
-) -> CommitOutcome {
-    put(store, keys::STATUS, codec::encode_status(status, previous), Seen::Any, also, by).await
-}
-
-/// Writes `/history`.
-pub async fn write_history(
-    store: &dyn Store,
-    history: &History,
-    also: &[Check],
-    by: Deadline,
-) -> CommitOutcome {
-    put(store, keys::HISTORY, codec::encode_history(history), Seen::Any, also, by).await
-}
-
 /// Takes the number of a timeline; `expect` is the revision of `timeline` that it was decided on, `None` = absent.
 pub async fn take_timeline(
     store: &dyn Store,
@@ -243,14 +222,4 @@ pub async fn take_timeline(
     let mut checks = also.to_vec();
     checks.push(expect.map_or_else(|| Check::absent(keys::TIMELINE), |at| Check::at(keys::TIMELINE, at)));
     store.commit(&checks, &[Write::put(keys::TIMELINE, codec::encode_timeline_claim(claim))], by).await
-}
-
-/// Writes `/failsafe`.
-pub async fn write_failsafe(
-    store: &dyn Store,
-    map: &FailsafeMap,
-    also: &[Check],
-    by: Deadline,
-) -> CommitOutcome {
-    put(store, keys::FAILSAFE, codec::encode_failsafe(map), Seen::Any, also, by).await
 }

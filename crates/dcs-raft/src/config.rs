@@ -43,8 +43,8 @@ pub struct Timing {
 
 impl Timing {
     /// For a LAN: a new store leader within about 0.8 s.
-    pub const DEFAULT: Timing = Timing::millis(100, 200, 400);
-    /// For a quiet LAN: about 0.6 s, at twice the heartbeats.
+    pub const DEFAULT: Timing = Timing::millis(150, 225, 400);
+    /// For a quiet LAN: about 0.6 s, at three times the heartbeats and the processor time.
     pub const FAST: Timing = Timing::millis(50, 150, 300);
     /// For sites tens of milliseconds apart: about 4 s.
     pub const WAN: Timing = Timing::millis(300, 1000, 2000);

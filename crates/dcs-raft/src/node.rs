@@ -36,6 +36,7 @@ const ENTRIES_KEPT: u64 = 500;
 /// Entries in one message: with the biggest transactions still below the limit of a frame.
 const ENTRIES_PER_MESSAGE: u64 = 16;
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_FOR_END: Duration = Duration::from_millis(500);
 const SNAPSHOT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Shared by the node's tasks, its listener and its clients in this process.
@@ -236,9 +237,11 @@ impl Node {
     pub(crate) async fn stopped(&self) -> String {
         let mut watched = self.raft.metrics();
         loop {
-            if let Err(fatal) = self.metrics().running_state {
+            if let Err(fatal) = &watched.borrow_and_update().running_state {
                 return fatal.to_string();
             }
+            // They change with every heartbeat; an end stands in them until it is read.
+            sleep(LOOK_FOR_END).await;
             if watched.changed().await.is_err() {
                 return "the Raft core ended".to_owned();
             }

@@ -4,8 +4,9 @@ use std::{future::Future, io, time::Duration};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Threads for the Raft core, timers and connections.
-const WORKERS: usize = 2;
+/// One thread for the Raft core, timers and connections: what they do between two waits takes microseconds, the files have
+/// threads of their own, and a second one costs more in wake-ups than it does work.
+const WORKERS: usize = 1;
 
 /// Ends in the background when dropped, from any context.
 #[derive(Debug)]

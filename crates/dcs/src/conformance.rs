@@ -9,6 +9,7 @@
 
 mod interruptions;
 mod leases;
+pub mod link;
 mod reading;
 mod transactions;
 mod watching;

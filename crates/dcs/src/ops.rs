@@ -1,4 +1,4 @@
-//! The writes that a cluster lives by, each with the precondition that makes it safe.
+//! The writes that a cluster lives by, each with the precondition that makes it safe. (The lock itself: the agent's lease keeper.)
 //!
 //! Every function is one transaction and one attempt: an `Unknown` outcome is the caller's to resolve, by reading. The `also`
 //! checks join the transaction; pass [`leader_is`] for whatever only the lock owner may write, where the store can
@@ -11,8 +11,8 @@ use bellwether_types::{
 use serde_json::Value;
 
 use crate::{
-    codec::{self, MemberDocument, keys},
-    store::{Check, CommitOutcome, Condition, Deadline, Key, Renewal, Snapshot, Store, Write},
+    codec::{self, keys},
+    store::{Check, CommitOutcome, Condition, Deadline, Key, Snapshot, Store, Write},
 };
 
 /// What the writer last knew of a key: the precondition of a compare-and-set, and the text whose unknown fields are kept.
@@ -76,37 +76,6 @@ async fn put(
     store.commit(&checks, &[Write::put(key, value)], by).await
 }
 
-/// Takes the free leader lock. Refused if anybody holds it, or if one of `also` fails: give the revision of `/sync` that the
-/// decision to lead was made on.
-pub async fn acquire_leader(
-    store: &dyn Store,
-    me: &MemberName,
-    lease: LeaseId,
-    also: &[Check],
-    by: Deadline,
-) -> CommitOutcome {
-    let checks: Vec<Check> = [Check::absent(keys::LEADER)].into_iter().chain(also.iter().cloned()).collect();
-    store.commit(&checks, &[Write::put_leased(keys::LEADER, me.as_str(), lease)], by).await
-}
-
-/// Renews the leader lock. Count the guaranteed time from before this call. Anything but `Valid` and `Unavailable` means that the
-/// lock is lost.
-pub async fn renew_leader(store: &dyn Store, lease: LeaseId, by: Deadline) -> Renewal {
-    store.keep_alive(lease, Some(&Key::from(keys::LEADER)), by).await
-}
-
-/// Gives the leader lock up, if it still is mine; `with` is written in the same transaction (the last `status`).
-pub async fn release_leader(
-    store: &dyn Store,
-    me: &MemberName,
-    with: &[Write],
-    by: Deadline,
-) -> CommitOutcome {
-    let mut writes = with.to_vec();
-    writes.push(Write::delete(keys::LEADER));
-    store.commit(&[leader_is(me)], &writes, by).await
-}
-
 /// Claims the right to bootstrap the cluster: exactly one member's claim is applied. Ends with the claimer's lease, so that a claimer
 /// that dies blocks nobody; or by [`abandon_initialize`].
 pub async fn claim_initialize(store: &dyn Store, lease: LeaseId, by: Deadline) -> CommitOutcome {
@@ -128,33 +97,6 @@ pub async fn write_initialize(
 /// Takes back the claim of this revision, whose bootstrap failed. Refused once it is another's, or a system identifier is filled in.
 pub async fn abandon_initialize(store: &dyn Store, claim: Revision, by: Deadline) -> CommitOutcome {
     store.commit(&[Check::at(keys::INITIALIZE, claim)], &[Write::delete(keys::INITIALIZE)], by).await
-}
-
-/// Publishes what this member says about itself, attached to its lease. Nobody else writes this key.
-pub async fn write_member(
-    store: &dyn Store,
-    me: &MemberName,
-    document: &MemberDocument,
-    previous: Option<&[u8]>,
-    lease: LeaseId,
-    by: Deadline,
-) -> CommitOutcome {
-    store.commit(&[], &[Write::put_leased(keys::member(me), document.encode(previous), lease)], by).await
-}
-
-/// Whether [`write_member`] would change anything: the value, or the lease it hangs on.
-pub fn member_differs(
-    snapshot: &Snapshot,
-    me: &MemberName,
-    document: &MemberDocument,
-    lease: LeaseId,
-) -> bool {
-    match snapshot.entries.get(&keys::member(me)) {
-        Some(entry) if entry.lease == Some(lease) => {
-            codec::differs(Some(&entry.value), &document.encode(Some(&entry.value)))
-        }
-        _ => true,
-    }
 }
 
 /// Removes a member's key.

@@ -11,14 +11,15 @@ use std::{
 use async_trait::async_trait;
 use bellwether_dcs::{
     Store,
-    conformance::{Bench, Failure, Harness, Timing, run},
+    conformance::{
+        Bench, Failure, Harness, Timing,
+        link::{Flow, Link},
+        run,
+    },
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-use crate::{
-    link::{Link, Proxy},
-    server::{Server, store},
-};
+use crate::server::{Server, store};
 
 /// What was sent on a connection that is cut now is done by then.
 const LATE_WRITES: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ struct OneServer {
 struct Prefix {
     address: String,
     prefix: String,
-    disturbed: Mutex<Option<(Proxy, JoinSet<()>)>>,
+    disturbed: Mutex<Option<(Link, JoinSet<()>)>>,
 }
 
 #[async_trait]
@@ -64,7 +65,7 @@ impl Bench for Prefix {
     }
 
     async fn flaky_client(&self) -> Result<Option<Arc<dyn Store>>, Failure> {
-        let proxy = Proxy::to(&self.address).await;
+        let proxy = Link::to(&self.address).await;
         let store: Arc<dyn Store> = Arc::new(store(&proxy.address, &self.prefix));
         let disturbing = proxy.disturb();
         *self.disturbed.lock().await = Some((proxy, disturbing));
@@ -74,7 +75,7 @@ impl Bench for Prefix {
     async fn calm(&self) {
         if let Some((proxy, mut disturbing)) = self.disturbed.lock().await.take() {
             disturbing.shutdown().await;
-            proxy.set(Link::Cut);
+            proxy.set(Flow::Cut);
             tokio::time::sleep(LATE_WRITES).await;
         }
     }

@@ -2,6 +2,5 @@
 
 mod catalogue;
 mod conformance;
-mod link;
 mod server;
 mod sessions;

@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bellwether_dcs::{
-    CommitOutcome, Deadline, Key, Renewal, Store, StoreError, WatchEvent, Write, store::now,
+    CommitOutcome, Deadline, Key, Renewal, Store, StoreError, WatchEvent, Write,
+    conformance::link::{Flow, Link},
+    store::now,
 };
 use bellwether_dcs_consul::ConsulStore;
 use bellwether_types::LeaseId;
 
-use crate::{
-    link::{Link, Proxy},
-    server::{LOOK_AGAIN, SOON, Server, config, lead, snapshot, soon, store},
-};
+use crate::server::{LOOK_AGAIN, SOON, Server, config, lead, snapshot, soon, store};
 
 const TTL: Duration = Duration::from_secs(4);
 const PREFIX: &str = "service/batman/";
@@ -97,11 +96,11 @@ async fn a_restarted_server_knows_the_lease_and_belief_ends_before_it_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn being_cut_off_fails_at_once_and_ends_the_watch() {
     let server = Server::start().await;
-    let proxy = Proxy::to(&server.address).await;
+    let proxy = Link::to(&server.address).await;
     let cut_off = store(&proxy.address, PREFIX);
     let lease = lead(&cut_off, TTL).await;
     let mut watch = cut_off.watch(snapshot(&cut_off).await.revision).await.expect("a watch");
-    proxy.set(Link::Cut);
+    proxy.set(Flow::Cut);
     while !matches!(watch.events.recv().await, Some(WatchEvent::Lost)) {}
     assert!(watch.events.recv().await.is_none(), "`Lost` is the last event");
     let began = Instant::now();

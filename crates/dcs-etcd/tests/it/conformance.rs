@@ -11,7 +11,11 @@ use std::{
 use async_trait::async_trait;
 use bellwether_dcs::{
     Store,
-    conformance::{Bench, Failure, Harness, Timing, run},
+    conformance::{
+        Bench, Failure, Harness, Timing,
+        link::{Flow, Link},
+        run,
+    },
 };
 use bellwether_dcs_etcd::{EtcdConfig, EtcdStore};
 use rustix::process::Signal;
@@ -21,10 +25,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    link::{Flow, Link},
-    servers::Servers,
-};
+use crate::servers::{Servers, linked};
 
 /// What was on its way when the disturbance ended has arrived after so long.
 const LATE_WRITES: Duration = Duration::from_millis(700);
@@ -79,8 +80,7 @@ impl Bench for Prefix {
 
     async fn flaky_client(&self) -> Result<Option<Arc<dyn Store>>, Failure> {
         let own = self.own.get_or_init(Disturbed::start).await;
-        let mut config =
-            EtcdConfig::new(&self.name, own.links.iter().map(|link| link.endpoint.clone()).collect());
+        let mut config = EtcdConfig::new(&self.name, own.links.iter().map(linked).collect());
         // The way around the links.
         config.discover_members = false;
         let client = EtcdStore::start(config).await.map_err(|error| error.to_string())?;
@@ -114,7 +114,7 @@ impl Disturbed {
         let servers = Servers::start(3).await;
         let mut links = Vec::new();
         for member in &servers.members {
-            links.push(Link::to(&member.endpoint).await);
+            links.push(Link::to(&member.address()).await);
         }
         Self { servers: Arc::new(Mutex::new(servers)), links: Arc::new(links), disturbing: Mutex::default() }
     }

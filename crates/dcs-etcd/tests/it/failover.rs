@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bellwether_dcs::{
-    Check, CommitOutcome, Deadline, Key, Renewal, Store, Watch, WatchEvent, Write, store::now,
+    Check, CommitOutcome, Deadline, Key, Renewal, Store, Watch, WatchEvent, Write,
+    conformance::link::{Flow, Link},
+    store::now,
 };
 use bellwether_dcs_etcd::{EtcdConfig, EtcdStore};
 use bellwether_types::Revision;
@@ -12,8 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    link::{Flow, Link},
-    servers::{PREFIX, Servers},
+    servers::{PREFIX, Servers, linked},
     wait::until,
 };
 
@@ -189,9 +190,9 @@ async fn a_watch_on_a_silent_member_moves_to_another() {
     let servers = Servers::start(3).await;
     let mut links = Vec::new();
     for member in &servers.members {
-        links.push(Link::to(&member.endpoint).await);
+        links.push(Link::to(&member.address()).await);
     }
-    let mut config = EtcdConfig::new(PREFIX, links.iter().map(|link| link.endpoint.clone()).collect());
+    let mut config = EtcdConfig::new(PREFIX, links.iter().map(linked).collect());
     config.discover_members = false;
     let store = EtcdStore::start(config).await.unwrap();
     let start = put(&store, "a", "1").await;
@@ -208,8 +209,8 @@ async fn a_watch_on_a_silent_member_moves_to_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_missed_what_was_compacted_says_so() {
     let servers = Servers::start(1).await;
-    let link = Link::to(&servers.members[0].endpoint).await;
-    let mut config = EtcdConfig::new(PREFIX, vec![link.endpoint.clone()]);
+    let link = Link::to(&servers.members[0].address()).await;
+    let mut config = EtcdConfig::new(PREFIX, vec![linked(&link)]);
     config.discover_members = false;
     let store = EtcdStore::start(config).await.unwrap();
     let start = put(&store, "a", "1").await;

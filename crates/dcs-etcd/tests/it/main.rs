@@ -2,7 +2,6 @@
 
 mod conformance;
 mod failover;
-mod link;
 mod login;
 mod servers;
 mod srv;

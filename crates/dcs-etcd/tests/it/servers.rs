@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_dcs::{Deadline, Store as _};
+use bellwether_dcs::{Deadline, Store as _, conformance::link::Link};
 use bellwether_dcs_etcd::{Endpoint, EtcdConfig, EtcdStore};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -32,6 +32,19 @@ pub(crate) struct Member {
     log: PathBuf,
     child: Option<Child>,
     pub(crate) endpoint: Endpoint,
+}
+
+impl Member {
+    /// `host:port` for clients.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.endpoint.host, self.endpoint.port)
+    }
+}
+
+/// The member at the other end of `link`, as a client is to address it.
+pub(crate) fn linked(link: &Link) -> Endpoint {
+    let (host, port) = link.address.rsplit_once(':').expect("host:port");
+    Endpoint::new(false, host, port.parse().expect("a port"))
 }
 
 impl Servers {

@@ -11,14 +11,15 @@ use std::{
 use async_trait::async_trait;
 use bellwether_dcs::{
     Deadline, Store,
-    conformance::{Bench, Failure, Harness, Timing, run},
+    conformance::{
+        Bench, Failure, Harness, Timing,
+        link::{Flow, Link},
+        run,
+    },
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-use crate::{
-    link::{Link, Proxy},
-    server::{Ensemble, LOOK_AGAIN, store},
-};
+use crate::server::{Ensemble, LOOK_AGAIN, store};
 
 struct ThreeServers {
     ensemble: Ensemble,
@@ -35,7 +36,7 @@ struct Prefix {
 
 struct Disturbed {
     store: Arc<dyn Store>,
-    proxy: Proxy,
+    proxy: Link,
     disturbing: JoinSet<()>,
 }
 
@@ -69,7 +70,7 @@ impl Bench for Prefix {
     }
 
     async fn flaky_client(&self) -> Result<Option<Arc<dyn Store>>, Failure> {
-        let proxy = Proxy::to(&self.addresses[0]).await;
+        let proxy = Link::to(&self.addresses[0]).await;
         let store: Arc<dyn Store> = Arc::new(store(std::slice::from_ref(&proxy.address), &self.prefix));
         let disturbing = proxy.disturb();
         *self.disturbed.lock().await = Some(Disturbed { store: store.clone(), proxy, disturbing });
@@ -80,7 +81,7 @@ impl Bench for Prefix {
     async fn calm(&self) {
         if let Some(mut disturbed) = self.disturbed.lock().await.take() {
             disturbed.disturbing.shutdown().await;
-            disturbed.proxy.set(Link::Open);
+            disturbed.proxy.set(Flow::Open);
             while disturbed.store.snapshot(Deadline::after(Duration::from_secs(5))).await.is_err() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }

@@ -6,16 +6,15 @@ use std::{
 };
 
 use bellwether_dcs::{
-    Check, CommitOutcome, Deadline, Key, Renewal, Snapshot, Store, StoreError, WatchEvent, Write, store::now,
+    Check, CommitOutcome, Deadline, Key, Renewal, Snapshot, Store, StoreError, WatchEvent, Write,
+    conformance::link::{Flow, Link},
+    store::now,
 };
 use bellwether_dcs_zookeeper::{AclRule, ZooKeeperStore};
 use bellwether_types::LeaseId;
 use zookeeper_client::{Acls, Client, CreateMode};
 
-use crate::{
-    link::{Link, Proxy},
-    server::{Ensemble, LOOK_AGAIN, SOON, TICK, config, store},
-};
+use crate::server::{Ensemble, LOOK_AGAIN, SOON, TICK, config, store};
 
 const TTL: Duration = Duration::from_secs(3);
 const PREFIX: &str = "/service/batman/";
@@ -150,11 +149,11 @@ async fn a_restarted_server_knows_the_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_while_cut_off_fails_at_once_and_ends_the_watch() {
     let ensemble = Ensemble::start(1).await;
-    let proxy = Proxy::to(&ensemble.servers[0].address).await;
+    let proxy = Link::to(&ensemble.servers[0].address).await;
     let cut_off = store(std::slice::from_ref(&proxy.address), PREFIX);
     let lease = lead(&cut_off, "a").await;
     let mut watch = cut_off.watch(snapshot(&cut_off).await.revision).await.expect("a watch");
-    proxy.set(Link::Cut);
+    proxy.set(Flow::Cut);
     while !matches!(watch.events.recv().await, Some(WatchEvent::Lost)) {}
     assert!(watch.events.recv().await.is_none(), "`Lost` is the last event");
     let began = Instant::now();
@@ -171,7 +170,7 @@ async fn what_is_asked_while_cut_off_fails_at_once_and_ends_the_watch() {
     ];
     assert!(began.elapsed() < Duration::from_secs(2), "waited {:?} for a connection", began.elapsed());
     assert!(ends.iter().all(|end| matches!(end, StoreError::Unreachable(_))), "{ends:?}");
-    proxy.set(Link::Open);
+    proxy.set(Flow::Open);
     assert!(!snapshot(&cut_off).await.entries.contains_key(&Key::from("x")), "it was written later");
 }
 
@@ -227,7 +226,7 @@ async fn znodes_of_patroni_are_read_and_ours_look_as_it_expects() {
 async fn a_key_that_came_back_with_the_same_version_is_not_taken_for_the_old_one() {
     let ensemble = Ensemble::start(1).await;
     let address = &ensemble.servers[0].address;
-    let proxy = Proxy::to(address).await;
+    let proxy = Link::to(address).await;
     let (other, patroni) = (store(&ensemble.addresses(), PREFIX), Client::connect(address).await.unwrap());
     let ours = Arc::new(store(std::slice::from_ref(&proxy.address), PREFIX));
     for by_patroni in [false, true] {
@@ -238,7 +237,7 @@ async fn a_key_that_came_back_with_the_same_version_is_not_taken_for_the_old_one
         }
         snapshot(&ours).await;
         // What it reads is answered only when the key has been replaced.
-        proxy.set(Link::Mute);
+        proxy.set(Flow::AnswersLost);
         let committing = ours.clone();
         let checked = tokio::spawn(async move {
             let check = Check::has_value("leader", "a");
@@ -256,7 +255,7 @@ async fn a_key_that_came_back_with_the_same_version_is_not_taken_for_the_old_one
                 assert!(matches!(replaced, CommitOutcome::Applied(_)), "{replaced:?}");
             }
         }
-        proxy.set(Link::Open);
+        proxy.set(Flow::Open);
         let checked = checked.await.expect("it does not panic");
         assert!(matches!(checked, CommitOutcome::Refused { found: Some(_) }), "{checked:?}, {by_patroni}");
     }

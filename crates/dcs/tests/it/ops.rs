@@ -1,16 +1,15 @@
 use std::time::Duration;
 
 use bellwether_dcs::{
-    Check, CommitOutcome, Deadline, MemoryStore, Renewal, Snapshot, Store, Write,
-    codec::{self, MemberDocument, keys},
+    CommitOutcome, Deadline, MemoryStore, Snapshot, Store,
+    codec::{self, keys},
     memory::ManualClock,
     ops::{self, Seen},
 };
 use bellwether_types::{
-    LeaseId, MemberName, PostgresState, Role, Timestamp,
-    cluster::{FailoverRequest, Initialize, PeerProtocol, SyncState},
+    LeaseId, MemberName, Timestamp,
+    cluster::{FailoverRequest, Initialize, SyncState},
 };
-use serde_json::json;
 
 const BY: Deadline = Deadline(Timestamp::ZERO);
 
@@ -36,41 +35,6 @@ async fn lease(store: &MemoryStore) -> LeaseId {
 
 async fn snapshot(store: &MemoryStore) -> Snapshot {
     store.snapshot(BY).await.unwrap()
-}
-
-#[tokio::test]
-async fn the_leader_lock_has_one_holder_who_alone_can_release_it() {
-    let store = store();
-    let (a, b) = (name("a"), name("b"));
-    let (lease_a, lease_b) = (lease(&store).await, lease(&store).await);
-    assert!(is_applied(ops::acquire_leader(&store, &a, lease_a, &[], BY).await));
-    assert!(!is_applied(ops::acquire_leader(&store, &b, lease_b, &[], BY).await));
-    assert!(matches!(ops::renew_leader(&store, lease_a, BY).await, Renewal::Valid { .. }));
-    assert!(matches!(ops::renew_leader(&store, lease_b, BY).await, Renewal::NotHolding));
-    assert!(!is_applied(ops::release_leader(&store, &b, &[], BY).await));
-    let cluster = codec::decode(&snapshot(&store).await);
-    assert_eq!(cluster.leader.map(|leader| (leader.name, leader.lease)), Some((a.clone(), Some(lease_a))));
-    let status = [Write::put(keys::STATUS, codec::encode_optime(bellwether_types::Lsn(7), None))];
-    assert!(is_applied(ops::release_leader(&store, &a, &status, BY).await));
-    let cluster = codec::decode(&snapshot(&store).await);
-    assert!(cluster.is_unlocked() && cluster.optime().0 == 7);
-}
-
-#[tokio::test]
-async fn the_lock_is_not_taken_when_the_voters_changed_meanwhile() {
-    let store = store();
-    let (a, b) = (name("a"), name("b"));
-    let my_lease = lease(&store).await;
-    let state = SyncState { leader: Some(b.clone()), quorum: 0, voters: [a.clone()].into() };
-    assert!(is_applied(ops::write_sync(&store, &state, Seen::Absent, &[], BY).await));
-    let seen = codec::decode(&snapshot(&store).await).sync_revision().unwrap();
-    let fewer = SyncState { voters: [name("c")].into(), ..state };
-    let before = snapshot(&store).await;
-    assert!(is_applied(
-        ops::write_sync(&store, &fewer, Seen::in_snapshot(&before, keys::SYNC), &[], BY).await
-    ));
-    let also = [Check::at(keys::SYNC, seen)];
-    assert!(!is_applied(ops::acquire_leader(&store, &a, my_lease, &also, BY).await));
 }
 
 #[tokio::test]
@@ -141,30 +105,4 @@ async fn a_request_that_came_meanwhile_survives_the_clearing_of_the_old_one() {
     let present = snapshot(&store).await;
     assert_eq!(present.entries[&keys::FAILOVER.into()].value, b"{}");
     assert_eq!(codec::decode(&present).failover_request(), None);
-}
-
-#[tokio::test]
-async fn an_unchanged_member_is_not_written_again_unless_its_lease_changed() {
-    let store = store();
-    let me = name("a");
-    let (first, second) = (lease(&store).await, lease(&store).await);
-    let protocol = PeerProtocol { version: "0.1.0".into(), level: 1 };
-    let mut document = MemberDocument::new(
-        "postgres://h:1/d",
-        "http://h:2/patroni",
-        PostgresState::Running,
-        Role::Replica,
-        protocol,
-    );
-    assert!(ops::member_differs(&snapshot(&store).await, &me, &document, first));
-    let previous = br#"{"note":1}"#;
-    assert!(is_applied(ops::write_member(&store, &me, &document, Some(previous), first, BY).await));
-    let written = snapshot(&store).await;
-    assert_eq!(codec::decode(&written).members[&me].raw["note"], json!(1));
-    assert!(!ops::member_differs(&written, &me, &document, first));
-    assert!(ops::member_differs(&written, &me, &document, second));
-    document.pause = true;
-    assert!(ops::member_differs(&written, &me, &document, first));
-    assert!(is_applied(ops::delete_member(&store, &me, BY).await));
-    assert!(codec::decode(&snapshot(&store).await).members.is_empty());
 }

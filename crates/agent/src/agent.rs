@@ -12,7 +12,7 @@ use bellwether_dcs::{Store, mirror::Mirror};
 use bellwether_ha::{
     Memory, Reason, View,
     action::{Action, Exit},
-    view::{LeaseView, Peers, Request},
+    view::{Peers, Request},
 };
 use bellwether_postgres::{callbacks::CallbackRunner, server::Server, settings::PgSettings};
 use bellwether_types::{Failure, Timestamp, status::NodeStatus, topology::Topology};
@@ -38,6 +38,7 @@ use crate::{
     local::Local,
     look::Looks,
     monitor::MonitorHandle,
+    news::News,
     peers::PollQueue,
     publications::Publisher,
     requests::Requests,
@@ -97,6 +98,8 @@ pub struct Agent {
     pub(crate) kept_config: Option<bellwether_types::Revision>,
     pub(crate) store_silent_since: Option<Timestamp>,
     pub(crate) last_reason: Option<Reason>,
+    /// The last decision said what the one before had said, and did nothing.
+    pub(crate) routine: bool,
     pub(crate) stopping: bool,
     pub(crate) wake_at: Timestamp,
     pub(crate) events_in: mpsc::Sender<Event>,
@@ -145,9 +148,7 @@ impl std::fmt::Debug for ReloadSource {
 impl Agent {
     /// Runs until told to stop or until a decision ends the process. `stop` asks for an orderly end.
     pub async fn run(mut self, stop: CancellationToken) -> AgentEnd {
-        let mut store_changes = self.mirror.subscribe();
-        let mut lease_changes = self.lease.subscribe();
-        let mut lease_kind = kind_of(&lease_changes.borrow().view);
+        let mut news = News::of(&self.lease, &self.mirror);
         self.prepare_guardian().await;
         info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
         loop {
@@ -165,22 +166,12 @@ impl Agent {
                     self.stopping = true;
                 }
                 Some(event) = self.events.recv() => self.hear(event).await,
-                changed = lease_changes.changed() => {
-                    let kind = kind_of(&lease_changes.borrow_and_update().view);
-                    // A plain extension is no news.
-                    if changed.is_ok() && kind == lease_kind {
-                        continue;
-                    }
-                    lease_kind = kind;
-                }
                 Some(ended) = self.services.join_next() => {
                     let service = ended.unwrap_or("a service that panicked");
                     error!(service, "a task that the agent cannot do without has ended: the agent ends and must be started anew");
                     return AgentEnd::ServiceEnded;
                 }
-                Ok(()) = store_changes.changed() => {
-                    store_changes.borrow_and_update();
-                }
+                () = news.arrives(self.routine) => {}
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok(event) = self.events.try_recv() {
@@ -333,6 +324,7 @@ impl Agent {
         if news || !deeds.is_empty() {
             self.journal.record("decision", crate::story::decision(view, reasons, &deeds));
         }
+        self.routine = !news && deeds.is_empty();
         self.last_reason = Some(reason.clone());
     }
 
@@ -356,24 +348,6 @@ enum Tick {
     Quiet,
     Again,
     Exit(Exit),
-}
-
-/// What about a lease is news: not its extension.
-#[derive(PartialEq, Eq)]
-enum LeaseKind {
-    NotHeld,
-    Held { answered: bool },
-    Rejected,
-}
-
-fn kind_of(lease: &LeaseView) -> LeaseKind {
-    match lease {
-        LeaseView::NotHeld => LeaseKind::NotHeld,
-        LeaseView::Held { unavailable_since, .. } => {
-            LeaseKind::Held { answered: unavailable_since.is_none() }
-        }
-        LeaseView::Rejected { .. } => LeaseKind::Rejected,
-    }
 }
 
 fn leader_of(view: &View) -> Option<&str> {

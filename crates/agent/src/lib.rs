@@ -25,6 +25,7 @@ mod level;
 mod local;
 mod look;
 mod monitor;
+mod news;
 mod notes;
 mod observe;
 mod peers;

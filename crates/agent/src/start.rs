@@ -233,6 +233,7 @@ pub async fn start(
         kept_config: None,
         store_silent_since: None,
         last_reason: None,
+        routine: false,
         stopping: false,
         wake_at: clock::now(),
         looks,

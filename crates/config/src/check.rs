@@ -14,16 +14,22 @@ use crate::{
     effective::is_controlled,
     initial_document,
     node::Node,
-    redact::contains_secret,
     section::Section,
     sections::{raft::Raft, store::Store},
 };
 
 /// Sections that change what the others mean, and that we do not have: going on without them would be wrong.
 pub(crate) fn unsupported(root: &Section<'_>) {
-    if root.has("citus") {
+    if !root.has("citus") {
+        return;
+    }
+    let citus = root.child("citus");
+    if citus.has("group") && citus.has("database") {
         let problem = root.about("citus", "Citus clusters are not yet supported");
         root.report.problem(problem.help("remove the section if this is no Citus cluster"));
+    } else {
+        let warning = root.about("citus", "has no effect without both `group` and `database`");
+        root.report.warn(warning.help("remove the section"));
     }
 }
 
@@ -40,6 +46,7 @@ pub(crate) fn member(config: &Config, root: &Section<'_>) {
     directories(config, root);
     api_files(root);
     tags(config, root);
+    initdb(config, root);
     first_document(config, root);
     ineffective_parameters(root);
 }
@@ -141,6 +148,23 @@ fn published_addresses(config: &Config, root: &Section<'_>) {
     }
 }
 
+/// What cannot be used for a new cluster keeps this member from starting only where there may be a new cluster to make.
+fn tell_of_bootstrap(config: &Config, root: &Section<'_>, problem: Problem) {
+    if config.postgresql.data_dir.join("PG_VERSION").exists() {
+        root.report.warn(problem);
+    } else {
+        root.report.problem(problem);
+    }
+}
+
+fn initdb(config: &Config, root: &Section<'_>) {
+    let section = root.child("bootstrap");
+    for reason in &config.bootstrap.refused_initdb {
+        let problem = section.about("initdb", reason.as_str());
+        tell_of_bootstrap(config, root, problem.help("remove it: bellwether passes what is needed itself"));
+    }
+}
+
 /// The document of `bootstrap.dcs` must be one that members can apply, and is better applied as it was written.
 fn first_document(config: &Config, root: &Section<'_>) {
     let section = root.child("bootstrap");
@@ -164,8 +188,8 @@ fn first_document(config: &Config, root: &Section<'_>) {
         }
         Err(error) => {
             for reason in error.reasons {
-                root.report
-                    .problem(place(&reason).help("no member could apply the document; correct the value"));
+                let problem = place(&reason).help("no member could apply the document; correct the value");
+                tell_of_bootstrap(config, root, problem);
             }
         }
     }
@@ -271,10 +295,7 @@ fn tags(config: &Config, root: &Section<'_>) {
 }
 
 /// Configuration files with passwords in them that everybody may read.
-pub(crate) fn files_with_secrets(root: &Node, files: &[PathBuf]) -> Vec<Problem> {
-    if !contains_secret(&root.to_value()) {
-        return Vec::new();
-    }
+pub(crate) fn files_with_secrets(files: &[PathBuf]) -> Vec<Problem> {
     let open = files
         .iter()
         .filter(|file| fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o004 != 0));

@@ -32,6 +32,7 @@ type Group = (&'static str, &'static [&'static str], &'static [(&'static str, &'
 const CREDENTIALS: &[(&str, &str, Form)] = &[
     ("USERNAME", "username", Form::Text),
     ("PASSWORD", "password", Form::Text),
+    ("PASSWORD_FILE", "password_file", Form::Text),
     ("SSLMODE", "sslmode", Form::Text),
     ("SSLCERT", "sslcert", Form::Text),
     ("SSLKEY", "sslkey", Form::Text),
@@ -109,7 +110,11 @@ const FIXED: &[Group] = &[
     (
         "PATRONI_RESTAPI_",
         &["restapi", "authentication"],
-        &[("USERNAME", "username", Form::Text), ("PASSWORD", "password", Form::Text)],
+        &[
+            ("USERNAME", "username", Form::Text),
+            ("PASSWORD", "password", Form::Text),
+            ("PASSWORD_FILE", "password_file", Form::Text),
+        ],
     ),
     (
         "PATRONI_CTL_",
@@ -125,7 +130,11 @@ const FIXED: &[Group] = &[
     (
         "PATRONI_CTL_",
         &["ctl", "authentication"],
-        &[("USERNAME", "username", Form::Text), ("PASSWORD", "password", Form::Text)],
+        &[
+            ("USERNAME", "username", Form::Text),
+            ("PASSWORD", "password", Form::Text),
+            ("PASSWORD_FILE", "password_file", Form::Text),
+        ],
     ),
     (
         "PATRONI_POSTGRESQL_",
@@ -164,6 +173,7 @@ const FIXED: &[Group] = &[
             ("SELF_ADDR", "self_addr", Form::Text),
             ("PARTNER_ADDRS", "partner_addrs", Form::List),
             ("PASSWORD", "password", Form::Text),
+            ("PASSWORD_FILE", "password_file", Form::Text),
             ("BIND_ADDR", "bind_addr", Form::Text),
             ("MIN_TIMEOUT", "min_timeout", Form::Text),
             ("MAX_TIMEOUT", "max_timeout", Form::Text),
@@ -251,7 +261,7 @@ pub(crate) fn read(env: &BTreeMap<String, String>) -> (Node, Vec<Problem>) {
         if !env.keys().any(|name| pattern(name).is_some_and(|(of, ..)| of == lower)) {
             continue;
         }
-        for key in ["username", "password"] {
+        for key in ["username", "password", "password_file"] {
             let name = format!("PATRONI_{section}_{}", key.to_ascii_uppercase());
             if let Some(text) = env.get(&name).filter(|text| !text.is_empty()) {
                 set(&[&lower, key], &name, text, Form::Text);
@@ -269,7 +279,7 @@ pub fn is_recognised(name: &str) -> bool {
         || ["PATRONI_ETCD_", "PATRONI_ETCD3_"]
             .iter()
             .filter_map(|prefix| name.strip_prefix(prefix))
-            .any(|rest| matches!(rest, "USERNAME" | "PASSWORD"))
+            .any(|rest| matches!(rest, "USERNAME" | "PASSWORD" | "PASSWORD_FILE"))
 }
 
 fn is_fixed(name: &str) -> bool {
@@ -450,6 +460,11 @@ mod tests {
             ("PATRONI_CITUS_GROUP", "0", json!({"citus": {"group": 0}})),
             ("PATRONI_ETCD_GROUP", "0", json!({})),
             ("PATRONI_ETCD3_PASSWORD", "x", json!({})),
+            (
+                "PATRONI_SUPERUSER_PASSWORD_FILE",
+                "/run/x",
+                json!({"postgresql": {"authentication": {"superuser": {"password_file": "/run/x"}}}}),
+            ),
             ("PATRONI_SOMETHING_ELSE", "x", json!({})),
             ("OTHER", "x", json!({})),
         ] {

@@ -103,6 +103,10 @@ pub(crate) const ROOT: &[Key] = &[
     key("ignore_slots", Any, Never, "", ""),
 ];
 
+/// Of every key that names the file of a secret.
+const SECRET_FILE: &str =
+    "File that holds it, instead: an absolute path, or the name of a credential of the service manager.";
+
 const LEVELS: &[&str] = &["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"];
 
 const LOG: &[Key] = &[
@@ -148,6 +152,7 @@ const LOG: &[Key] = &[
 const BASIC: &[Key] = &[
     key("username", Text, Reload, "", "Name for HTTP Basic."),
     key("password", Secret, Reload, "", "Password for HTTP Basic."),
+    key("password_file", Text, Reload, "", SECRET_FILE),
 ];
 
 const RESTAPI: &[Key] = &[
@@ -157,6 +162,7 @@ const RESTAPI: &[Key] = &[
     key("certfile", Text, Reload, "", "Certificate (PEM); switches the API to HTTPS."),
     key("keyfile", Text, Reload, "", "Key of the certificate (PEM)."),
     key("keyfile_password", Secret, Reload, "", "Password of the key."),
+    key("keyfile_password_file", Text, Reload, "", SECRET_FILE),
     key("cafile", Text, Reload, "", "CA bundle for client certificates."),
     key("ciphers", Text, Reload, "", "Accepted for Patroni's sake; the TLS library chooses."),
     key(
@@ -188,6 +194,7 @@ const CTL: &[Key] = &[
     key("certfile", Text, Reload, "", "Client certificate (PEM)."),
     key("keyfile", Text, Reload, "", "Key of the client certificate (PEM)."),
     key("keyfile_password", Secret, Reload, "", "Password of the key."),
+    key("keyfile_password_file", Text, Reload, "", SECRET_FILE),
 ];
 
 const WATCHDOG: &[Key] = &[
@@ -315,10 +322,12 @@ const DCS: &[Key] = &[
 const CREDENTIALS: &[Key] = &[
     key("username", Text, Reload, "", "Name of the role."),
     key("password", Secret, Reload, "", "Its password."),
+    key("password_file", Text, Reload, "", SECRET_FILE),
     key("sslmode", Text, Reload, "", "As in libpq."),
     key("sslcert", Text, Reload, "", "As in libpq."),
     key("sslkey", Text, Reload, "", "As in libpq."),
     key("sslpassword", Secret, Reload, "", "As in libpq."),
+    key("sslpassword_file", Text, Reload, "", SECRET_FILE),
     key("sslrootcert", Text, Reload, "", "As in libpq."),
     key("sslcrl", Text, Reload, "", "As in libpq."),
     key("sslcrldir", Text, Reload, "", "As in libpq."),
@@ -478,12 +487,14 @@ postgresql:
         assert_eq!(unlisted, Vec::<&String>::new(), "read, but not in the table");
 
         // Tags, the dynamic document and keys shared with it are taken as a whole, and so are stores not built in.
+        // Files of secrets are read before anything else.
         let whole = ["tags.", "bootstrap.dcs.", "postgresql.", "exhibitor", "kubernetes", "tags"];
         let unread: Vec<&str> = table
             .iter()
             .filter(|(path, read)| *read && !asked.contains(path))
             .map(|(path, _)| path.as_str())
             .filter(|path| !whole.iter().any(|prefix| path.starts_with(prefix)))
+            .filter(|path| crate::secret_files::of(path.rsplit('.').next().unwrap_or_default()).is_none())
             .collect();
         assert_eq!(unread, Vec::<&str>::new(), "in the table, but not read");
     }

@@ -31,6 +31,7 @@ mod reference;
 mod sample;
 mod scalar;
 mod schema;
+mod secret_files;
 mod section;
 pub mod sections;
 mod source;

@@ -124,7 +124,7 @@ fn read<T>(
         source.warnings,
         doubtful,
         unknown::warnings(&source.root),
-        check::files_with_secrets(&source.root, &source.files),
+        if source.holds_secrets { check::files_with_secrets(&source.files) } else { Vec::new() },
     ]
     .concat();
     in_order(&mut problems);

@@ -11,7 +11,8 @@ use crate::{
     environment, legacy,
     node::Node,
     problem::{LoadError, Problem},
-    yaml,
+    redact::contains_secret,
+    secret_files, yaml,
 };
 
 /// The merged document, and what was noticed while merging.
@@ -21,6 +22,8 @@ pub(crate) struct Source {
     pub(crate) warnings: Vec<Problem>,
     /// The files that were read, in that order.
     pub(crate) files: Vec<PathBuf>,
+    /// Secrets were written into the document itself.
+    pub(crate) holds_secrets: bool,
 }
 
 /// Merges what there is: file or directory under the environment; without them `PATRONI_CONFIGURATION` alone, or the
@@ -35,12 +38,14 @@ pub(crate) fn read(path: Option<&Path>, env: &BTreeMap<String, String>) -> Resul
         problems: Vec::new(),
         warnings: Vec::new(),
         files: Vec::new(),
+        holds_secrets: false,
     };
     if let Some(files) = files {
         source.read_files(files)?;
     } else if let Some(text) = env.get("PATRONI_CONFIGURATION").filter(|text| !text.is_empty()) {
         source.add(text, "PATRONI_CONFIGURATION").map_err(|problem| LoadError::Syntax(vec![*problem]))?;
         legacy::modernise(&mut source.root);
+        source.read_secrets(env);
         return source.not_empty();
     }
     let (node, problems) = environment::read(env);
@@ -50,6 +55,7 @@ pub(crate) fn read(path: Option<&Path>, env: &BTreeMap<String, String>) -> Resul
     if !node.entries().is_empty() {
         source.root.merge(node);
     }
+    source.read_secrets(env);
     source.not_empty()
 }
 
@@ -84,6 +90,13 @@ impl Source {
         }
         self.root.merge(node);
         Ok(())
+    }
+
+    fn read_secrets(&mut self, env: &BTreeMap<String, String>) {
+        self.holds_secrets = contains_secret(&self.root.to_value());
+        let (problems, warnings) = secret_files::read(&mut self.root, env);
+        self.problems.extend(problems);
+        self.warnings.extend(warnings);
     }
 
     fn not_empty(self) -> Result<Self, LoadError> {

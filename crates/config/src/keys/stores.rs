@@ -3,7 +3,7 @@
 use super::{
     Applies::{Reload, Restart},
     Form::{Any, Flag, Int, Number, Secret, Text, Texts, Words},
-    Key, key,
+    Key, SECRET_FILE, key,
 };
 
 pub(super) const ETCD3: &[Key] = &[
@@ -26,6 +26,7 @@ pub(super) const ETCD3: &[Key] = &[
     ),
     key("username", Text, Restart, "", "Name of the etcd user."),
     key("password", Secret, Restart, "", "Its password."),
+    key("password_file", Text, Restart, "", SECRET_FILE),
     key(
         "cacert",
         Text,
@@ -43,6 +44,7 @@ pub(super) const CONSUL: &[Key] = &[
     key("scheme", Words(&["http", "https"]), Restart, "http", "`https`: the agent serves TLS."),
     key("url", Secret, Restart, "", "`https://host:port` instead of `host`, `port` and `scheme`."),
     key("token", Secret, Restart, "", "ACL token; services are registered with a new one after a reload."),
+    key("token_file", Text, Restart, "", SECRET_FILE),
     key("verify", Flag, Restart, "true", "Check the agent's certificate."),
     key(
         "cacert",
@@ -124,6 +126,7 @@ pub(super) const RAFT: &[Key] = &[
     key("partner_addrs", Texts, Restart, "", "The other votes, `host:port` each."),
     key("data_dir", Text, Restart, "", "Where log and snapshots live."),
     key("password", Secret, Restart, "", "Shared by all partners; authenticates and encrypts."),
+    key("password_file", Text, Restart, "", SECRET_FILE),
     key("timing", Words(&["default", "fast", "wan"]), Restart, "default", "How patient elections are."),
     key(
         "certfile",

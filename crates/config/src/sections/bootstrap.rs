@@ -47,6 +47,8 @@ pub struct Bootstrap {
     pub dcs: Map<String, Value>,
     pub method: BootstrapMethod,
     pub initdb: Vec<CommandOption>,
+    /// What was wrong with `initdb`: a new cluster is not made with any.
+    pub(crate) refused_initdb: Vec<String>,
     /// Lines appended to a fresh `pg_hba.conf` when `postgresql.pg_hba` and `hba_file` are not set.
     pub pg_hba: Vec<String>,
     /// Run once with a connection string after the first start.
@@ -81,6 +83,7 @@ impl Default for Bootstrap {
             dcs: Map::new(),
             method: BootstrapMethod::Initdb,
             initdb: Vec::new(),
+            refused_initdb: Vec::new(),
             pg_hba: Vec::new(),
             post_bootstrap: None,
         }
@@ -99,6 +102,8 @@ impl Bootstrap {
         }
         // A `dcs` that is no map is reported by `child`.
         let _ = section.child("dcs");
+        let initdb = section.node("initdb").map(Node::to_value).unwrap_or_default();
+        let (initdb, refused_initdb) = options(&initdb, &FORBIDDEN);
         Self {
             is_given: section.is_given(),
             dcs: match section.node("dcs").map(Node::to_value) {
@@ -106,7 +111,8 @@ impl Bootstrap {
                 _ => Map::new(),
             },
             method: read_method(section),
-            initdb: read_initdb(section),
+            initdb,
+            refused_initdb,
             pg_hba: section.texts("pg_hba").unwrap_or_default(),
             post_bootstrap: section
                 .filled_text("post_bootstrap")
@@ -141,17 +147,6 @@ fn read_method(section: &Section<'_>) -> BootstrapMethod {
             .collect(),
         name,
     })
-}
-
-/// A list of `option` or `option: value`, or a map.
-fn read_initdb(section: &Section<'_>) -> Vec<CommandOption> {
-    let Some(node) = section.node("initdb") else { return Vec::new() };
-    let (options, wrong) = options(&node.to_value(), &FORBIDDEN);
-    for reason in wrong {
-        let problem = section.about("initdb", reason);
-        section.report.problem(problem.help("remove it: bellwether passes what is needed itself"));
-    }
-    options
 }
 
 /// Reads the options of an external program: a list of `option` or `{option: value}`, or a map of them. A true flag is an

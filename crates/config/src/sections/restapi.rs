@@ -35,7 +35,6 @@ pub struct RestApi {
     pub http_extra_headers: BTreeMap<String, String>,
     pub https_extra_headers: BTreeMap<String, String>,
     pub request_queue_size: u32,
-    pub thread_pool_size: usize,
     pub server_tokens: ServerTokens,
 }
 
@@ -132,7 +131,6 @@ impl RestApi {
             http_extra_headers: headers("http_extra_headers"),
             https_extra_headers: headers("https_extra_headers"),
             request_queue_size: section.integer("request_queue_size", 0..=4096).unwrap_or(5) as u32,
-            thread_pool_size: section.integer("thread_pool_size", 1..=10_000).unwrap_or(5).max(5) as usize,
             server_tokens: section
                 .choice(
                     "server_tokens",

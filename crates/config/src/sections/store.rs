@@ -1,4 +1,4 @@
-//! Which store holds the state of the cluster: exactly one section names it.
+//! Which store holds the state of the cluster: one section names it, the first in Patroni's order where there are several.
 
 use std::time::Duration;
 
@@ -59,13 +59,14 @@ impl Store {
                 return None;
             }
             [name] => *name,
-            [first, ..] => {
-                let found = named.join("`, `");
-                let reason = format!("is one of several stores: `{found}`; a cluster has one");
-                root.report.problem(
-                    root.about(first, reason).help("keep the section of the store that the cluster uses"),
-                );
-                return None;
+            // Patroni takes the first in this order, and its peers are where it is.
+            [first, others @ ..] => {
+                for other in others {
+                    let reason = format!("is not used: `{first}` names the store of this cluster");
+                    let warning = root.about(other, reason);
+                    root.report.warn(warning.help("keep the section of the store that the cluster uses"));
+                }
+                *first
             }
         };
         match name {

@@ -82,10 +82,6 @@ fn a_store_that_is_not_built_in_is_named() {
     patroni.yml:11: etcd: means etcd's protocol v2, which is not supported: its keys are not those of protocol v3, and members of both kinds would each elect a leader of their own
       help: move the cluster to protocol v3 while Patroni still runs it, then rename the section to `etcd3`; its keys are the same
     ");
-    insta::assert_snapshot!(problems(&MINIMAL.replace("raft:", "etcd3: {hosts: 'a:1'}\nraft:")), @r"
-    patroni.yml:11: etcd3: is one of several stores: `etcd3`, `raft`; a cluster has one
-      help: keep the section of the store that the cluster uses
-    ");
     let none = &MINIMAL[..MINIMAL.find("raft:").unwrap()];
     insta::assert_snapshot!(problems(none), @r"
     patroni.yml: Can not find suitable configuration of distributed configuration store
@@ -121,6 +117,16 @@ fn doubtful_values_are_warnings() {
             "a wildcard is published",
             MINIMAL.replace("127.0.0.1:8008", "0.0.0.0:8008"),
             "restapi.listen: is published to other members",
+        ),
+        (
+            "two stores: the first in Patroni's order is used",
+            MINIMAL.replace("raft:", "etcd3: {hosts: '127.0.0.1:1'}\nraft:"),
+            "raft: is not used: `etcd3` names the store of this cluster",
+        ),
+        (
+            "half a section for Citus",
+            format!("{MINIMAL}citus: {{group: 0}}\n"),
+            "citus: has no effect without both `group` and `database`",
         ),
         (
             "a partner that is this node",
@@ -243,6 +249,17 @@ fn values_that_would_hurt_are_refused() {
             "{case}: {found}"
         );
     }
+}
+
+#[test]
+fn what_only_a_new_cluster_needs_does_not_stop_a_member_with_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = MINIMAL.replace("/tmp/demo/pg1", &dir.path().display().to_string());
+    let text = format!("{text}bootstrap:\n  initdb: [{{pgdata: /x}}]\n  dcs: {{ttl: 40s}}\n");
+    assert!(problems(&text).contains("bootstrap.initdb") && problems(&text).contains("bootstrap.dcs.ttl"));
+    write(&dir.path().join("PG_VERSION"), "15\n");
+    let warnings = warnings(&text);
+    assert!(warnings.contains("bootstrap.initdb") && warnings.contains("bootstrap.dcs.ttl"), "{warnings}");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use crate::{
     dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
     exit::Status,
+    generate_config,
     run::{self, RunOptions},
-    store, witness,
+    store, validate_config, witness,
 };
 
 /// The name that the binary was called by.
@@ -62,20 +63,55 @@ pub(crate) fn program() -> clap::Command {
     Bellwether::command()
 }
 
-/// `patroni [configfile]`.
+/// `patroni [configfile]`, and what else Patroni's users type.
 #[derive(Debug, Parser)]
 #[command(name = "patroni", version, about = "Runs this node's agent as Patroni's users know it.")]
 struct Patroni {
+    /// A file, or a directory of *.yml files. Without it PATRONI_CONFIGURATION or the PATRONI_* variables are used
     #[arg(value_name = "configfile")]
     file: Option<PathBuf>,
+    /// Tells every problem of the configuration and ends
+    #[arg(long, group = "mode")]
+    validate_config: bool,
+    /// Prints (or writes to configfile) a configuration to start from
+    #[arg(long, group = "mode")]
+    generate_sample_config: bool,
+    /// Prints (or writes to configfile) the configuration of a PostgreSQL that is running
+    #[arg(long, group = "mode")]
+    generate_config: bool,
+    /// With --generate-config: how to connect to it as a superuser
+    #[arg(long)]
+    dsn: Option<String>,
+    /// With --validate-config: `listen` ports may be in use
+    #[arg(long, short)]
+    ignore_listen_port: bool,
+    /// With --validate-config: prints the local configuration, with what the environment changes in it
+    #[arg(long, short)]
+    print: bool,
+}
+
+impl Patroni {
+    fn obey(self) -> ExitCode {
+        let status = if self.validate_config {
+            validate_config::run(&validate_config::Request {
+                file: self.file,
+                ignore_listen_port: self.ignore_listen_port,
+                print: self.print,
+            })
+        } else if self.generate_sample_config {
+            generate_config::run(generate_config::Origin::Nothing, self.file.as_deref())
+        } else if self.generate_config {
+            generate_config::run(generate_config::Origin::Instance { dsn: self.dsn }, self.file.as_deref())
+        } else {
+            return run::run(&RunOptions { file: self.file, as_patroni: true });
+        };
+        status.code(true)
+    }
 }
 
 pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
     match called {
-        Called::Patroni => {
-            let file = Patroni::parse_from(arguments).file;
-            run::run(&RunOptions { file, as_patroni: true })
-        }
+        Called::Patroni => Patroni::parse_from(arguments).obey(),
         Called::Patronictl => {
             let surroundings = surroundings(bellwether_cli::Patronictl::command());
             ExitCode::from(client_runtime().block_on(bellwether_cli::run_patronictl(arguments, surroundings)))

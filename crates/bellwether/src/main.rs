@@ -10,6 +10,7 @@ mod dcs_commands;
 mod demo;
 mod exit;
 mod failure;
+mod generate_config;
 mod logging;
 #[cfg(test)]
 mod reference;
@@ -18,6 +19,7 @@ mod run;
 #[cfg(feature = "consul")]
 mod service;
 mod store;
+mod validate_config;
 mod witness;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};

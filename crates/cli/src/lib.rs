@@ -29,7 +29,7 @@ mod terminal;
 pub use command::{Command, Globals, Patronictl};
 pub use error::{CliError, OpenError};
 pub use manner::Manner;
-pub use render::output::Format;
+pub use render::{output::Format, yaml::block as yaml};
 pub use run::{run, run_patronictl};
 pub use session::{OpenStore, Surroundings};
 pub use terminal::{Console, Terminal};

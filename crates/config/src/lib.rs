@@ -36,6 +36,7 @@ mod section;
 pub mod sections;
 mod source;
 mod unknown;
+mod validate;
 mod value;
 mod yaml;
 
@@ -52,5 +53,7 @@ pub use redact::{REDACTED, redacted};
 pub use reference::{Setting, settings};
 pub use sample::sample;
 pub use schema::json_schema;
+pub use source::local_document;
+pub use validate::{Probe, Validation, validate};
 pub use value::{Unit, int_with_unit};
 pub use yaml::parse_yaml;

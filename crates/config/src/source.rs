@@ -59,6 +59,16 @@ pub(crate) fn read(path: Option<&Path>, env: &BTreeMap<String, String>) -> Resul
     source.not_empty()
 }
 
+/// The local document where no file is given, unchecked and with its secrets; empty if the environment says nothing either.
+pub fn local_document(env: &BTreeMap<String, String>) -> Result<serde_json::Value, LoadError> {
+    match read(None, env) {
+        Ok(source) if source.problems.is_empty() => Ok(source.root.to_value()),
+        Ok(source) => Err(LoadError::Invalid(source.problems)),
+        Err(LoadError::Empty) => Ok(serde_json::json!({})),
+        Err(error) => Err(error),
+    }
+}
+
 impl Source {
     fn read_files(&mut self, files: Vec<PathBuf>) -> Result<(), LoadError> {
         let mut wrong = Vec::new();

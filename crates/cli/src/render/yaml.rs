@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 const WIDTH: usize = 200;
 
 /// A document in block style, with its line end.
-pub(crate) fn block(value: &Value) -> String {
+pub fn block(value: &Value) -> String {
     let mut text = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => write_map(&mut text, map, 0, 0),

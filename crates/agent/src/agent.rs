@@ -132,12 +132,31 @@ impl AgentEnd {
     }
 }
 
-/// Where a reload reads the configuration from. Returns it with the warnings to log, or the text of what is wrong.
+/// A configuration that was read again.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub config: Config,
+    /// To be logged.
+    pub warnings: Vec<String>,
+    /// Whether anything in the local configuration is different from the time before.
+    pub changed: bool,
+}
+
+/// Why the configuration could not be read again.
+#[derive(Debug)]
+pub struct ReloadError {
+    /// The file or directory.
+    pub from: String,
+    /// Every problem.
+    pub why: String,
+}
+
+/// Where a reload reads the configuration from.
 #[derive(Clone)]
 pub struct ReloadSource(pub Arc<LoadAgain>);
 
 /// Loads the local configuration anew.
-pub type LoadAgain = dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync;
+pub type LoadAgain = dyn Fn() -> Result<Reloaded, ReloadError> + Send + Sync;
 
 impl std::fmt::Debug for ReloadSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

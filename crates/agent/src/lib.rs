@@ -39,7 +39,7 @@ mod start;
 mod story;
 mod work;
 
-pub use agent::{Agent, AgentEnd, LoadAgain, ReloadSource};
+pub use agent::{Agent, AgentEnd, LoadAgain, ReloadError, ReloadSource, Reloaded};
 pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
 pub use journal::Journal;
 pub use publish::PROTOCOL_LEVEL;

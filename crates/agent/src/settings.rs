@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
 use bellwether_types::cluster::ConfigDocument;
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::{agent::Agent, pg_settings::pg_settings};
+use crate::{
+    agent::{Agent, ReloadError, Reloaded},
+    pg_settings::pg_settings,
+};
 
 /// The last dynamic configuration that was applied, kept in the data directory for the time before the store answers.
 const DYNAMIC_FILE: &str = "patroni.dynamic.json";
@@ -70,18 +73,29 @@ impl Agent {
     }
 
     /// Reads the local file again. Errors leave everything as it was.
+    ///
+    /// PostgreSQL's files are written and it is told to reload even if nothing has changed: that is what people who ask for
+    /// a reload expect, for example after an edit of a file that is included.
     pub(crate) async fn reload_configuration(&mut self) {
-        match (self.reload.0)() {
-            Ok((config, warnings)) => {
-                for warning in warnings {
-                    warn!("{warning}");
-                }
-                self.config = Arc::new(config);
-                self.use_effective(effective(&self.config, &self.dynamic)).await;
-                info!("configuration reloaded");
+        let Reloaded { mut config, warnings, changed } = match (self.reload.0)() {
+            Ok(reloaded) => reloaded,
+            Err(ReloadError { from, why }) => {
+                error!("Exception when reloading local configuration from {from}: {why}");
+                return;
             }
-            Err(error) => warn!("Exception when reloading local configuration: {error}"),
+        };
+        for warning in warnings {
+            warn!("{warning}");
         }
+        for key in config.keep_what_needs_a_restart(&self.config) {
+            warn!(key, "the new value is used when the agent is started again");
+        }
+        if !changed {
+            info!("No local configuration items changed.");
+        }
+        self.config = Arc::new(config);
+        info!("Reloading PostgreSQL configuration.");
+        self.use_effective(effective(&self.config, &self.dynamic)).await;
     }
 
     /// Keeps a copy beside the data, for the next start; never in a data directory that is not known to be this cluster's.

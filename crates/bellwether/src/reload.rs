@@ -4,13 +4,17 @@
 //! force by itself, and a part that cannot be used leaves its old settings in force: a typing error in one file must not cut
 //! the node off from its clients, its peers or its store. Connections that stand go on.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use bellwether_agent::ReloadSource;
+use bellwether_agent::{ReloadError, ReloadSource, Reloaded};
 use bellwether_api::ApiHandle;
 use bellwether_api_client::ApiClient;
-use bellwether_config::{Config, load, render};
+use bellwether_config::{Config, load, render, same};
 use bellwether_types::Failure;
+use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -22,18 +26,27 @@ use crate::{
 /// The configuration that was read last, if one has been since the start.
 pub(crate) type Latest = watch::Receiver<Option<Arc<Config>>>;
 
-/// Where the agent's loop reads the configuration from, and where what it read can be had.
-pub(crate) fn source(file: Option<PathBuf>) -> (ReloadSource, Latest) {
+/// Where the agent's loop reads the configuration from, and where what it read can be had. `running` is the local document
+/// that the process started with.
+///
+/// The environment is the one of the start. Without a file there is nothing that could have changed.
+pub(crate) fn source(file: Option<PathBuf>, running: Value) -> (ReloadSource, Latest) {
     let environment = run::environment();
     let (tell, latest) = watch::channel(None);
-    let source = ReloadSource(Arc::new(move || match load(file.as_deref(), &environment) {
-        Ok(loaded) => {
-            let warnings =
-                loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning))).collect();
-            tell.send_replace(Some(Arc::new(loaded.config.clone())));
-            Ok((loaded.config, warnings))
-        }
-        Err(error) => Err(error.to_string()),
+    let last = Mutex::new(running);
+    let source = ReloadSource(Arc::new(move || {
+        let loaded = load(file.as_deref(), &environment).map_err(|error| ReloadError {
+            from: file
+                .as_ref()
+                .map_or_else(|| "the environment".to_owned(), |file| file.display().to_string()),
+            why: error.to_string(),
+        })?;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = !same(&last, &loaded.document);
+        *last = loaded.document;
+        tell.send_replace(Some(Arc::new(loaded.config.clone())));
+        let warnings = loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning)));
+        Ok(Reloaded { warnings: warnings.collect(), config: loaded.config, changed })
     }));
     (source, latest)
 }

@@ -61,16 +61,16 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
         .enable_all()
         .build()
         .expect("the kernel gives a process its first threads");
-    let status = runtime.block_on(serve(loaded.config, options));
+    let status = runtime.block_on(serve(loaded, options));
     // Tasks that hang in a dead server must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     status.code(options.as_patroni)
 }
 
-async fn serve(config: Config, options: &RunOptions) -> Status {
+async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
     let stop = CancellationToken::new();
     tokio::spawn(watch_stop_signals(stop.clone()));
-    let opened = match store::open(&config).await {
+    let opened = match store::open(&loaded.config).await {
         Ok(opened) => opened,
         Err(error) => {
             let code = error.failure();
@@ -79,7 +79,7 @@ async fn serve(config: Config, options: &RunOptions) -> Status {
         }
     };
     let status = tokio::select! {
-        status = serve_with_store(config, options, &opened, &stop) => status,
+        status = serve_with_store(loaded, options, &opened, &stop) => status,
         // PostgreSQL is left to the guardian and to the agent that comes next.
         why = opened.stopped() => {
             let code = Failure::StoreNodeStopped;
@@ -92,11 +92,12 @@ async fn serve(config: Config, options: &RunOptions) -> Status {
 }
 
 async fn serve_with_store(
-    config: Config,
+    loaded: Loaded,
     options: &RunOptions,
     opened: &store::Opened,
     stop: &CancellationToken,
 ) -> Status {
+    let Loaded { config, document, .. } = loaded;
     let client = match ApiClient::new(client_config(&config)) {
         Ok(client) => client,
         Err(error) => {
@@ -110,7 +111,7 @@ async fn serve_with_store(
         }
     };
     let api_config = api_config(&config);
-    let (reload, latest) = reload::source(options.file.clone());
+    let (reload, latest) = reload::source(options.file.clone(), document);
     #[cfg(feature = "consul")]
     let for_service = config.clone();
     let agent_options = AgentOptions {

@@ -28,6 +28,7 @@ mod patch;
 mod problem;
 mod redact;
 mod reference;
+mod restart_only;
 mod sample;
 mod scalar;
 mod schema;

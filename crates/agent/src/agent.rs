@@ -27,6 +27,7 @@ use tracing::{debug, error, info};
 use crate::{
     budget::FailoverClock,
     clock,
+    cycle::Cycle,
     event::Event,
     execute::{Effect, Errands, MemberWrite},
     failsafe::FailsafeBook,
@@ -100,6 +101,7 @@ pub struct Agent {
     pub(crate) last_reason: Option<Reason>,
     /// The last decision said what the one before had said, and did nothing.
     pub(crate) routine: bool,
+    pub(crate) cycle: Cycle,
     pub(crate) stopping: bool,
     pub(crate) wake_at: Timestamp,
     pub(crate) events_in: mpsc::Sender<Event>,
@@ -281,7 +283,7 @@ impl Agent {
         self.lease.beat(clock::now());
         self.tell_decision(&view, &decision.reasons, &decision.actions);
         self.memory = decision.memory;
-        self.wake_at = decision.wake_at.min(self.impatience(&view));
+        self.wake_at = decision.wake_at.min(self.impatience(&view)).min(self.cycle.due_at(&view));
 
         let mut again = false;
         let mut end = None;
@@ -302,6 +304,7 @@ impl Agent {
             }
         }
         self.publish(&view);
+        self.cycle.tell_slow(&view, clock::now());
         match end {
             Some(exit) => Tick::Exit(exit),
             None if again => Tick::Again,
@@ -333,13 +336,8 @@ impl Agent {
     /// Logs and journals a decision that differs from the one before, or that does something worth telling.
     fn tell_decision(&mut self, view: &View, reasons: &[Reason], actions: &[Action]) {
         let Some(reason) = reasons.first() else { return };
-        let news = self.last_reason.as_ref() != Some(reason);
+        let news = self.cycle.tell(view, reasons);
         let deeds: Vec<&Action> = actions.iter().filter(|action| is_deed(action)).collect();
-        if news {
-            info!(reason = reason.code(), leader = ?leader_of(view), "{}", reason.sentence());
-        } else {
-            debug!(reason = reason.code(), actions = actions.len(), "{}", reason.sentence());
-        }
         if news || !deeds.is_empty() {
             self.journal.record("decision", crate::story::decision(view, reasons, &deeds));
         }
@@ -367,10 +365,6 @@ enum Tick {
     Quiet,
     Again,
     Exit(Exit),
-}
-
-fn leader_of(view: &View) -> Option<&str> {
-    Some(view.store.cluster.as_ref()?.leader_name()?.as_str())
 }
 
 /// Actions that go into the journal even if the reason is the same: not the routine of every tick.

@@ -105,7 +105,7 @@ impl Agent {
             Action::DropSlots { names } => self.drop_slots(names).await,
             Action::AdvanceSlots { to } => self.advance_slots(to).await,
             Action::ResumeReplay => self.resume_replay().await,
-            Action::CancelJob { kind } => Effect::of(self.jobs.cancel(&kind)),
+            Action::CancelJob { kind } => self.cancel_job(&kind),
             Action::SetRole { role } => self.set_role(role),
             Action::SetState { state } => self.set_state(state),
 

@@ -20,8 +20,17 @@ use bellwether_types::{
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{clock, event::Event, failsafe::FailsafeBook, journal::Journal, look::Looks, peers};
+use crate::{
+    clock,
+    event::Event,
+    failsafe::FailsafeBook,
+    journal::Journal,
+    look::Looks,
+    peers::{self, Told},
+};
 
+/// How long a caller waits at most until its change is seen here.
+const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// How long one write that an operator asked for may take.
 const WRITE_BUDGET: Duration = Duration::from_secs(3);
 const POLL_LIMIT: Duration = Duration::from_secs(2);
@@ -179,7 +188,10 @@ impl AgentHandle {
             return SwitchoverEnd::NoGoodCandidates;
         }
         match ops::write_failover(&*self.store, &request, Seen::Any, by()).await {
-            CommitOutcome::Applied(_) if scheduled => SwitchoverEnd::Scheduled,
+            CommitOutcome::Applied(_) if scheduled => {
+                self.until_shown().await;
+                SwitchoverEnd::Scheduled
+            }
             CommitOutcome::Applied(_) => {
                 self.wait_for_new_leader(cluster.leader_name().cloned(), request.candidate).await
             }
@@ -196,7 +208,7 @@ impl AgentHandle {
             .filter(|member| Some(&member.name) != leader && wanted(&member.name))
             .filter_map(|member| Some((member.name.clone(), member.api_url.clone()?)))
             .collect();
-        let answers = peers::poll(&self.client, candidates, POLL_LIMIT).await;
+        let answers = peers::poll(&self.client, candidates, POLL_LIMIT, Told::Quietly).await;
         answers.values().any(|answer| {
             matches!(answer, PeerAnswer::Answered(report) if !report.nofailover && !report.watchdog_failed)
         })
@@ -251,7 +263,10 @@ impl AgentHandle {
         let Some((_, revision)) = scheduled else { return DeletedSwitchover::NotScheduled };
         let seen = Seen::At { revision, raw: &[] };
         match ops::clear_failover(&*self.store, seen, &[], Deadline::after(WRITE_BUDGET)).await {
-            CommitOutcome::Applied(_) => DeletedSwitchover::Deleted,
+            CommitOutcome::Applied(_) => {
+                self.until_shown().await;
+                DeletedSwitchover::Deleted
+            }
             CommitOutcome::Refused { .. } => DeletedSwitchover::LostRace,
             CommitOutcome::Unknown(error) => DeletedSwitchover::Unavailable { why: error.to_string() },
         }
@@ -280,12 +295,26 @@ impl AgentHandle {
 
     async fn store_config(&self, document: Value, seen: Seen<'_>) -> ConfigEnd {
         match ops::write_config(&*self.store, &document, seen, &[], Deadline::after(WRITE_BUDGET)).await {
-            CommitOutcome::Applied(_) => ConfigEnd::Stored(document),
+            CommitOutcome::Applied(_) => {
+                self.until_shown().await;
+                ConfigEnd::Stored(document)
+            }
             CommitOutcome::Refused { .. } => ConfigEnd::LostRace,
             CommitOutcome::Unknown(error) => {
                 ConfigEnd::Unavailable { why: format!("writing `{}`: {error}", keys::CONFIG) }
             }
         }
+    }
+
+    /// Who has changed the store through this member finds it changed here, too: waits until the published status has caught up,
+    /// but not for long.
+    async fn until_shown(&self) {
+        let Ok(cluster) = self.mirror.refresh(Deadline::after(WRITE_BUDGET)).await else { return };
+        let mut status = self.status.clone();
+        let is_shown = |status: &Arc<NodeStatus>| {
+            status.store.as_ref().is_some_and(|shown| shown.revision >= cluster.revision)
+        };
+        let _ = tokio::time::timeout(SHOWN_WITHIN, status.wait_for(is_shown)).await;
     }
 
     /// The clock of the published status.

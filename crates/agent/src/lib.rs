@@ -12,6 +12,7 @@
 pub mod agent;
 mod budget;
 pub mod clock;
+mod cycle;
 mod event;
 mod execute;
 mod failsafe;
@@ -40,6 +41,7 @@ mod story;
 mod work;
 
 pub use agent::{Agent, AgentEnd, LoadAgain, ReloadError, ReloadSource, Reloaded};
+pub use cycle::CYCLE;
 pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
 pub use journal::Journal;
 pub use publish::PROTOCOL_LEVEL;

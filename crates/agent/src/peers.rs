@@ -12,6 +12,7 @@ use bellwether_ha::{
 };
 use bellwether_types::{MemberName, Role, failsafe::FailsafeRequest};
 use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
 
 use crate::clock;
 
@@ -49,19 +50,24 @@ impl PollQueue {
     }
 }
 
-/// Asks all `members` (name and `api_url`) at once.
+/// Asks all `members` (name and `api_url`) at once, and tells the answers at `told`.
 pub(crate) async fn poll(
     client: &ApiClient,
     members: BTreeMap<MemberName, String>,
     limit: Duration,
+    told: Told,
 ) -> BTreeMap<MemberName, PeerAnswer> {
     let mut calls = JoinSet::new();
     for (name, url) in members {
         let client = client.clone();
         calls.spawn(async move {
             let answer = match client.get_status(&url, limit).await {
-                Ok(status) => PeerAnswer::Answered(report(&status)),
+                Ok(status) => {
+                    told.answer(&name, &url, &format!("{status:?}"));
+                    PeerAnswer::Answered(report(&status))
+                }
                 Err(error) => {
+                    told.failure(&name, "GET", &url, &error);
                     PeerAnswer::Unreachable { refused: matches!(error, ClientError::Refused { .. }) }
                 }
             };
@@ -100,6 +106,7 @@ pub(crate) async fn ask_failsafe(
     members: BTreeMap<MemberName, String>,
     request: FailsafeRequest,
     limit: Duration,
+    told: Told,
 ) -> FailsafeRound {
     let began_at = clock::now();
     let asked: BTreeSet<MemberName> = members.keys().cloned().collect();
@@ -109,8 +116,18 @@ pub(crate) async fn ask_failsafe(
         calls.spawn(async move {
             let answer = client.post_failsafe(&url, &request, limit).await;
             match answer {
-                Ok(FailsafeReply::Accepted { promised, .. }) => (name, Some(promised)),
-                _ => (name, None),
+                Ok(FailsafeReply::Accepted { promised, .. }) => {
+                    told.answer(&name, &url, "Accepted");
+                    (name, Some(promised))
+                }
+                Ok(refusal) => {
+                    told.answer(&name, &url, &format!("{refusal:?}"));
+                    (name, None)
+                }
+                Err(error) => {
+                    told.failure(&name, "POST", &url, &error);
+                    (name, None)
+                }
             }
         });
     }
@@ -124,6 +141,29 @@ pub(crate) async fn ask_failsafe(
         }
     }
     FailsafeRound { began_at, asked, accepted, good_for, running: false }
+}
+
+/// How loud a round is. In a race it comes once a second, while a lock is handed over twenty times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Aloud,
+    Quietly,
+}
+
+impl Told {
+    fn answer(self, name: &MemberName, url: &str, answer: &str) {
+        match self {
+            Self::Aloud => info!("Got response from {name} {url}: {answer}"),
+            Self::Quietly => debug!("Got response from {name} {url}: {answer}"),
+        }
+    }
+
+    fn failure(self, name: &MemberName, method: &str, url: &str, error: &ClientError) {
+        match self {
+            Self::Aloud => warn!("Request failed to {name}: {method} {url} ({error})"),
+            Self::Quietly => debug!("Request failed to {name}: {method} {url} ({error})"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::{
     agent::{Agent, ReloadSource},
     budget::FailoverClock,
     clock,
+    cycle::Cycle,
     execute::{Errands, MemberWrite},
     failsafe::FailsafeBook,
     fencing::{Fencing, GuardianUse},
@@ -119,7 +120,7 @@ pub async fn start(
         .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
 
     let mirror = Mirror::new(store.clone(), Duration::from_secs(1));
-    let cluster = wait_for_store(&mirror, stop).await?;
+    let cluster = wait_for_store(&mirror, config.store.word(), stop).await?;
     level::refuse_too_old(&mirror.state().snapshot)?;
     refuse_duplicate(&config, &cluster, &client).await?;
 
@@ -234,6 +235,7 @@ pub async fn start(
         store_silent_since: None,
         last_reason: None,
         routine: false,
+        cycle: Cycle::new(started_as_patroni),
         stopping: false,
         wake_at: clock::now(),
         looks,
@@ -260,13 +262,23 @@ async fn end_leftovers(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn wait_for_store(mirror: &Mirror, stop: &CancellationToken) -> Result<Arc<Cluster>, StartError> {
+async fn wait_for_store(
+    mirror: &Mirror,
+    word: &'static str,
+    stop: &CancellationToken,
+) -> Result<Arc<Cluster>, StartError> {
+    let mut told_at = None;
     loop {
         let attempt = mirror.refresh(Deadline::after(STORE_ATTEMPT));
         let Some(read) = stop.run_until_cancelled(attempt).await else { return Err(StartError::Stopped) };
         match read {
             Ok(cluster) => return Ok(cluster),
-            Err(error) => info!(%error, "waiting for the store"),
+            // The embedded store needs a moment to find itself.
+            Err(error) if told_at.is_none_or(|at| clock::now().since(at) >= STORE_ATTEMPT) => {
+                told_at = Some(clock::now());
+                info!(%error, "waiting on {word}");
+            }
+            Err(_) => {}
         }
         let pause = tokio::time::sleep(Duration::from_millis(200));
         if stop.run_until_cancelled(pause).await.is_none() {

@@ -203,7 +203,7 @@ reasons! {
     SyncNamesAssigned { names: String } = "sync_names_assigned", "Assigning synchronous_standby_names to {names}";
     SyncStatusAssigned { standbys: String } = "sync_status_assigned", "Synchronous standby status assigned to [{standbys}]";
     SyncShrunk { from: String, to: String } = "sync_shrunk", "Updating /sync key temporarily from [{from}] to [{to}]";
-    QuorumChanged { leader: String, quorum: usize, voters: String } = "quorum_changed", "Setting leader to {leader}, quorum to {quorum} of ({voters})";
+    QuorumChanged { leader: String, quorum: usize, of: usize, voters: String } = "quorum_changed", "Setting leader to {leader}, quorum to {quorum} of {of} ({voters})";
     SyncStrictDelays { keeping: String } = "sync_strict_delays", "No active replication connections from Patroni members and synchronous_mode_strict is requested. {keeping}Commits will be delayed.";
     SyncNotYetProven { names: String } = "sync_not_yet_proven", "waiting until every walsender acts by synchronous_standby_names = '{names}' and standbys have caught up";
     SyncNamesNotInForce { names: String } = "sync_names_not_in_force", "waiting until PostgreSQL's checkpointer has read synchronous_standby_names = '{names}': until then commits do not wait";

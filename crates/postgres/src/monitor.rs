@@ -67,7 +67,9 @@ impl Monitor {
 
     /// Closes the connection; the next call makes a new one.
     pub fn disconnect(&mut self) {
-        self.live = None;
+        if self.live.take().is_some() {
+            tracing::info!("closed patroni connections to postgres");
+        }
     }
 
     /// Observes the server that `postmaster` is. A connection made to another postmaster is dropped first: it may survive the
@@ -154,6 +156,8 @@ impl Monitor {
             let session = superuser_session(&self.settings, "Patroni heartbeat", SESSION_OPTIONS)
                 .await
                 .map_err(MonitorError::Connect)?;
+            // Told when it is there: a server that comes up refuses many.
+            tracing::info!("establishing a new patroni heartbeat connection to postgres");
             let statement = timed(session.client.prepare(STATEMENT)).await?;
             self.live = Some(Live { session, statement, postmaster: postmaster.clone() });
         }

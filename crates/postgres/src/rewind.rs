@@ -202,7 +202,6 @@ pub async fn crash_recover(settings: &PgSettings, cancel: &CancellationToken) ->
         Prepared::BackupLabel => return Err(RewindError::BackupLabel),
         Prepared::Options(options) => options,
     };
-    tracing::info!("doing crash recovery in a single user mode");
     let mut command = settings.tool("postgres");
     command.arg("--single").arg("-D").arg(&settings.data_dir);
     if options.is_empty() {
@@ -282,13 +281,15 @@ pub async fn run(
         let settings = settings.clone();
         blocking(move || config_files::keep(&settings)).await?
     };
+    tracing::info!("running pg_rewind from {}", source.address);
     let finished = program::run(rewind_command(settings, source, &passfile).await?, None, cancel).await;
     // The source's configuration came along with the rest.
     let for_restore = settings.clone();
     blocking(move || config_files::bring_back(&for_restore, &kept)).await?;
     let finished = finished?;
+    let code = finished.status.code().map_or_else(|| finished.status.to_string(), |code| code.to_string());
+    tracing::info!("pg_rewind exit code={code}");
     if finished.status.success() {
-        tracing::info!(source = %source.address, "pg_rewind finished");
         return Ok(());
     }
     Err(judge_failure(settings, source, &finished).await)

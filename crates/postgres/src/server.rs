@@ -173,7 +173,7 @@ impl Server {
         let found = blocking(move || Postmaster::just_started(pid, &dir)).await;
         match found.map_err(ServerError::io("could not watch the postmaster"))? {
             Some(postmaster) => {
-                tracing::info!(pid, "PostgreSQL started");
+                tracing::info!("postmaster pid={}", postmaster.id().pid);
                 Ok(Started { postmaster, applied })
             }
             None => Err(ServerError::EndedAtStart { log_tail: self.log_tail().await }),

@@ -23,11 +23,12 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(crate) fn begin_poll(&self, wish: PollWish) {
+    pub(crate) fn begin_poll(&mut self, wish: PollWish) {
+        let told = self.cycle.loudness(clock::now());
         let (client, events) = (self.client.clone(), self.events_in.clone());
         tokio::spawn(async move {
             let began_at = clock::now();
-            let answers = peers::poll(&client, wish.members, wish.timeout).await;
+            let answers = peers::poll(&client, wish.members, wish.timeout, told).await;
             let _ = events.send(Event::PeersPolled { began_at, answers }).await;
         });
     }
@@ -59,9 +60,10 @@ impl Agent {
             rely_on_ms: u64::try_from(rely_on.as_millis()).ok(),
         };
         let limit = view.settings.ttl / 5;
+        let told = self.cycle.loudness(clock::now());
         let (client, events) = (self.client.clone(), self.events_in.clone());
         tokio::spawn(async move {
-            let round = peers::ask_failsafe(&client, members, request, limit).await;
+            let round = peers::ask_failsafe(&client, members, request, limit, told).await;
             let _ = events.send(Event::FailsafeAsked(round)).await;
         });
         Effect::Nothing

@@ -121,7 +121,7 @@ impl Agent {
         if !self.mark_begin(JobKind::Bootstrap) {
             return Effect::Failed;
         }
-        info!("trying to bootstrap a new cluster");
+        debug!("running initdb");
         self.local.state = PostgresState::Initdb;
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
         let plan = self.primary_plan();
@@ -131,7 +131,6 @@ impl Agent {
     }
 
     pub(super) fn post_bootstrap(&mut self) -> Effect {
-        info!("running post_bootstrap");
         let settings = self.settings.clone();
         self.jobs.start(JobKind::PostBootstrap, move |job| work::post_bootstrap(job, settings));
         Effect::Nothing
@@ -197,7 +196,7 @@ impl Agent {
     }
 
     pub(super) fn demote(&mut self, mode: DemoteMode, stop_limit: Option<Duration>) -> Effect {
-        info!(mode = mode.as_str(), "Demoting self ({})", mode.as_str());
+        info!("Demoting self ({})", mode.as_str());
         let request = work::demote_request(mode, stop_limit, clock::now());
         self.local.role = Role::Demoted;
         self.begin_stop(JobKind::Demote, request);
@@ -231,6 +230,7 @@ impl Agent {
             self.local.state = PostgresState::Stopping;
         }
         if let Some(superseded) = self.jobs.kind().cloned() {
+            tell_cancelled(&superseded);
             // Nobody hears of its end any more.
             self.requests.job_ended(&superseded, &JobOutcome::Cancelled);
         }
@@ -323,7 +323,6 @@ impl Agent {
         if !self.mark_begin(JobKind::Rewind) {
             return Effect::Failed;
         }
-        info!(source = %source.member, "running pg_rewind");
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         if running.is_some() {
             self.local.stopping_since = Some(clock::now());
@@ -372,7 +371,7 @@ impl Agent {
     }
 
     pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
-        warn!(why, directory = %self.settings.data_dir.display(), "Removing data directory");
+        info!(why, "Removing data directory: {}", self.settings.data_dir.display());
         match self.server.wipe().await {
             Ok(wiped) => {
                 if let Wiped::SetAside(path) = wiped {
@@ -394,7 +393,7 @@ impl Agent {
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
         match self.server.set_aside().await {
             Ok(path) => {
-                warn!(path = %path.display(), "renaming data directory");
+                info!("renaming data directory to {}", path.display());
                 self.local.control = None;
                 self.local.system_id = None;
                 self.mark_end();
@@ -408,7 +407,7 @@ impl Agent {
     }
 
     pub(super) async fn set_sync_names(&mut self, names: String) -> Effect {
-        info!(names, "Assigning synchronous_standby_names");
+        debug!(names, "writing synchronous_standby_names");
         let is_given_back = names.is_empty() && self.effective.settings.sync_mode() == SyncMode::Off;
         let before = std::mem::replace(&mut self.local.sync_names, (!is_given_back).then_some(names));
         let plan = self.present_plan();
@@ -496,6 +495,14 @@ impl Agent {
         self.errand(Errand::ResumeReplay).await
     }
 
+    pub(super) fn cancel_job(&mut self, kind: &JobKind) -> Effect {
+        let cancelled = self.jobs.cancel(kind);
+        if cancelled {
+            tell_cancelled(kind);
+        }
+        Effect::of(cancelled)
+    }
+
     /// News of the job that runs.
     pub(crate) fn hear_job(&mut self, id: u64, news: JobNews) {
         let Some(kind) = self.jobs.hear(id, &news) else { return };
@@ -521,6 +528,9 @@ impl Agent {
         let succeeded = *outcome == JobOutcome::Succeeded;
         match kind {
             JobKind::Promote if succeeded => self.local.role = Role::Promoted,
+            JobKind::Start if succeeded && self.local.role == Role::Replica => {
+                info!("started as a secondary")
+            }
             JobKind::Demote | JobKind::Stop if succeeded => self.server_is_down(PostgresState::Stopped),
             JobKind::Demote | JobKind::Stop => self.local.state = PostgresState::StopFailed,
             JobKind::Start if !succeeded => self.server_is_down(PostgresState::StartFailed),
@@ -546,5 +556,14 @@ impl Agent {
             self.monitor.disconnect();
         }
         self.local.state = state;
+    }
+}
+
+/// The comparison of histories gives way to anything, and nothing is lost by that.
+fn tell_cancelled(kind: &JobKind) {
+    if *kind == JobKind::CheckDivergence {
+        debug!("Cancelling long running task {}", kind.as_str());
+    } else {
+        warn!("Cancelling long running task {}", kind.as_str());
     }
 }

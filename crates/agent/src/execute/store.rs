@@ -105,7 +105,9 @@ impl Agent {
                 Effect::Changed
             }
             Acquired::No => {
-                info!("somebody else took the leader lock, or what the race rested on has changed");
+                info!(
+                    "Could not take out TTL lock: somebody else was faster, or what the race rested on has changed"
+                );
                 let _ = self.mirror.refresh(self.write_budget()).await;
                 Effect::Failed
             }

@@ -30,6 +30,16 @@ impl Store {
         matches!(self, Self::Raft(_))
     }
 
+    /// The word for it in the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Raft(_) => "raft",
+            Self::Etcd3(_) => "etcd",
+            Self::Consul(_) => "consul",
+            Self::ZooKeeper(_) => "zookeeper",
+        }
+    }
+
     /// The section of the embedded store, if that is the one.
     pub fn raft(&self) -> Option<&Raft> {
         match self {

@@ -9,7 +9,7 @@ use super::{
     names::{Method, SyncNames},
     overlap::Electorate,
     ready,
-    scene::{Scene, list},
+    scene::{Scene, quoted},
     strict,
 };
 use crate::{Reason, draft::Draft};
@@ -23,7 +23,7 @@ pub(super) fn step(draft: &mut Draft, scene: &Scene) {
     let voters = &electorate.voters;
     if electorate.leader != scene.me || electorate.quorum != 0 {
         // Somebody else's list, or one of quorum mode, whose voters do not each have everything.
-        scene.write_alone(draft, Reason::SyncShrunk { from: list(voters), to: String::new() });
+        scene.write_alone(draft, Reason::SyncShrunk { from: quoted(voters), to: String::new() });
         return;
     }
     let settings = &scene.view.settings;
@@ -102,9 +102,9 @@ fn confirmed(
 
 fn write(draft: &mut Draft, scene: &Scene, from: &BTreeSet<String>, to: BTreeSet<String>) {
     let reason = if to.is_subset(from) {
-        Reason::SyncShrunk { from: list(from), to: list(&to) }
+        Reason::SyncShrunk { from: quoted(from), to: quoted(&to) }
     } else {
-        Reason::SyncStatusAssigned { standbys: list(&to) }
+        Reason::SyncStatusAssigned { standbys: quoted(&to) }
     };
     let is_smaller = to.is_subset(from);
     let wanted = Electorate { leader: scene.me.clone(), quorum: 0, voters: to };

@@ -75,6 +75,7 @@ fn changed(electorate: &Electorate) -> Reason {
     Reason::QuorumChanged {
         leader: electorate.leader.clone(),
         quorum: electorate.quorum,
+        of: electorate.voters.len(),
         voters: list(&electorate.voters),
     }
 }

@@ -185,11 +185,12 @@ impl Scene<'_> {
         let reason = Reason::QuorumChanged {
             leader: self.me.clone(),
             quorum: wanted.quorum,
+            of: wanted.voters.len(),
             voters: list(&wanted.voters),
         };
         let is_quorum = self.view.settings.sync_mode() == SyncMode::Quorum;
         if !is_quorum || wanted.quorum >= wanted.voters.len() || !self.write(draft, &wanted, reason) {
-            let (from, to) = (list(&present.voters), String::new());
+            let (from, to) = (quoted(&present.voters), String::new());
             self.write_alone(draft, Reason::SyncShrunk { from, to });
         }
         true
@@ -244,7 +245,12 @@ fn spell(view: &View, cluster: &Cluster, name: &str) -> String {
     same.next().unwrap_or(name).to_owned()
 }
 
-/// For log lines: names with commas.
+/// For log lines: `a, b`.
 pub(super) fn list(names: &BTreeSet<String>) -> String {
-    names.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// For log lines that have them in brackets: `'a', 'b'`.
+pub(super) fn quoted(names: &BTreeSet<String>) -> String {
+    names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }

@@ -61,6 +61,11 @@ pub trait Control: Send + Sync + 'static {
     /// The last journal records as JSON objects, oldest first, at most `limit`.
     async fn journal(&self, limit: usize) -> Vec<Value>;
 
+    /// Lines of the log that wait to be written, and how many have been lost so far.
+    fn log_backlog(&self) -> (usize, u64) {
+        (0, 0)
+    }
+
     /// How an unsafe call ended, refusals included: the agent journals it. Called once per call, after the answer is known
     /// and before it is sent; must not wait. Requests may come from anybody who reaches the port, so limit their rate.
     fn record_call(&self, record: CallRecord);

@@ -50,6 +50,7 @@ pub(crate) async fn dispatch(
 ) -> Response {
     let live = app.shared.live();
     let asked_at = app.control.now();
+    let began = Instant::now();
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let reply = match parts.method {
@@ -65,20 +66,29 @@ pub(crate) async fn dispatch(
             None => Reply::error_page(501, "Server does not support this operation"),
         },
     };
+    debug!(
+        "API thread: {} - - \"{} {} {:?}\" {} - latency: {:.3} ms",
+        peer.address,
+        parts.method,
+        parts.uri,
+        parts.version,
+        reply.status,
+        began.elapsed().as_secs_f64() * 1e3
+    );
     let server = server_header(live.server_tokens, &app.control.status().version);
     reply.into_response(&server, &live.extra_headers)
 }
 
 async fn get(app: &App, live: &Live, peer: &Peer, request: &Parts, asked_at: Timestamp) -> Reply {
     let status = app.control.status();
-    let facts = Facts::new(&status, app.control.now());
+    let facts = Facts::new(&status, app.control.now()).with_log_backlog(app.control.log_backlog());
     let path = request.uri.path();
     let query = Query::parse(request.uri.query().unwrap_or_default());
     match request::first_segment(path) {
         "patroni" => {
             // Members ask this in a race. A position from before they asked may lack what was acknowledged since.
             let status = app.control.status_since(asked_at).await;
-            let facts = Facts::new(&status, app.control.now());
+            let facts = Facts::new(&status, app.control.now()).with_log_backlog(app.control.log_backlog());
             Reply::json(200, &node_document::with_age(&facts, asked_at))
         }
         "cluster" => cluster_document::cluster(&facts),
@@ -137,6 +147,10 @@ async fn call(
     let patience = live.slow_client_timeout;
     let body = match request::read_body(operation.body_rule(), &parts.headers, body, patience).await {
         Ok(body) => body,
+        // Whether there is a failsafe is told first, whatever the body says.
+        Err(_) if operation == Operation::Failsafe && !status.settings.failsafe_mode => {
+            return entry.record(app, Reply::error_page(502, "failsafe_mode is off"));
+        }
         Err(refused) => return entry.record(app, refused),
     };
     let work = app.operations.spawn({

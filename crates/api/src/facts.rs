@@ -24,6 +24,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) role: Role,
     /// This member holds the leader lease.
     pub(crate) leads: bool,
+    /// Lines of the log that wait to be written, and how many have been lost so far.
+    pub(crate) log_backlog: (usize, u64),
     /// This member is in `/sync` while synchronous mode is on.
     pub(crate) standby: Option<SyncStandby>,
 }
@@ -77,7 +79,12 @@ impl<'a> Facts<'a> {
             _ => None,
         };
         let leads = is_fresh && status.holds_lease_at(now);
-        Self { status, now, is_fresh, server, view, state, role, leads, standby }
+        Self { status, now, is_fresh, server, view, state, role, leads, standby, log_backlog: (0, 0) }
+    }
+
+    pub(crate) fn with_log_backlog(mut self, backlog: (usize, u64)) -> Self {
+        self.log_backlog = backlog;
+        self
     }
 
     pub(crate) fn is_running(&self) -> bool {

@@ -12,7 +12,7 @@ use crate::{
 /// The status code of a health path. Rules are tried from top to bottom, the first ones by substring, so that every
 /// spelling in the field (`/read-write`, `/standby-leader`, `/master`) finds its check. A path nobody knows is 503.
 pub(crate) fn check(facts: &Facts<'_>, path: &str, query: &Query) -> u16 {
-    let path = if path.is_empty() || path == "/" { "/primary" } else { path };
+    let path = if path.trim_matches('/').is_empty() { "/primary" } else { path };
     let has = |word: &str| path.contains(word);
     let replica = || is_replica(facts, query);
     let writable_or_standby_leader = || is_primary(facts) || is_standby_leader(facts);

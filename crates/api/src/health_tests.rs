@@ -96,6 +96,7 @@ fn paths_have_many_spellings() {
     for (path, on_leader, on_replica, on_standby_leader) in [
         ("/", 200, 503, 503),
         ("", 200, 503, 503),
+        ("//", 200, 503, 503),
         ("/master", 200, 503, 503),
         ("/read-write", 200, 503, 503),
         ("/xprimaryx/y", 200, 503, 503),

@@ -68,6 +68,12 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
     if status.watchdog_failed {
         put("watchdog_failed", json!(true));
     }
+    if let (waiting @ 3.., lost) = facts.log_backlog {
+        put("logger_queue_size", json!(waiting));
+        if lost > 0 {
+            put("logger_records_lost", json!(lost));
+        }
+    }
     Value::Object(fields)
 }
 

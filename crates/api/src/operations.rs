@@ -3,6 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, Method};
 use bellwether_types::failsafe::{FailsafeAnswer, FailsafeRequest};
 use serde_json::{Map, Value};
+use tracing::info;
 
 use crate::{
     Caller, Control,
@@ -177,15 +178,31 @@ async fn change_leader(
     let Some(view) = Facts::new(&status, control.now()).view else {
         return Reply::error_page(503, "the state of the cluster is not known: the store could not be read");
     };
+    let told = |key: &str| body.get(key).map_or_else(|| "None".to_owned(), shown);
+    info!(
+        "received {} request with leader={} candidate={} scheduled_at={}",
+        change.word(),
+        told("leader"),
+        if body.contains_key("candidate") { told("candidate") } else { told("member") },
+        told("scheduled_at")
+    );
     match switchover::parse(change, body, &status, view, control.wall_time()) {
         Ok(request) => switchover::reply(&request, control.switchover(caller, request.clone()).await),
         Err(rejection) => rejection.into(),
     }
 }
 
+/// As a line of the log shows it: what comes from outside stays on that line.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string())
+}
+
 async fn failsafe(control: &dyn Control, caller: Caller, body: Map<String, Value>) -> Reply {
     let request: FailsafeRequest = match serde_json::from_value(Value::Object(body)) {
         Ok(request) => request,
+        Err(_) if !control.status().settings.failsafe_mode => {
+            return Reply::error_page(502, "failsafe_mode is off");
+        }
         Err(error) => return Reply::error_page(400, format!("the body is no failsafe request: {error}")),
     };
     match control.failsafe(caller, request).await {

@@ -21,6 +21,9 @@ pub(crate) fn parse(
     let mut request = RestartRequest::default();
     for (key, value) in body {
         let published = match key.as_str() {
+            "schedule" if is_paused => {
+                return Err(Rejection::new(500, "Can't schedule restart in the paused state"));
+            }
             "schedule" => {
                 let scheduled = schedule::parse(value, now, "restart")?;
                 let text = json!(scheduled.text);
@@ -53,9 +56,6 @@ pub(crate) fn parse(
             }
         };
         request.published.insert(key.clone(), published);
-    }
-    if request.schedule.is_some() && is_paused {
-        return Err(Rejection::new(500, "Can't schedule restart in the paused state"));
     }
     Ok(request)
 }
@@ -176,11 +176,10 @@ mod tests {
         ] {
             assert_eq!(read(body.clone(), false).unwrap_err(), (status, message.to_owned()), "{body}");
         }
-        let body = json!({"schedule": "2027-01-01T00:00Z"});
-        assert_eq!(
-            read(body, true).unwrap_err(),
-            (500, "Can't schedule restart in the paused state".to_owned())
-        );
+        let paused = (500, "Can't schedule restart in the paused state".to_owned());
+        for text in ["2027-01-01T00:00Z", "nonsense"] {
+            assert_eq!(read(json!({"schedule": text}), true).unwrap_err(), paused, "{text}");
+        }
     }
 
     #[test]

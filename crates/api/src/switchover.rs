@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl LeaderChange {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Switchover => "switchover",
             Self::Failover => "failover",

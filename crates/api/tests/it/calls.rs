@@ -138,7 +138,9 @@ async fn outcomes_of_the_agent_have_their_codes() {
 
 #[tokio::test]
 async fn a_failsafe_heartbeat_is_accepted_with_the_position() {
-    let server = serve(Agent::new(replica()), config()).await;
+    let mut status = replica();
+    status.settings.failsafe_mode = true;
+    let server = serve(Agent::new(status), config()).await;
     let body =
         r#"{"name": "a", "conn_url": "postgres://x/", "api_url": "http://x/patroni", "slots": {"b": 17}}"#;
     let answer = server.call("POST", "/failsafe", body).await;
@@ -148,8 +150,12 @@ async fn a_failsafe_heartbeat_is_accepted_with_the_position() {
     assert_eq!(server.call("POST", "/failsafe", r#"{"name": "a"}"#).await.status, 400);
 
     let mut agent = Agent::new(replica());
+    agent.status.settings.failsafe_mode = false;
     agent.failsafe = FailsafeAnswer::Off;
-    assert_eq!(serve(agent, config()).await.call("POST", "/failsafe", body).await.status, 502);
+    let server = serve(agent, config()).await;
+    for body in [body, "", "{}", r#"{"name": "a"}"#] {
+        assert_eq!(server.call("POST", "/failsafe", body).await.status, 502, "{body}");
+    }
 }
 
 #[tokio::test]

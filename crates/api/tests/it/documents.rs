@@ -72,6 +72,20 @@ async fn a_replica_shows_everything_that_is_special_about_it() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_behind_is_told() {
+    for (backlog, expected) in [
+        ((2, 5), ""),
+        ((3, 0), r#", "logger_queue_size": 3"#),
+        ((3, 5), r#", "logger_queue_size": 3, "logger_records_lost": 5"#),
+    ] {
+        let server = serve(Agent { log_backlog: backlog, ..Agent::new(leader()) }, config()).await;
+        let end = format!(r#""name": "a"}}{expected}}}"#);
+        let answer = server.get("/health").await;
+        assert!(answer.body.ends_with(&end), "{backlog:?}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn without_postgresql_only_state_and_role_are_told() {
     let mut hangs = without_store(leader());
     hangs.server = None;

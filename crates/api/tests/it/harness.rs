@@ -42,6 +42,7 @@ pub(crate) struct Agent {
     pub(crate) switchover: SwitchoverOutcome,
     pub(crate) config: ConfigOutcome,
     pub(crate) failsafe: FailsafeAnswer,
+    pub(crate) log_backlog: (usize, u64),
     /// Restarts wait for a permit.
     pub(crate) gate: Semaphore,
     /// What was asked, as text.
@@ -58,6 +59,7 @@ impl Agent {
             switchover: SwitchoverOutcome::Done { new_leader: situations::name("b") },
             config: ConfigOutcome::Stored(json!({"ttl": 20})),
             failsafe: FailsafeAnswer::Accepted { lsn: Some(Lsn(4711)), promised: PROMISED },
+            log_backlog: (0, 0),
             gate: Semaphore::new(100),
             asked: Mutex::default(),
             records: Mutex::default(),
@@ -97,6 +99,10 @@ impl Control for Agent {
 
     fn wall_time(&self) -> WallTime {
         WallTime::from_unix_millis(1_795_305_600_000)
+    }
+
+    fn log_backlog(&self) -> (usize, u64) {
+        self.log_backlog
     }
 
     async fn reload(&self, _: Caller) {

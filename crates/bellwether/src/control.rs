@@ -150,6 +150,10 @@ impl Control for AgentControl {
         self.agent.journal().recent(limit)
     }
 
+    fn log_backlog(&self) -> (usize, u64) {
+        crate::logging::backlog()
+    }
+
     fn record_call(&self, record: CallRecord) {
         // The leader's own failsafe calls come every second and are journalled where they matter.
         let routine = record.path == "/failsafe" && record.status < 400;

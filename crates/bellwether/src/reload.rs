@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::{
+    logging,
     run::{self, api_config, client_config},
     store::{self, Renewed},
 };
@@ -55,6 +56,7 @@ pub(crate) fn source(file: Option<PathBuf>, running: Value) -> (ReloadSource, La
 pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient, opened: &store::Opened) {
     while latest.changed().await.is_ok() {
         let Some(config) = latest.borrow_and_update().clone() else { continue };
+        logging::reload(&config.log);
         match api.reload(api_config(&config)).await {
             Ok(()) => info!("the settings and certificates of the REST API have been read anew"),
             Err(error) => error!(

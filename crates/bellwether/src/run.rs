@@ -64,6 +64,7 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
     let status = runtime.block_on(serve(loaded, options));
     // Tasks that hang in a dead server must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    logging::flush();
     status.code(options.as_patroni)
 }
 
@@ -125,7 +126,8 @@ async fn serve_with_store(
         Ok(started) => started,
         Err(error) => {
             if let Some(code) = error.failure() {
-                error!(%code, error = &error as &dyn std::error::Error, "{error}");
+                let critical = code == Failure::DuplicateName;
+                error!(%code, critical, error = &error as &dyn std::error::Error, "{error}");
             }
             return Status::from(error.failure());
         }

@@ -35,7 +35,9 @@ pub(crate) fn run(file: Option<PathBuf>) -> ExitCode {
         .enable_all()
         .build()
         .expect("the kernel gives a process its first threads");
-    runtime.block_on(vote(loaded.config, file)).code(false)
+    let status = runtime.block_on(vote(loaded.config, file));
+    logging::flush();
+    status.code(false)
 }
 
 async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -> Status {
@@ -60,7 +62,7 @@ async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -
         tokio::select! {
             _ = terminate.recv() => break Status::Ok,
             _ = interrupt.recv() => break Status::Ok,
-            _ = hangup.recv() => renew_certificates(&node, file.as_deref()).await,
+            _ = hangup.recv() => reload_settings(&node, file.as_deref()).await,
             why = node.stopped() => {
                 let code = Failure::StoreNodeStopped;
                 error!(%code, why, "the node of the store has stopped by itself and must be started anew");
@@ -72,11 +74,12 @@ async fn vote(config: bellwether_config::WitnessConfig, file: Option<PathBuf>) -
     status
 }
 
-/// The only thing that a witness can change while it runs.
-async fn renew_certificates(node: &RaftStore, file: Option<&Path>) {
+/// What a witness can change while it runs: its log and its certificates.
+async fn reload_settings(node: &RaftStore, file: Option<&Path>) {
     info!("received SIGHUP");
     match load_witness(file, &run::environment()) {
         Ok(loaded) => {
+            logging::reload(&loaded.config.log);
             let Some(files) = store::tls(&loaded.config.raft) else { return };
             reload::tell(node.renew_certificates(files).await.map(|()| Renewed::Certificates));
         }

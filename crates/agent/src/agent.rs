@@ -70,7 +70,9 @@ pub struct Agent {
     pub(crate) server: Server,
     pub(crate) monitor: MonitorHandle,
     pub(crate) callbacks: CallbackRunner,
+    /// Among members that all run Bellwether.
     pub(crate) floors: Floors,
+    pub(crate) floors_in_force: Floors,
     pub(crate) dynamic: Dynamic,
     pub(crate) effective: Effective,
     pub(crate) settings: Arc<PgSettings>,

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     agent::{Agent, ReloadError, Reloaded},
+    level,
     pg_settings::pg_settings,
 };
 
@@ -19,6 +20,9 @@ impl Agent {
     /// Applies `/config` if it has changed. A document that cannot be applied leaves the one before in force.
     pub(crate) async fn take_dynamic_configuration(&mut self) {
         let mirrored = self.mirror.state();
+        if let Some(cluster) = mirrored.cluster.as_ref() {
+            self.take_floors(level::floors(cluster, &self.config.name, self.floors)).await;
+        }
         let Some(config) = mirrored.cluster.as_ref().and_then(|cluster| cluster.config.as_ref()) else {
             return;
         };
@@ -35,9 +39,23 @@ impl Agent {
         if *document == self.dynamic.document {
             return;
         }
-        match dynamic::parse(document, self.floors) {
+        match dynamic::parse(document, self.floors_in_force) {
             Ok(dynamic) => self.use_dynamic(dynamic).await,
             Err(error) => warn!(%error, "the dynamic configuration stays as it was"),
+        }
+    }
+
+    /// The first Patroni has joined, or the last one has left: the document in force is adjusted anew.
+    async fn take_floors(&mut self, floors: Floors) {
+        if floors == self.floors_in_force {
+            return;
+        }
+        self.floors_in_force = floors;
+        let Ok(dynamic) = dynamic::parse(&self.dynamic.document, floors) else { return };
+        if dynamic.settings != self.dynamic.settings {
+            let ttl_s = floors.ttl.as_secs_f32();
+            info!(ttl_s, "other timings are allowed now: they depend on whether a member runs Patroni");
+            self.use_dynamic(dynamic).await;
         }
     }
 

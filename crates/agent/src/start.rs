@@ -129,7 +129,8 @@ pub async fn start(
     let floors = if started_as_patroni { Floors::patroni() } else { Floors::bellwether(minimum_ttl) };
     let new_cluster = initial_document(&config, started_as_patroni, config.store.is_embedded());
     let stored = cluster.config.as_ref().map(|keyed| &keyed.value);
-    let dynamic = first_dynamic(&config, stored, &new_cluster, floors);
+    let floors_in_force = level::floors(&cluster, &config.name, floors);
+    let dynamic = first_dynamic(&config, stored, &new_cluster, floors_in_force);
     let effective = effective(&config, &dynamic);
     let (settings, warnings) = pg_settings(&config, &effective, &runtime_dir);
     for warning in warnings {
@@ -209,6 +210,7 @@ pub async fn start(
         monitor,
         callbacks: CallbackRunner::new(settings.clone()),
         floors,
+        floors_in_force,
         dynamic,
         effective,
         settings,

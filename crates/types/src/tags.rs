@@ -18,7 +18,7 @@ impl Tags {
         self.flag_or_priority("nofailover", "failover_priority")
     }
 
-    /// Breaks ties between equal WAL positions; higher wins. Default 1, 0 for `nofailover`.
+    /// Breaks ties between equal WAL positions; higher wins. Default 1, 0 for a true `nofailover`.
     pub fn failover_priority(&self) -> i64 {
         self.priority("nofailover", "failover_priority")
     }
@@ -28,7 +28,7 @@ impl Tags {
         self.flag_or_priority("nosync", "sync_priority")
     }
 
-    /// Preference among synchronous standbys. Default 1, 0 for `nosync`.
+    /// Preference among synchronous standbys. Default 1, 0 for a true `nosync`.
     pub fn sync_priority(&self) -> i64 {
         self.priority("nosync", "sync_priority")
     }
@@ -63,7 +63,6 @@ impl Tags {
     pub fn published(&self) -> Tags {
         const BOOLEAN: [&str; 5] = ["clonefrom", "nofailover", "noloadbalance", "nosync", "nostream"];
         let keep = |key: &str| match key {
-            "nostream" => self.nostream(),
             key if !BOOLEAN.contains(&key) => true,
             "nofailover" => self.truthy(key) == Some(true) || self.0.contains_key("failover_priority"),
             "nosync" => self.truthy(key) == Some(true) || self.0.contains_key("sync_priority"),
@@ -82,8 +81,7 @@ impl Tags {
     fn priority(&self, flag: &str, priority: &str) -> i64 {
         match self.truthy(flag) {
             Some(true) => 0,
-            Some(false) => self.integer(priority).filter(|value| *value > 0).unwrap_or(1),
-            None => self.integer(priority).map_or(1, |value| value.max(0)),
+            _ => self.integer(priority).unwrap_or(1),
         }
     }
 
@@ -101,7 +99,8 @@ impl Tags {
 
     fn integer(&self, key: &str) -> Option<i64> {
         match self.0.get(key)? {
-            Value::Number(number) => number.as_i64(),
+            // Peers round.
+            Value::Number(number) => number.as_i64().or_else(|| Some(number.as_f64()?.round() as i64)),
             Value::String(text) => text.trim().parse().ok(),
             _ => None,
         }
@@ -125,8 +124,14 @@ mod tests {
             (json!({"nofailover": true}), true, 0),
             (json!({"failover_priority": 0}), true, 0),
             (json!({"failover_priority": 3}), false, 3),
-            (json!({"nofailover": false, "failover_priority": 0}), false, 1),
+            (json!({"nofailover": false, "failover_priority": 0}), false, 0),
             (json!({"nofailover": true, "failover_priority": 5}), true, 0),
+            (json!({"nofailover": null, "failover_priority": 0}), true, 0),
+            (json!({"nofailover": "false"}), true, 0),
+            (json!({"failover_priority": -1}), true, -1),
+            (json!({"failover_priority": "2"}), false, 2),
+            (json!({"failover_priority": 1.7}), false, 2),
+            (json!({"failover_priority": "x"}), false, 1),
         ] {
             let tags = tags(value.clone());
             assert_eq!((tags.nofailover(), tags.failover_priority()), (nofailover, priority), "{value}");
@@ -140,5 +145,9 @@ mod tests {
         )
         .published();
         assert_eq!(published, tags(json!({"nofailover": false, "failover_priority": 0, "x": 1})));
+        // A text is not empty, whatever it says; what it means is another matter.
+        let said = tags(json!({"nostream": "false", "replicatefrom": null}));
+        assert_eq!(said.published(), said);
+        assert!(!said.nostream() && said.replicatefrom().is_none());
     }
 }

@@ -81,6 +81,7 @@ impl Agent {
             Action::ClearFailsafe => self.clear_failsafe(),
 
             Action::Bootstrap => self.bootstrap(),
+            Action::BootstrapStandby { from } => self.bootstrap_standby(from),
             Action::PostBootstrap => self.post_bootstrap(),
             Action::FinishBootstrap => self.finish_bootstrap(),
             Action::Clone { from } => self.clone_from(from),
@@ -106,7 +107,7 @@ impl Agent {
             Action::AdvanceSlots { to } => self.advance_slots(to).await,
             Action::ResumeReplay => self.resume_replay().await,
             Action::CancelJob { kind } => self.cancel_job(&kind),
-            Action::SetRole { role } => self.set_role(role),
+            Action::SetRole { role } => self.set_role(role).await,
             Action::SetState { state } => self.set_state(state),
 
             Action::ArmGuardian { until } => Effect::of(self.fencing.arm(until)),

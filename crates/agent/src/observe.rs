@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_ha::{
     View,
-    view::{FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, Watchdog},
+    view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, Watchdog},
 };
 use bellwether_postgres::postmaster::Postmaster;
 use bellwether_types::{Role, Timestamp};
@@ -247,6 +247,8 @@ impl Agent {
             member,
             conn_url,
             slot: Some(observation.primary_slot_name.clone()).filter(|slot| !slot.is_empty()),
+            is_remote: false,
+            archive: ArchiveRecovery::default(),
         });
     }
 
@@ -310,6 +312,7 @@ impl Agent {
             server: self.local.server_view(),
             upstream: self.local.upstream.clone(),
             local_history: self.local_history().cloned(),
+            archives_wal: self.archives_wal(),
             postmaster_started_at: self
                 .local
                 .observation
@@ -320,6 +323,12 @@ impl Agent {
             sync_names_in_files: self.local.sync_names.clone(),
             checkpointer_read_at: self.local.checkpointer_read_at,
         }
+    }
+
+    /// As configured: a primary of a cluster that becomes a standby cluster must not be replaced before its last WAL is archived.
+    fn archives_wal(&self) -> bool {
+        let value = |name| self.settings.parameters.get(name).map_or("", String::as_str);
+        ["on", "always"].contains(&value("archive_mode")) && !value("archive_command").is_empty()
     }
 
     /// Of the timeline that is written now, not of one before it.

@@ -10,13 +10,14 @@ const ALSO: usize = 3;
 /// Kinds that are told whatever is in them.
 const KINDS: [&str; 3] = ["start", "failover", "guardian_fired"];
 /// Actions that begin, end or repair the life of a primary or a replica.
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 15] = [
     "AcquireLease",
     "ResumeLease",
     "ReleaseLease",
     "Promote",
     "Demote",
     "Bootstrap",
+    "BootstrapStandby",
     "Clone",
     "Rewind",
     "CrashRecovery",

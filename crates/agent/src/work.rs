@@ -1,6 +1,6 @@
 //! The long jobs: each a function from what it needs to how it ended. No policy: what is done and how was decided.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bellwether_api_client::ApiClient;
 use bellwether_ha::{
@@ -45,11 +45,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// `host` and `port` of a `postgres://host:port/database` URL.
+/// `host` and `port` of a `postgres://host:port/database` URL; the first of several.
 pub(crate) fn address_of(conn_url: &str) -> Option<HostPort> {
-    let rest = conn_url.split_once("://").map_or(conn_url, |(_, rest)| rest);
+    addresses_of(conn_url)?.into_iter().next()
+}
+
+/// The same of `postgres://host:port,host:port/database`.
+fn addresses_of(conn_url: &str) -> Option<Vec<HostPort>> {
+    let rest = conn_url.split_once("://")?.1;
     let authority = rest.split(['/', '?']).next()?;
     let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
+    authority.split(',').map(address).collect()
+}
+
+fn address(authority: &str) -> Option<HostPort> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
         _ => (authority, 5432),
@@ -66,8 +75,10 @@ fn database_of(conn_url: &str) -> Option<String> {
 
 /// A decided upstream in the terms of the configuration files.
 pub(crate) fn pg_upstream(upstream: &Upstream) -> Option<PgUpstream> {
+    let mut addresses = addresses_of(&upstream.conn_url)?.into_iter();
     Some(PgUpstream {
-        address: address_of(&upstream.conn_url)?,
+        address: addresses.next()?,
+        alternatives: addresses.collect(),
         slot: upstream.slot.clone(),
         credentials: None,
         database: database_of(&upstream.conn_url),
@@ -76,6 +87,39 @@ pub(crate) fn pg_upstream(upstream: &Upstream) -> Option<PgUpstream> {
 
 fn target(upstream: &Upstream, credentials: &Credentials) -> Option<Target> {
     Some(Target { address: address_of(&upstream.conn_url)?, credentials: credentials.clone() })
+}
+
+/// Of several servers of a cluster elsewhere the one that may be written to, else the first that answers.
+async fn one_of_several(upstream: Upstream, settings: &PgSettings) -> Upstream {
+    let addresses = addresses_of(&upstream.conn_url).unwrap_or_default();
+    if addresses.len() < 2 {
+        return upstream;
+    }
+    let mut answering = None;
+    for address in &addresses {
+        let target = Target { address: address.clone(), credentials: settings.replication.clone() };
+        match replication::is_writable(&target).await {
+            Ok(true) => {
+                answering = Some(address);
+                break;
+            }
+            Ok(false) => answering = answering.or(Some(address)),
+            Err(error) => tracing::info!(%address, error = chain(&error), "no answer"),
+        }
+    }
+    let address = answering.unwrap_or(&addresses[0]);
+    Upstream { conn_url: format!("postgres://{address}"), ..upstream }
+}
+
+/// What a standby cluster says about the other cluster's archive, in the terms of the configuration files.
+pub(crate) fn archive_settings(upstream: &Upstream) -> BTreeMap<String, String> {
+    let archive = &upstream.archive;
+    let given = [
+        ("restore_command", &archive.restore_command),
+        ("archive_cleanup_command", &archive.archive_cleanup_command),
+        ("recovery_min_apply_delay", &archive.min_apply_delay),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect()
 }
 
 fn no_address(upstream: &Upstream) -> JobOutcome {
@@ -147,6 +191,21 @@ pub(crate) async fn bootstrap(
     start(job, server, plan, limit, || true).await
 }
 
+/// A copy of the remote member, then its first start as a standby leader.
+pub(crate) async fn bootstrap_standby(
+    job: JobContext,
+    server: Server,
+    source: Upstream,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    let source = one_of_several(source, server.settings()).await;
+    match clone(job.clone(), server.settings().clone(), source).await {
+        JobOutcome::Succeeded => start(job, server, plan, limit, || true).await,
+        other => other,
+    }
+}
+
 pub(crate) async fn post_bootstrap(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
     match bootstrap::create_roles(&settings, &job.cancel).await {
         Ok(()) => JobOutcome::Succeeded,
@@ -211,6 +270,24 @@ async fn stop_quietly(
         // Whoever cancelled this sees to the end of the server.
         () = job.cancel.cancelled() => Err(JobOutcome::Cancelled),
     }
+}
+
+/// Stops a primary whose cluster becomes a standby cluster. Whoever follows its archive must find its end there.
+pub(crate) async fn demote_cluster(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    request: StopRequest,
+    before: Predecessor,
+) -> JobOutcome {
+    let settings = server.settings().clone();
+    let outcome = stop(job, server, running, request, before).await;
+    if outcome == JobOutcome::Succeeded
+        && let Err(error) = rewind::archive_shutdown_checkpoint(&settings).await
+    {
+        tracing::warn!(error = chain(&error), "the shutdown checkpoint is not in the archive");
+    }
+    outcome
 }
 
 /// How a demotion stops the server.
@@ -407,7 +484,9 @@ async fn compare_histories(
     leader: Upstream,
     asked: Option<(ApiClient, String)>,
 ) -> JobOutcome {
+    let leader = one_of_several(leader, &settings).await;
     let Some(source) = target(&leader, &settings.replication) else { return no_address(&leader) };
+    let is_remote = leader.is_remote;
     let local = match local_end(&settings, replayed).await {
         Ok(Some(local)) => local,
         Ok(None) => {
@@ -423,7 +502,10 @@ async fn compare_histories(
             job.tell(JobNews::Compared(Divergence {
                 checked_at: clock::now(),
                 leader: leader.member,
-                leader_is_primary: is_primary(asked).await,
+                leader_is_primary: match is_remote {
+                    true => replication::is_writable(&source).await.unwrap_or(false),
+                    false => is_primary(asked).await,
+                },
                 leader_timeline: history.tip.timeline,
                 leader_history: history.switches,
                 local_timeline: local.position.timeline,
@@ -479,6 +561,7 @@ pub(crate) async fn rewind(
     source: Upstream,
 ) -> JobOutcome {
     let settings = server.settings().clone();
+    let source = one_of_several(source, &settings).await;
     let Some(target) = target(&source, settings.rewind_credentials()) else { return no_address(&source) };
     let request = StopRequest {
         mode: StopMode::Fast,
@@ -492,6 +575,11 @@ pub(crate) async fn rewind(
     }
     if let Err(error) = rewind::archive_ready_wal(&settings).await {
         tracing::warn!(error = chain(&error), "WAL segments could not be archived before the rewind");
+    }
+    if source.is_remote
+        && let Err(error) = rewind::prepare_source(&settings, &target).await
+    {
+        return rewind_end(Err(error));
     }
     rewind_end(rewind::run(&settings, &target, &job.cancel).await)
 }
@@ -518,9 +606,13 @@ mod tests {
             ("postgres://u:p@db.example/x?y=z", "db.example", 5432),
             ("postgres://[::1]:5434/postgres", "::1", 5434),
             ("postgres://[::1]/postgres", "::1", 5432),
+            ("postgres://:5433", "", 5433),
         ] {
             assert_eq!(address_of(url), Some(HostPort { host: host.into(), port }), "{url}");
         }
+        let several = addresses_of("postgres://a:1,[::1]:2").unwrap();
+        assert_eq!(several.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "[::1]:2"]);
+        assert_eq!(addresses_of(""), None, "the other cluster is reached through its archive alone");
         assert_eq!(database_of("postgres://h:1/db?x=1").as_deref(), Some("db"));
     }
 

@@ -16,7 +16,6 @@ use crate::{
 };
 
 pub use slots::{PermanentSlot, SlotClusterType, SlotKind, SlotMatcher};
-pub use standby::StandbyExtras;
 pub use timing::Timings;
 
 /// The smallest timings that a cluster may use.
@@ -63,8 +62,6 @@ pub struct Dynamic {
     pub slots: BTreeMap<String, PermanentSlot>,
     /// Slots that the daemon leaves alone.
     pub ignore_slots: Vec<SlotMatcher>,
-    /// What a standby cluster's leader does beyond [`Settings::standby_cluster`].
-    pub standby: StandbyExtras,
     /// The document as read, for comparison with the next one and for `patroni.dynamic.json`.
     pub document: Value,
     /// One sentence per adjusted value, to be logged when the document is taken into use.
@@ -97,8 +94,7 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     settings.ttl = adjusted.ttl;
     settings.loop_wait = adjusted.loop_wait;
     settings.retry_timeout = adjusted.retry_timeout;
-    let (standby_cluster, standby) = standby::read(&mut reader);
-    settings.standby_cluster = standby_cluster;
+    settings.standby_cluster = standby::read(&mut reader);
     let postgresql = read_postgresql(&mut reader);
     read_postgresql_switches(&postgresql, &mut settings);
     let slots = slots::read_permanent(&mut reader);
@@ -111,7 +107,6 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
         postgresql,
         slots,
         ignore_slots,
-        standby,
         document: document.clone(),
         messages: reader.messages,
     })

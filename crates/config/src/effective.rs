@@ -129,6 +129,14 @@ pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
             section.insert(key.clone(), value.clone());
         }
     }
+    // In a standby cluster only the list of that section counts, for every member.
+    if let Some(standby) = &dynamic.settings.standby_cluster {
+        section.remove("create_replica_method");
+        match &standby.create_replica_methods {
+            Some(methods) => section.insert("create_replica_methods".to_owned(), methods.clone().into()),
+            None => section.remove("create_replica_methods"),
+        };
+    }
     let mut messages = Vec::new();
     let mut settings = dynamic.settings.clone();
     let mut switches = section.clone();

@@ -106,6 +106,10 @@ pub enum Action {
     // --- PostgreSQL ---
     /// Make a new database. Until [`Action::FinishBootstrap`] a durable mark says that it is in the making.
     Bootstrap,
+    /// Found a standby cluster: copy the remote member and start as a standby of it.
+    BootstrapStandby {
+        from: Upstream,
+    },
     PostBootstrap,
     /// The new cluster is complete: remove that mark.
     FinishBootstrap,
@@ -244,7 +248,7 @@ pub enum DemoteMode {
     ImmediateNoLock,
     /// The store is silent: fast stop with escalation before the lease ends.
     Offline { stop_by: Timestamp },
-    /// The cluster became a standby cluster.
+    /// The cluster became a standby cluster: fast stop, and no longer any need for others to wait.
     DemoteCluster,
 }
 
@@ -273,6 +277,8 @@ pub enum StartRole {
     Primary { fence: Fence },
     /// As a standby; without an upstream it only replays what it has.
     Standby { upstream: Option<Upstream> },
+    /// The same with the settings of a standby leader.
+    StandbyLeader { upstream: Option<Upstream> },
 }
 
 /// What the member key shall say beyond what was observed.

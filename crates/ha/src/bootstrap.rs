@@ -24,18 +24,20 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     match &cluster.initialize {
         None if view.me.may_bootstrap && !view.me.tags.nofailover() => {
+            let (bootstrap, reason) = found(view);
             if draft.attempt(Attempt::ClaimInitialize, Action::ClaimInitialize) {
                 // Runs only if the claim succeeded.
-                draft.then(Action::Bootstrap);
+                draft.then(bootstrap);
             }
-            return Reason::BootstrapStarted;
+            return reason;
         }
         // The outcome of our claim was not known when it was made.
         Some(key) if key.value == Initialize::InProgress && view.store.owns_claim => {
-            draft.then(Action::Bootstrap);
-            return Reason::BootstrapStarted;
+            let (bootstrap, reason) = found(view);
+            draft.then(bootstrap);
+            return reason;
         }
-        Some(key) if key.value == Initialize::InProgress => return Reason::WaitingForLeader,
+        Some(key) if key.value == Initialize::InProgress => return waiting(view),
         _ => {}
     }
     if view.me.clones_without_leader && !draft.backing_off(&JobKind::Clone) {
@@ -43,7 +45,19 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
         draft.then(Action::Clone { from: None });
         return Reason::CloneWithoutLeader;
     }
-    Reason::WaitingForLeader
+    waiting(view)
+}
+
+/// How this member founds the cluster.
+fn found(view: &View) -> (Action, Reason) {
+    match view.remote() {
+        Some(from) => (Action::BootstrapStandby { from }, Reason::BootstrapStandbyLeader),
+        None => (Action::Bootstrap, Reason::BootstrapStarted),
+    }
+}
+
+fn waiting(view: &View) -> Reason {
+    if view.is_standby_cluster() { Reason::WaitingForStandbyLeader } else { Reason::WaitingForLeader }
 }
 
 /// Clones from a running member that offers itself, else from the leader.
@@ -52,8 +66,8 @@ fn clone(draft: &mut Draft, cluster: &Cluster) -> Reason {
     if draft.backing_off(&JobKind::Clone) {
         return Reason::WaitingToRetry { action: JobKind::Clone.as_str().to_owned() };
     }
-    let Some(source) = clone_source(draft, cluster) else { return Reason::WaitingForLeader };
-    let Some(from) = view.upstream_at(source) else { return Reason::WaitingForLeader };
+    let Some(source) = clone_source(draft, cluster) else { return waiting(view) };
+    let Some(from) = view.upstream_at(source) else { return waiting(view) };
     let name = source.name.clone();
     draft.memory.start_wanted = true;
     draft.then(Action::Clone { from: Some(from) });
@@ -104,10 +118,15 @@ pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         Some(server) => server,
         None => return Some(Reason::BootstrapInRecovery),
     };
-    if server.in_recovery {
+    if server.in_recovery && !view.is_standby_cluster() {
         return Some(Reason::BootstrapInRecovery);
     }
     Some(match stage {
+        // A copy has everything but the entries in the store.
+        BootstrapStage::Creating if server.in_recovery => {
+            draft.memory.bootstrapping = Some(BootstrapStage::Publishing);
+            publish(draft, cluster)
+        }
         BootstrapStage::Creating => {
             draft.memory.bootstrapping = Some(BootstrapStage::PostBootstrap);
             draft.then(Action::PostBootstrap);
@@ -245,7 +264,9 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::BootstrapPublishing;
     }
     if view.held().is_none() {
-        if let Some(reason) = fence_ahead(draft) {
+        if view.is_primary()
+            && let Some(reason) = fence_ahead(draft)
+        {
             return reason;
         }
         draft.attempt(
@@ -256,12 +277,14 @@ fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     forget(draft);
     draft.memory.racing = false;
-    draft.memory.checkpoint_after_promote = Checkpoint::Done;
-    draft.set_role(Role::Primary);
+    let role = if view.is_primary() { Role::Primary } else { Role::StandbyLeader };
+    draft.memory.checkpoint_after_promote =
+        if role == Role::Primary { Checkpoint::Done } else { Checkpoint::None };
+    draft.set_role(role);
     if !draft.memory.callback_fired {
         draft.memory.callback_fired = true;
-        draft.memory.announced_role = Some(Role::Primary);
-        draft.then(Action::RunCallback { event: CallbackEvent::OnStart, role: Role::Primary });
+        draft.memory.announced_role = Some(role);
+        draft.then(Action::RunCallback { event: CallbackEvent::OnStart, role });
     }
     draft.then(Action::FinishBootstrap);
     Reason::Initialized

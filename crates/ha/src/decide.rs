@@ -41,6 +41,14 @@ fn tick(draft: &mut Draft) -> Reason {
     let Some(cluster) = view.store.usable(view.now, view.patience()) else {
         return failsafe::without_store(draft);
     };
+    // `/history` tells of this cluster's own promotions; what a standby cluster has, it has from another one.
+    let without_history;
+    let cluster = if view.is_standby_cluster() && cluster.history.is_some() {
+        without_history = Cluster { history: None, ..cluster.clone() };
+        &without_history
+    } else {
+        cluster
+    };
     pause::notice(draft);
     failsafe::upkeep(draft);
     if let Some(reason) = in_progress(draft, cluster) {

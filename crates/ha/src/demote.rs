@@ -47,6 +47,8 @@ fn gives_lock_away(draft: &Draft) -> bool {
         return false;
     }
     match &draft.memory.demoting {
+        // What is still to be archived would not be seen by those who follow the archive, if somebody else led by then.
+        Some(Demoting { mode: DemoteMode::DemoteCluster, .. }) => !draft.view.postgres.archives_wal,
         Some(Demoting { mode, .. }) => *mode == DemoteMode::Graceful,
         None => draft.view.stopping,
     }
@@ -209,8 +211,10 @@ pub(crate) fn shut_down(draft: &mut Draft) -> Reason {
         return stop_server(draft);
     }
     if view.held().is_some() && is_leader_key_ours(draft) {
-        let optime = view.postgres.control.as_ref().map(|control| control.checkpoint);
-        release(draft, optime);
+        // A standby's last checkpoint says nothing of how far it has got.
+        let control = view.postgres.control.as_ref();
+        let optime = control.filter(|control| control.state != ControlState::ShutDownInRecovery);
+        release(draft, optime.map(|control| control.checkpoint));
     }
     take_down_for_good(draft);
     if view.postgres.state != PostgresState::Stopped && view.postgres.process == Process::NotRunning {

@@ -179,7 +179,7 @@ impl<'v> Draft<'v> {
 /// The job that the executor starts for this action; `None` for actions that take effect at once.
 pub(crate) fn job_kind(action: &Action) -> Option<JobKind> {
     Some(match action {
-        Action::Bootstrap => JobKind::Bootstrap,
+        Action::Bootstrap | Action::BootstrapStandby { .. } => JobKind::Bootstrap,
         Action::PostBootstrap => JobKind::PostBootstrap,
         Action::Clone { .. } => JobKind::Clone,
         Action::Start { .. } => JobKind::Start,

@@ -119,6 +119,8 @@ impl View {
             member: member.name.clone(),
             conn_url: member.conn_url.clone()?,
             slot: slot.then(|| self.me.name.slot_name()),
+            is_remote: false,
+            archive: self.inherited_archive(),
         })
     }
 

@@ -208,9 +208,14 @@ pub(crate) fn try_watchdog(draft: &mut Draft) {
 /// PostgreSQL is about to run as a standby without the lock, or not at all: nothing to guard any more.
 pub(crate) fn take_down(draft: &mut Draft) {
     let view = draft.view;
-    if view.held().is_some() {
-        return;
+    if view.held().is_none() {
+        stand_down(draft);
     }
+}
+
+/// There is nothing to guard, whoever holds the lock: what runs here is a standby, and will not be anything else by itself.
+pub(crate) fn stand_down(draft: &mut Draft) {
+    let view = draft.view;
     if matches!(view.fencing.guardian, Guardian::Armed { .. }) {
         draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
     }

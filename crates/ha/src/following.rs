@@ -48,27 +48,43 @@ pub(crate) fn follow(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) 
     }
     be_replica(draft);
     let upstream = choose(draft, cluster);
-    let changed = match &upstream {
-        Some(upstream) => view.postgres.upstream.as_ref() != Some(upstream),
-        None => view.postgres.upstream.is_some() && view.me.tags.nostream(),
-    };
-    if changed && draft.attempt(Attempt::Follow, Action::Follow { upstream: upstream.clone() }) {
-        distrust(draft);
-        if let Some(upstream) = upstream {
-            return Reason::FollowingNewUpstream { upstream: upstream.member };
-        }
+    if turn_to(draft, upstream.clone())
+        && let Some(upstream) = upstream
+    {
+        return Reason::FollowingNewUpstream { upstream: upstream.member };
     }
     resume_replay(draft);
     if raced {
         return Reason::LostRace;
     }
+    if view.is_standby_cluster() {
+        return Reason::SecondaryOfStandbyLeader { me: view.me.name.clone(), leader: leader.clone() };
+    }
     Reason::SecondaryFollowing { me: view.me.name.clone(), leader: leader.clone() }
 }
 
-/// Nobody holds the lock, and this member does not take it: it stays where it is.
-pub(crate) fn without_leader(draft: &mut Draft) {
+/// Writes another upstream into the files if it differs from the one there. True if it does now.
+pub(crate) fn turn_to(draft: &mut Draft, upstream: Option<Upstream>) -> bool {
+    let view = draft.view;
+    let changed = match &upstream {
+        Some(upstream) => view.postgres.upstream.as_ref() != Some(upstream),
+        None => view.postgres.upstream.is_some() && view.me.tags.nostream(),
+    };
+    let is_told = changed && draft.attempt(Attempt::Follow, Action::Follow { upstream });
+    if is_told {
+        distrust(draft);
+    }
+    is_told
+}
+
+/// Nobody holds the lock, and this member does not take it: it stays where it is, or with the cluster that its own one follows.
+pub(crate) fn without_leader(draft: &mut Draft, cluster: &Cluster) {
     fence::take_down(draft);
     be_replica(draft);
+    if draft.view.is_standby_cluster() && !draft.view.settings.pause {
+        let upstream = choose(draft, cluster);
+        turn_to(draft, upstream);
+    }
 }
 
 fn be_replica(draft: &mut Draft) {
@@ -106,7 +122,7 @@ fn note_leader(draft: &mut Draft, cluster: &Cluster, leader: &MemberName) {
 
 /// A standby that receives nothing may have replayed past the place where the leader's history parts from its own since the last
 /// comparison: WAL beyond the recorded minimum counts only once it is replayed.
-fn doubt_silence(draft: &mut Draft) {
+pub(crate) fn doubt_silence(draft: &mut Draft) {
     let view = draft.view;
     let Process::Running { since } = view.postgres.process else { return };
     let is_deaf = view.server().is_some_and(|server| server.in_recovery && !server.streaming);
@@ -133,11 +149,15 @@ pub(crate) fn distrust(draft: &mut Draft) {
 }
 
 /// The upstream of a standby: the member named by `replicatefrom`, else the leader, be it known from failsafe only; nobody for
-/// `nostream`.
+/// `nostream`. In a standby cluster the leader, and everybody while there is none, follows the remote member.
 pub(crate) fn choose(draft: &Draft, cluster: &Cluster) -> Option<Upstream> {
     let view = draft.view;
     if view.me.tags.nostream() {
         return None;
+    }
+    let has_no_leader = cluster.is_unlocked() && !view.settings.pause;
+    if view.is_standby_cluster() && (view.held().is_some() || has_no_leader) {
+        return view.remote();
     }
     let named = view.me.tags.replicatefrom().filter(|name| !view.is_me(name));
     let named = named.and_then(|name| cluster.member(&name)).and_then(|member| view.upstream_at(member));
@@ -147,12 +167,14 @@ pub(crate) fn choose(draft: &Draft, cluster: &Cluster) -> Option<Upstream> {
             member: living.leader.clone(),
             conn_url: living.conn_url.clone(),
             slot: view.settings.use_slots.then(|| view.me.name.slot_name()),
+            is_remote: false,
+            archive: view.inherited_archive(),
         })
     })
 }
 
 /// PostgreSQL 14 and later pause replay instead of ending when a parameter of the primary outgrew ours.
-fn resume_replay(draft: &mut Draft) {
+pub(crate) fn resume_replay(draft: &mut Draft) {
     let view = draft.view;
     if view.postgres.server_version >= 140_000
         && !view.settings.pause

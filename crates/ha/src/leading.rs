@@ -16,7 +16,7 @@ use crate::{
     fence::{self, Fences},
     history,
     memory::{Attempt, Checkpoint, RewindState},
-    slots, switchover, sync, timelines,
+    slots, standby_cluster, switchover, sync, timelines,
     view::{JobKind, JobOutcome, Process},
 };
 
@@ -29,7 +29,9 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if !draft.ends_something() && draft.memory.released_at != Some(draft.now()) {
         // After what matters: a write that fails must not keep a promotion from happening.
         keep_books(draft, cluster, held);
-        fence::try_watchdog(draft);
+        if !draft.view.is_standby_cluster() {
+            fence::try_watchdog(draft);
+        }
     }
     reason
 }
@@ -37,14 +39,14 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
 fn decide_role(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
     switchover::clear_after_winning(draft, cluster);
+    if view.is_standby_cluster() {
+        return standby_cluster::lead(draft, cluster);
+    }
     if view.settings.pause
         && !view.is_primary()
         && let Some(reason) = in_pause(draft, cluster)
     {
         return reason;
-    }
-    if view.settings.standby_cluster.is_some() {
-        return standby_cluster(draft);
     }
     if view.is_primary()
         && let Some(reason) = switchover::at_leader(draft, cluster)
@@ -83,14 +85,6 @@ fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     }
     demote::release(draft, None);
     Some(Reason::PausedReleasedNotPrimary)
-}
-
-/// No primary may run in a standby cluster.
-fn standby_cluster(draft: &mut Draft) -> Reason {
-    if draft.view.is_primary() && !draft.view.settings.pause {
-        return fence::stop(draft, DemoteMode::DemoteCluster, Reason::PrimaryInStandbyCluster);
-    }
-    Reason::StandbyClusterUnsupported
 }
 
 fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
@@ -198,7 +192,7 @@ pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _: Held) {
         return;
     }
     let is_valid = cluster.initialize.as_ref().is_some_and(|key| matches!(key.value, Initialize::Done(_)));
-    if !is_valid && view.is_primary() && view.postgres.system_id.is_some() {
+    if !is_valid && (view.is_primary() || view.is_standby_cluster()) && view.postgres.system_id.is_some() {
         let expect = cluster.initialize.as_ref().map(|key| key.revision);
         draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
         draft.note(Reason::WritingInitialize);

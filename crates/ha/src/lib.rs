@@ -37,6 +37,7 @@ mod restart;
 mod rewind;
 mod schedule;
 mod slots;
+mod standby_cluster;
 mod switchover;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_types::{
-    MemberName,
+    MemberName, Role,
     cluster::{Cluster, Initialize, Leader, SyncState},
     settings::SyncMode,
 };
@@ -71,14 +71,14 @@ fn give_way(draft: &mut Draft, cluster: &Cluster, nofailover: bool) -> Reason {
                 _ => Reason::PausedPrimaryWithoutLock,
             };
         }
-        following::without_leader(draft);
+        following::without_leader(draft, cluster);
         return Reason::NothingToFollow { me: view.me.name.clone() };
     }
     if view.is_primary() {
         let reason = if nofailover { Reason::NotAllowedDemoting } else { Reason::NotHealthiestDemoting };
         return fence::stop(draft, DemoteMode::ImmediateNoLock, reason);
     }
-    following::without_leader(draft);
+    following::without_leader(draft, cluster);
     if nofailover || switchover::due_request(view, cluster).is_some() {
         following::distrust(draft);
     }
@@ -86,7 +86,9 @@ fn give_way(draft: &mut Draft, cluster: &Cluster, nofailover: bool) -> Reason {
 }
 
 fn acquire(draft: &mut Draft, cluster: &Cluster) -> Reason {
-    let timeline = timelines::next(draft, cluster);
+    // Nobody is promoted in a standby cluster before an operator makes it a cluster of its own.
+    let is_standby = draft.view.is_standby_cluster();
+    let timeline = if is_standby { None } else { timelines::next(draft, cluster) };
     let action = Action::AcquireLease { sync: cluster.sync_revision(), timeline };
     if draft.attempt(Attempt::AcquireLease, action) {
         draft.memory.racing = true;
@@ -129,10 +131,7 @@ fn back_off(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         draft.memory.previous_position = Some(position);
         draft.memory.position_seen_at = view.now;
     }
-    if settings.primary_race_backoff.is_zero()
-        || settings.pause
-        || settings.standby_cluster.is_some()
-        || is_requested
+    if settings.primary_race_backoff.is_zero() || settings.pause || view.is_standby_cluster() || is_requested
     {
         return None;
     }
@@ -269,6 +268,8 @@ fn veto(pool: &BTreeMap<MemberName, String>, peers: &Peers) -> Result<(), Reason
 fn former_leader_is_known(draft: &Draft, peers: &Peers) -> Result<(), Reason> {
     let last = draft.memory.last_healthy.as_deref();
     let former = last.and_then(Cluster::leader_member).filter(|former| former.pause);
+    // A standby leader writes nothing, paused or not.
+    let former = former.filter(|former| former.role != Some(Role::StandbyLeader));
     match former {
         Some(former)
             if !draft.view.is_me(&former.name) && candidate::report(peers, &former.name).is_none() =>
@@ -307,9 +308,6 @@ fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
     }
     if !view.settings.pause && matches!(view.fencing.watchdog, Watchdog::Required { usable: false, .. }) {
         return Err(Reason::WatchdogNotUsable);
-    }
-    if view.settings.standby_cluster.is_some() {
-        return Err(Reason::StandbyClusterUnsupported);
     }
     if view.server().is_none() {
         return Err(Reason::PostgresSilent);

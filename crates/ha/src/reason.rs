@@ -221,9 +221,14 @@ reasons! {
 
     // --- standby cluster ---
     StandbyLeaderWithTheLock { me: MemberName } = "standby_leader_with_the_lock", "no action. I am ({me}), the standby leader with the lock";
+    StandbyLeaderByAcquiringLock = "standby_leader_by_acquiring_lock", "promoted self to a standby leader by acquiring session lock";
+    StandbyLeaderHavingLock = "standby_leader_having_lock", "promoted self to a standby leader because i had the session lock";
+    SecondaryOfStandbyLeader { me: MemberName, leader: MemberName } = "secondary_of_standby_leader", "no action. I am ({me}), a secondary, and following a standby leader ({leader})";
+    StartingStandbyLeader = "starting_standby_leader", "starting as a standby leader because i had the session lock";
+    FollowingRemoteMember = "following_remote_member", "trying to follow a remote member because standby cluster is unhealthy";
+    BootstrapStandbyLeader = "bootstrap_standby_leader", "trying to bootstrap a new standby leader";
+    WaitingForStandbyLeader = "waiting_for_standby_leader", "waiting for standby_leader to bootstrap";
     PrimaryInStandbyCluster = "primary_in_standby_cluster", "cannot be a real primary in a standby cluster";
-
-    StandbyClusterUnsupported = "standby_cluster_unsupported", "standby_cluster is configured: this version neither promotes nor follows a remote member";
 
     // --- shutdown ---
     ShuttingDown = "shutting_down", "stopping PostgreSQL because the agent was told to stop";

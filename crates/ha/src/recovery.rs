@@ -14,7 +14,7 @@ use crate::{
     fence::{self, Fences},
     following,
     memory::{Attempt, RewindState},
-    rewind, switchover,
+    rewind, standby_cluster, switchover,
     view::{Control, ControlState, DataDirectory, JobKind, Process},
 };
 
@@ -220,8 +220,8 @@ pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::WaitingToRetry { action: "start".to_owned() };
     }
     match held {
-        Some(held) => with_lock(draft, cluster, held),
-        None => without_lock(draft, cluster),
+        Some(held) if !view.is_standby_cluster() => with_lock(draft, cluster, held),
+        _ => as_standby(draft, cluster),
     }
 }
 
@@ -272,9 +272,10 @@ pub(crate) fn was_primary(control: &Control) -> bool {
         )
 }
 
-fn without_lock(draft: &mut Draft, cluster: &Cluster) -> Reason {
+/// As a standby; with the lock as the leader of a standby cluster.
+fn as_standby(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
-    fence::take_down(draft);
+    fence::stand_down(draft);
     if let Some(reason) = crash_recovery(draft, cluster) {
         return reason;
     }
@@ -284,8 +285,13 @@ fn without_lock(draft: &mut Draft, cluster: &Cluster) -> Reason {
     if let Some(reason) = rewind::settle(draft, cluster) {
         return reason;
     }
-    draft.set_role(Role::Replica);
     draft.memory.recovering = true;
+    if view.is_standby_cluster() {
+        let (role, reason) = standby_cluster::start_role(draft, cluster);
+        draft.then(Action::Start { role });
+        return reason;
+    }
+    draft.set_role(Role::Replica);
     let upstream = following::choose(draft, cluster);
     // Without a leader a standby keeps the upstream that its files name.
     let upstream = upstream.or_else(|| {

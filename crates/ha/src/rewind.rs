@@ -12,6 +12,9 @@ use crate::{
     view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome, Process, Upstream},
 };
 
+/// How soon a leader is asked again that gave no verdict.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Settles a pending question about divergence. `None`: nothing stands in the way of following.
 pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
@@ -20,7 +23,11 @@ pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
             draft.memory.rewind = RewindState::Initial;
             return None;
         }
-        let leader = view.leader_upstream(cluster)?;
+        let leader = view.authority(cluster).filter(|leader| !leader.conn_url.is_empty())?;
+        if view.is_standby_cluster() && !leader.is_remote && !leads_as_primary(cluster) {
+            // A standby leader can tell what it has received, and not what is true.
+            return None;
+        }
         let found = view.postgres.divergence.as_ref();
         let found = found.filter(|found| found.checked_at >= since && found.leader == leader.member);
         match found.and_then(verdict) {
@@ -61,7 +68,9 @@ fn check(draft: &mut Draft, leader: Upstream) -> Option<Reason> {
     }
     if let Some(last) = view.last_job.as_ref().filter(|last| last.kind == JobKind::CheckDivergence) {
         // No verdict yet: the leader could not be asked, or is not primary yet.
-        let again_at = last.ended_at + view.settings.loop_wait.min(std::time::Duration::from_secs(1));
+        // Another cluster may be away for hours; nobody waits for it here.
+        let patience = if leader.is_remote { view.settings.loop_wait } else { LOOK_AGAIN };
+        let again_at = last.ended_at + view.settings.loop_wait.min(patience);
         if view.now < again_at {
             draft.wake_by(again_at);
             return None;
@@ -132,21 +141,23 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         });
     }
     let found = view.postgres.divergence.as_ref().filter(|_| view.postgres.data == DataDirectory::Present);
-    if found.is_some_and(|found| cluster.leader_name() == Some(&found.leader) && is_beyond_rewind(found)) {
+    let source = view.authority(cluster).filter(|source| !source.conn_url.is_empty());
+    let member = source.as_ref().map(|source| &source.member);
+    if found.is_some_and(|found| member == Some(&found.leader) && is_beyond_rewind(found)) {
         return Some(copy_anew(draft));
     }
     if !view.can_rewind() {
-        if !view.settings.remove_data_directory_on_diverged_timelines {
+        // Whom could the leader of a standby cluster be copied from, once its data are gone?
+        if !view.settings.remove_data_directory_on_diverged_timelines || view.is_standby_cluster() {
             return None;
         }
         return Some(wipe(draft, Reason::ReinitializingDiverged));
     }
-    let source = view.leader_upstream(cluster)?;
+    let source = source?;
     if draft.backing_off(&JobKind::Rewind) {
         return Some(Reason::WaitingToRetry { action: JobKind::Rewind.as_str().to_owned() });
     }
-    let leader = cluster.leader_member()?;
-    if leader.checkpoint_after_promote == Some(false) || leader.role != Some(Role::Primary) {
+    if !source.is_remote && !has_checkpointed(cluster) {
         return Some(Reason::RewindWaitsForCheckpoint { source: source.member });
     }
     let control = view.postgres.control.as_ref().map(|control| control.state);
@@ -163,6 +174,17 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     draft.memory.start_wanted = true;
     draft.then(Action::Rewind { source });
     Some(Reason::RewindRunning { source: name })
+}
+
+fn leads_as_primary(cluster: &Cluster) -> bool {
+    cluster.leader_member().is_some_and(|leader| leader.role == Some(Role::Primary))
+}
+
+/// The leader's control file shows its timeline. (The rewind itself sees to that of a remote member.)
+fn has_checkpointed(cluster: &Cluster) -> bool {
+    let is_pending =
+        |cluster: &Cluster| cluster.leader_member()?.checkpoint_after_promote.map(|is_done| !is_done);
+    leads_as_primary(cluster) && is_pending(cluster) != Some(true)
 }
 
 /// Nothing but a copy helps. Without the permission to remove what is there this member stays down: as a standby it would take the

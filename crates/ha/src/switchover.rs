@@ -152,7 +152,7 @@ pub(crate) fn clear_after_winning(draft: &mut Draft, cluster: &Cluster) {
         return;
     };
     let for_me = request.candidate.as_ref() == Some(&view.me.name);
-    let request = if view.settings.pause && for_me && !view.is_primary() {
+    let request = if view.settings.pause && for_me && !view.is_primary() && !view.is_standby_cluster() {
         if request.leader.is_none() {
             return;
         }

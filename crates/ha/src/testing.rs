@@ -19,9 +19,9 @@ use crate::{
     Action, Decision, View, decide, lease,
     memory::{Claimed, Memory},
     view::{
-        AsOf, Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing, FinishedJob, Guardian,
-        Job, JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport, Peers, PostgresView,
-        Process, Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
+        ArchiveRecovery, AsOf, Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing,
+        FinishedJob, Guardian, Job, JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport,
+        Peers, PostgresView, Process, Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
     },
 };
 
@@ -523,6 +523,7 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
         sync_names_in_files: None,
         local_history: None,
         checkpointer_read_at: Some(Timestamp::MAX),
+        archives_wal: false,
         postmaster_started_at: Some("2026-11-22 01:00:00.000000+00:00".to_owned()),
     }
 }
@@ -530,6 +531,8 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
 /// The upstream of `me` at `member`.
 pub fn upstream(member: &str, me: &str) -> Upstream {
     Upstream {
+        is_remote: false,
+        archive: ArchiveRecovery::default(),
         member: name(member),
         conn_url: format!("postgres://{member}:5432/postgres"),
         slot: Some(me.to_owned()),

@@ -12,6 +12,7 @@ mod postgres;
 mod properties;
 mod rewind;
 mod slots;
+mod standby_cluster;
 mod stories;
 mod tables;
 mod time;

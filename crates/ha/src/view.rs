@@ -136,6 +136,9 @@ pub struct PostgresView {
     /// commits wait for standbys at all; see [`crate::sync::ready`].
     #[serde(default)]
     pub checkpointer_read_at: Option<Timestamp>,
+    /// It archives its WAL: `archive_mode` is on and there is an `archive_command`.
+    #[serde(default)]
+    pub archives_wal: bool,
     /// When the running postmaster was started, as PostgreSQL writes it; for scheduled restarts.
     pub postmaster_started_at: Option<String>,
 }
@@ -274,10 +277,24 @@ pub struct Slot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
     pub member: MemberName,
-    /// `postgres://host:port/database`.
+    /// `postgres://host:port/database`; of a remote member perhaps several `host:port`, or nothing at all.
     pub conn_url: String,
     /// The slot on the upstream that this member uses.
     pub slot: Option<String>,
+    /// It belongs to another cluster, which this one follows.
+    #[serde(default)]
+    pub is_remote: bool,
+    #[serde(default)]
+    pub archive: ArchiveRecovery,
+}
+
+/// What a standby cluster does with the archive of the cluster that it follows, instead of what the files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRecovery {
+    pub restore_command: Option<String>,
+    pub archive_cleanup_command: Option<String>,
+    /// `recovery_min_apply_delay`.
+    pub min_apply_delay: Option<String>,
 }
 
 /// What a comparison of histories with the leader found. Evidence only: [`crate::Decision`] draws the conclusion.

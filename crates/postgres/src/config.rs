@@ -18,6 +18,8 @@ pub struct ConfigPlan {
     pub synchronous_standby_names: Option<String>,
     /// Parameters that win over the settings, for example a forced `hot_standby_feedback`.
     pub overrides: BTreeMap<String, String>,
+    /// Recovery settings of a standby that win over the settings, for example the `restore_command` of a standby cluster.
+    pub recovery_overrides: BTreeMap<String, String>,
 }
 
 impl ConfigPlan {
@@ -28,6 +30,7 @@ impl ConfigPlan {
             recovery: Recovery::None,
             synchronous_standby_names: None,
             overrides: BTreeMap::new(),
+            recovery_overrides: BTreeMap::new(),
         }
     }
 
@@ -52,6 +55,8 @@ pub enum Recovery {
 #[derive(Clone, Debug)]
 pub struct Upstream {
     pub address: HostPort,
+    /// Further servers of a cluster elsewhere: the first of all that answers, or that may be written to if there is a slot.
+    pub alternatives: Vec<HostPort>,
     /// `primary_slot_name`; `None` = no slot.
     pub slot: Option<String>,
     /// `None` = the replication role of the settings.
@@ -62,7 +67,11 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn new(address: HostPort, slot: Option<String>) -> Self {
-        Self { address, slot, credentials: None, database: None }
+        Self { address, alternatives: Vec::new(), slot, credentials: None, database: None }
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &HostPort> {
+        std::iter::once(&self.address).chain(&self.alternatives)
     }
 
     pub(crate) fn credentials<'a>(&'a self, settings: &'a PgSettings) -> &'a Credentials {
@@ -190,6 +199,7 @@ fn recovery(
         Recovery::None => return given.into_iter().filter(|(name, _)| !owned(name)).collect(),
         Recovery::Standby { upstream } => {
             values.extend(given.into_iter().filter(|(name, _)| !owned(name)));
+            values.extend(plan.recovery_overrides.clone());
             let set = |name: &str, value: String| (name.to_owned(), value);
             let conninfo = upstream.as_ref().map(|upstream| primary_conninfo(settings, upstream, major));
             values.extend([
@@ -222,7 +232,24 @@ pub(crate) fn primary_conninfo(settings: &PgSettings, upstream: &Upstream, major
     if !credentials.options.contains_key("sslmode") {
         info.set("sslmode", "prefer");
     }
+    if !upstream.alternatives.is_empty() {
+        let (hosts, ports) = lists(upstream);
+        info.replace("host", &hosts);
+        info.replace("port", &ports);
+        // The slot is on one of them, and moves with the primary.
+        if upstream.slot.is_some() {
+            info.set("target_session_attrs", "read-write");
+        }
+    }
     info.to_string()
+}
+
+/// Hosts and ports as libpq takes them: one port counts for all hosts.
+fn lists(upstream: &Upstream) -> (String, String) {
+    let hosts: Vec<&str> = upstream.addresses().map(|address| address.host.as_str()).collect();
+    let ports: Vec<String> = upstream.addresses().map(|address| address.port.to_string()).collect();
+    let is_one = ports.iter().all(|port| *port == ports[0]);
+    (hosts.join(","), if is_one { ports[0].clone() } else { ports.join(",") })
 }
 
 /// The text of the main configuration file. `include` is the file with the user's own settings, `hba_file` and `ident_file`
@@ -320,6 +347,31 @@ pub(crate) mod tests {
         for target in RECOVERY_TARGETS {
             assert_eq!(effective.recovery[target], "", "{target}");
         }
+    }
+
+    #[test]
+    fn a_cluster_elsewhere_may_have_several_hosts_and_an_archive_of_its_own() {
+        let mut settings = settings();
+        settings.recovery_conf.insert("restore_command".to_owned(), "cp /ours/%f %p".to_owned());
+        let mut upstream = upstream();
+        upstream.alternatives = vec![HostPort { host: "10.0.0.3".to_owned(), port: 5433 }];
+        let overrides = [("restore_command", "cp /theirs/%f %p"), ("recovery_min_apply_delay", "1h")];
+        let plan = |upstream: &Upstream| ConfigPlan {
+            recovery_overrides: overrides.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..ConfigPlan::standby(Some(upstream.clone()))
+        };
+        let recovery = effective(&settings, &plan(&upstream), None, 15).recovery;
+        assert_eq!(
+            recovery["primary_conninfo"],
+            "user=replicator host=10.0.0.2,10.0.0.3 port=5433 application_name=pg1 passfile=/srv/pgpass \
+             sslmode=prefer target_session_attrs=read-write"
+        );
+        assert_eq!(recovery["restore_command"], "cp /theirs/%f %p");
+        assert_eq!(recovery["recovery_min_apply_delay"], "1h");
+        (upstream.slot, upstream.alternatives[0].port) = (None, 5434);
+        let conninfo = primary_conninfo(&settings, &upstream, 15);
+        assert!(conninfo.contains(" port=5433,5434 "), "{conninfo}");
+        assert!(!conninfo.contains("target_session_attrs"), "any of them will do without a slot: {conninfo}");
     }
 
     #[test]

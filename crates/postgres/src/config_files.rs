@@ -3,6 +3,7 @@
 //! Everything here blocks on the file system; [`crate::server::Server`] has the async forms.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -97,7 +98,11 @@ fn write_upstream_passfile(
     applied: &mut Applied,
 ) -> Result<(), ConfigFileError> {
     let Recovery::Standby { upstream: Some(upstream) } = &plan.recovery else { return Ok(()) };
-    let lines = passfile_lines(&upstream.address, upstream.credentials(settings));
+    let credentials = upstream.credentials(settings);
+    let lines = upstream
+        .addresses()
+        .flat_map(|address| passfile_lines(address, credentials))
+        .collect::<BTreeSet<_>>();
     if !lines.is_empty() {
         let changed = write_passfile(&settings.pgpass, &lines).map_err(at(&settings.pgpass))?;
         applied.note(&settings.pgpass, changed);

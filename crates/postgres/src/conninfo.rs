@@ -39,6 +39,15 @@ impl Conninfo {
         }
     }
 
+    /// Gives a keyword another value in its place.
+    pub(crate) fn replace(&mut self, name: &str, value: &str) {
+        for (known, present) in &mut self.0 {
+            if known == name {
+                value.clone_into(present);
+            }
+        }
+    }
+
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.set(name, value);
         self

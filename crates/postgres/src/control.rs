@@ -41,6 +41,15 @@ pub struct ControlData {
     pub max_locks_per_transaction: u32,
 }
 
+impl ControlData {
+    /// The name of the WAL segment with the latest checkpoint record.
+    pub(crate) fn checkpoint_segment(&self) -> String {
+        let size = u64::from(self.wal_segment_size.max(1));
+        let (number, per_id) = (self.checkpoint.0 / size, (1 << 32) / size);
+        format!("{:08X}{:08X}{:08X}", self.timeline.0, number / per_id, number % per_id)
+    }
+}
+
 /// "Database cluster state".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {
@@ -323,6 +332,7 @@ Data page checksum version:           0
         let control = ControlData::parse(SAMPLE).unwrap();
         assert_eq!(control.system_id.to_string(), "7421833905512378144");
         assert_eq!((control.checkpoint, control.timeline), (Lsn(0x150_0098), TimelineId(3)));
+        assert_eq!(control.checkpoint_segment(), "000000030000000000000001");
         assert_eq!((control.max_connections, control.max_locks_per_transaction), (100, 64));
         assert!(control.wal_log_hints && !control.data_checksums && control.allows_rewind());
     }

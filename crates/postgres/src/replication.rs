@@ -88,6 +88,19 @@ pub async fn identify_system(target: &Target) -> Result<Identity, ReplicationErr
     identity(target, &rows)
 }
 
+/// Whether the server may be written to. The role needs REPLICATION. Ends within 3 s; safe to cancel.
+///
+/// # Errors
+/// If it could not be asked.
+pub async fn is_writable(target: &Target) -> Result<bool, ReplicationError> {
+    let rows =
+        converse(target, async |connection| connection.query("SHOW transaction_read_only").await).await?;
+    // What libpq asks for `target_session_attrs=read-write`.
+    cell(&rows, 0)
+        .map(|answer| answer == "off")
+        .ok_or_else(|| not_understood(target, "transaction_read_only"))
+}
+
 /// The history of the server's present timeline, with its tip. Ends within 3 s; safe to cancel.
 pub async fn timeline_history(target: &Target) -> Result<TimelineHistory, ReplicationError> {
     let (identity_rows, history) = converse(target, async |connection| {

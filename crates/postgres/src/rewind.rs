@@ -130,11 +130,7 @@ pub async fn local_end_of_stopped(settings: &PgSettings) -> Result<Option<LocalW
 /// Archives the WAL segments of the stopped server that still wait for it, oldest first, and returns how many. A rewind
 /// deletes segments that may exist nowhere else.
 pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindError> {
-    let value = async |name| file_values::value(settings, &[], name).await.map(Option::unwrap_or_default);
-    let command = value("archive_command").await?;
-    if !["on", "always"].contains(&value("archive_mode").await?.as_str()) || command.is_empty() {
-        return Ok(0);
-    }
+    let Some(command) = archive_command(settings).await? else { return Ok(0) };
     let wal = settings.data_dir.join("pg_wal");
     let ready = {
         let status = wal.join("archive_status");
@@ -143,14 +139,7 @@ pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindErr
             .map_err(RewindError::io("could not list archive_status"))?
     };
     for segment in &ready {
-        let line = expand(&command, &format!("pg_wal/{segment}"), segment);
-        let mut shell = settings.command("sh");
-        shell.arg("-c").arg(line).current_dir(&settings.data_dir).kill_on_drop(true);
-        let finished = program::run(shell, None, &CancellationToken::new()).await?;
-        if !finished.status.success() {
-            let (status, last_line) = (finished.status.to_string(), finished.last_line());
-            return Err(RewindError::Archive { segment: segment.clone(), status, last_line });
-        }
+        archive(settings, &command, segment).await?;
         let marker = |suffix: &str| wal.join("archive_status").join(format!("{segment}.{suffix}"));
         let (ready, done) = (marker("ready"), marker("done"));
         blocking(move || fs::rename(ready, done))
@@ -158,6 +147,42 @@ pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindErr
             .map_err(RewindError::io("could not mark a segment as archived"))?;
     }
     Ok(ready.len())
+}
+
+/// Archives the segment that holds the shutdown checkpoint of a stopped primary, if it archives at all: PostgreSQL itself does not, as
+/// the segment is not full, and whoever follows the archive alone would never learn that the primary has ended in good order.
+///
+/// # Errors
+/// If the segment is not in the archive.
+pub async fn archive_shutdown_checkpoint(settings: &PgSettings) -> Result<(), RewindError> {
+    archive_ready_wal(settings).await?;
+    let control = control::read(settings).await?;
+    match archive_command(settings).await? {
+        Some(command) if control.state == ClusterState::ShutDown => {
+            archive(settings, &command, &control.checkpoint_segment()).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `None`: WAL is not archived.
+async fn archive_command(settings: &PgSettings) -> Result<Option<String>, RewindError> {
+    let value = async |name| file_values::value(settings, &[], name).await.map(Option::unwrap_or_default);
+    let command = value("archive_command").await?;
+    let is_on = ["on", "always"].contains(&value("archive_mode").await?.as_str());
+    Ok(Some(command).filter(|command| is_on && !command.is_empty()))
+}
+
+async fn archive(settings: &PgSettings, command: &str, segment: &str) -> Result<(), RewindError> {
+    let line = expand(command, &format!("pg_wal/{segment}"), segment);
+    let mut shell = settings.command("sh");
+    shell.arg("-c").arg(line).current_dir(&settings.data_dir).kill_on_drop(true);
+    let finished = program::run(shell, None, &CancellationToken::new()).await?;
+    if finished.status.success() {
+        return Ok(());
+    }
+    let (status, last_line) = (finished.status.to_string(), finished.last_line());
+    Err(RewindError::Archive { segment: segment.to_owned(), status, last_line })
 }
 
 /// Names of segments with a `.ready` marker, in order.
@@ -251,6 +276,35 @@ fn postmaster_options(text: &str) -> Vec<String> {
     let is_ours =
         |word: &String| word.starts_with("--") && word.contains('=') && !word.starts_with("--archive_");
     words.into_iter().skip(1).filter(is_ours).collect()
+}
+
+/// Makes sure that the control file of a server outside of this cluster shows its present timeline, which pg_rewind goes by: a
+/// superuser issues a checkpoint, any other role can only look.
+///
+/// # Errors
+/// If the server could not be asked, or its first checkpoint after a promotion is not done yet: try again later.
+pub async fn prepare_source(settings: &PgSettings, source: &Target) -> Result<(), RewindError> {
+    const LIMIT: Duration = Duration::from_secs(300);
+    let unreachable = || RewindError::SourceUnreachable { address: source.address.to_string() };
+    let ask = async {
+        let session =
+            connect::session(&source.address, &source.credentials, &settings.database, "Patroni", "").await?;
+        if settings.rewind.is_none() {
+            session.client.batch_execute("CHECKPOINT").await?;
+            return Ok(true);
+        }
+        let is_shown = "SELECT timeline_id = ('x' || substr(pg_walfile_name(pg_current_wal_flush_lsn()), 1, 8))::bit(32)::int \
+                        FROM pg_control_checkpoint()";
+        Ok::<bool, connect::ConnectError>(session.client.query_one(is_shown, &[]).await?.try_get(0)?)
+    };
+    match tokio::time::timeout(LIMIT, ask).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) | Err(_) => Err(unreachable()),
+        Ok(Err(error)) => {
+            tracing::info!(error = &error as &dyn std::error::Error, source = %source.address, "the source of the rewind is not ready");
+            Err(unreachable())
+        }
+    }
 }
 
 /// Runs pg_rewind on the stopped server, with a role that may read the source's files. The local configuration files are kept.

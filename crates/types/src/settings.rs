@@ -50,10 +50,21 @@ pub struct Settings {
 /// A cluster that follows another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandbyCluster {
+    /// A host, or several with commas between them.
     pub host: Option<String>,
+    /// A port, or as many as there are hosts.
     pub port: Option<String>,
+    /// The slot of the standby leader in that cluster; without a name it uses none.
     pub primary_slot_name: Option<String>,
     pub restore_command: Option<String>,
+    #[serde(default)]
+    pub archive_cleanup_command: Option<String>,
+    /// For the standby leader only.
+    #[serde(default)]
+    pub recovery_min_apply_delay: Option<String>,
+    /// How members of this cluster are copied; `None` = by pg_basebackup.
+    #[serde(default)]
+    pub create_replica_methods: Option<Vec<String>>,
 }
 
 impl Default for Settings {

@@ -88,12 +88,21 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn set_role(&mut self, role: Role) -> Effect {
+    pub(super) async fn set_role(&mut self, role: Role) -> Effect {
         if self.local.role == role {
             return Effect::Nothing;
         }
         info!(from = %self.local.role, to = %role, "role");
-        self.local.role = role;
+        let before = std::mem::replace(&mut self.local.role, role);
+        let is_other_standby = matches!(
+            (before, role),
+            (Role::Replica, Role::StandbyLeader) | (Role::StandbyLeader, Role::Replica)
+        );
+        // Some settings belong to a role; any other change of it comes with a start or a promotion, which writes them.
+        if is_other_standby && self.local.postmaster.is_some() && self.jobs.kind().is_none() {
+            let plan = self.present_plan();
+            self.apply(&plan).await;
+        }
         Effect::Changed
     }
 

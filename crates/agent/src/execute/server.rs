@@ -9,7 +9,9 @@ use bellwether_ha::{
     action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
-use bellwether_postgres::{config::ConfigPlan, datadir::Wiped, postmaster, stop::StopRequest};
+use bellwether_postgres::{
+    config::ConfigPlan, datadir::Wiped, postmaster, settings::ConfigRole, stop::StopRequest,
+};
 use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
 use tracing::{debug, info, warn};
 
@@ -43,6 +45,10 @@ impl Agent {
     /// A standby's files. Its synchronous names stay empty unless a promotion prepares them.
     fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
         let mut plan = ConfigPlan::standby(upstream.and_then(work::pg_upstream));
+        if self.local.role == Role::StandbyLeader {
+            plan.role = ConfigRole::StandbyLeader;
+        }
+        plan.recovery_overrides = upstream.map(work::archive_settings).unwrap_or_default();
         if self.local.sync_names.is_some() {
             plan.synchronous_standby_names.clone_from(&self.local.sync_names);
         }
@@ -50,7 +56,7 @@ impl Agent {
     }
 
     /// The files as they are to be for what the server is now.
-    fn present_plan(&self) -> ConfigPlan {
+    pub(crate) fn present_plan(&self) -> ConfigPlan {
         match self.local.role {
             Role::Primary => self.primary_plan(),
             _ => self.standby_plan(self.local.upstream.as_ref()),
@@ -87,7 +93,7 @@ impl Agent {
     }
 
     /// Writes the files and reloads if they changed. False: not written.
-    async fn apply(&mut self, plan: &ConfigPlan) -> Option<bool> {
+    pub(super) async fn apply(&mut self, plan: &ConfigPlan) -> Option<bool> {
         match self.server.apply_config(plan).await {
             Ok(applied) => {
                 for warning in &applied.warnings {
@@ -130,6 +136,22 @@ impl Agent {
         Effect::Nothing
     }
 
+    pub(super) fn bootstrap_standby(&mut self, from: Upstream) -> Effect {
+        if !self.mark_begin(JobKind::Bootstrap) {
+            return Effect::Failed;
+        }
+        info!(source = from.conn_url, "trying to bootstrap a new standby leader");
+        self.local.state = PostgresState::CreatingReplica;
+        self.local.role = Role::StandbyLeader;
+        self.local.upstream = Some(from.clone());
+        let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
+        let plan = self.standby_plan(Some(&from));
+        self.local.given = Some(self.give(false));
+        self.jobs
+            .start(JobKind::Bootstrap, move |job| work::bootstrap_standby(job, server, from, plan, limit));
+        Effect::Nothing
+    }
+
     pub(super) fn post_bootstrap(&mut self) -> Effect {
         let settings = self.settings.clone();
         self.jobs.start(JobKind::PostBootstrap, move |job| work::post_bootstrap(job, settings));
@@ -165,12 +187,8 @@ impl Agent {
                 return Effect::Failed;
             }
             StartRole::Primary { fence } => (self.primary_plan(), Some(fence)),
-            StartRole::Standby { upstream } => {
-                self.local.sync_names = None;
-                self.local.upstream.clone_from(&upstream);
-                self.local.role = Role::Replica;
-                (self.standby_plan(upstream.as_ref()), None)
-            }
+            StartRole::Standby { upstream } => (self.be_standby(Role::Replica, upstream), None),
+            StartRole::StandbyLeader { upstream } => (self.be_standby(Role::StandbyLeader, upstream), None),
         };
         self.local.given = Some(self.give(fence.is_some()));
         let still_allowed = self.still_allowed(fence);
@@ -178,6 +196,13 @@ impl Agent {
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
         self.jobs.start(JobKind::Start, move |job| work::start(job, server, plan, limit, still_allowed));
         Effect::Nothing
+    }
+
+    fn be_standby(&mut self, role: Role, upstream: Option<Upstream>) -> ConfigPlan {
+        self.local.sync_names = None;
+        self.local.role = role;
+        self.local.upstream = upstream;
+        self.standby_plan(self.local.upstream.as_ref())
     }
 
     pub(super) fn promote(&mut self, fence: Fence, taken: Option<TakenTimelines>) -> Effect {
@@ -199,7 +224,7 @@ impl Agent {
         info!("Demoting self ({})", mode.as_str());
         let request = work::demote_request(mode, stop_limit, clock::now());
         self.local.role = Role::Demoted;
-        self.begin_stop(JobKind::Demote, request);
+        self.begin_stop(JobKind::Demote, request, mode == DemoteMode::DemoteCluster);
         if matches!(mode, DemoteMode::ImmediateNoLock | DemoteMode::Offline { .. }) {
             let lease = self.lease.clone();
             // The keeper may be waiting for the store; nobody waits for it.
@@ -219,11 +244,12 @@ impl Agent {
             immediate_after: None,
             kill_after: (mode == StopMode::Immediate).then_some(Duration::from_secs(5)),
         };
-        self.begin_stop(JobKind::Stop, request);
+        self.begin_stop(JobKind::Stop, request, false);
         Effect::Nothing
     }
 
-    fn begin_stop(&mut self, kind: JobKind, request: StopRequest) {
+    /// `of_cluster`: the whole cluster is demoted with this server.
+    fn begin_stop(&mut self, kind: JobKind, request: StopRequest, of_cluster: bool) {
         let now = clock::now();
         if self.local.postmaster.is_some() {
             self.local.stopping_since = Some(now);
@@ -235,7 +261,13 @@ impl Agent {
             self.requests.job_ended(&superseded, &JobOutcome::Cancelled);
         }
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
-        self.jobs.take_over(kind, move |job, before| work::stop(job, server, running, request, before));
+        if of_cluster {
+            self.jobs.take_over(kind, move |job, before| {
+                work::demote_cluster(job, server, running, request, before)
+            });
+        } else {
+            self.jobs.take_over(kind, move |job, before| work::stop(job, server, running, request, before));
+        }
     }
 
     pub(super) async fn follow(&mut self, upstream: Option<Upstream>) -> Effect {

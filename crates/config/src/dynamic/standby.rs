@@ -5,22 +5,14 @@ use serde_json::Value;
 
 use super::Reader;
 
-/// Keys of `standby_cluster` that only PostgreSQL's configuration needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StandbyExtras {
-    pub create_replica_methods: Option<Vec<String>>,
-    pub archive_cleanup_command: Option<String>,
-    pub recovery_min_apply_delay: Option<String>,
-}
-
 /// A standby cluster is one with a host, a port or a restore command that is not empty.
-pub(super) fn read(reader: &mut Reader<'_>) -> (Option<StandbyCluster>, StandbyExtras) {
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<StandbyCluster> {
     let section = match reader.get("standby_cluster") {
-        None => return (None, StandbyExtras::default()),
+        None => return None,
         Some(Value::Object(section)) => section,
         Some(other) => {
             reader.refuse("standby_cluster", "expects a map", other);
-            return (None, StandbyExtras::default());
+            return None;
         }
     };
     let text = |key: &str| match section.get(key) {
@@ -33,19 +25,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Option<StandbyCluster>, StandbyE
         port: text("port"),
         primary_slot_name: text("primary_slot_name"),
         restore_command: text("restore_command"),
-    };
-    let extras = StandbyExtras {
-        create_replica_methods: section.get("create_replica_methods").and_then(texts),
         archive_cleanup_command: text("archive_cleanup_command"),
         recovery_min_apply_delay: text("recovery_min_apply_delay"),
+        create_replica_methods: section.get("create_replica_methods").and_then(texts),
     };
     let is_one = cluster.host.is_some() || cluster.port.is_some() || cluster.restore_command.is_some();
-    (is_one.then_some(cluster), extras)
+    is_one.then_some(cluster)
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
-        Value::String(text) => Some(vec![text.clone()]),
+        Value::String(text) => {
+            Some(text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect())
+        }
         Value::Array(items) => Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
         _ => None,
     }
@@ -70,8 +62,12 @@ mod tests {
             let settings = parse(&document, Floors::patroni()).unwrap().settings;
             assert_eq!(settings.standby_cluster.is_some(), is_one, "{document}");
         }
-        let document = json!({"standby_cluster": {"host": "h", "port": 5432}});
+        let document = json!({"standby_cluster": {
+            "host": "h", "port": 5432, "create_replica_methods": "mine, basebackup", "recovery_min_apply_delay": "5min"
+        }});
         let cluster = parse(&document, Floors::patroni()).unwrap().settings.standby_cluster.unwrap();
         assert_eq!(cluster.port.as_deref(), Some("5432"));
+        assert_eq!(cluster.create_replica_methods, Some(vec!["mine".to_owned(), "basebackup".to_owned()]));
+        assert_eq!(cluster.recovery_min_apply_delay.as_deref(), Some("5min"));
     }
 }

@@ -86,6 +86,17 @@ fn replica_methods_callbacks_and_options_are_ready_to_run() {
 }
 
 #[test]
+fn a_standby_cluster_has_its_own_list_of_replica_methods() {
+    let local = "  create_replica_methods: [wal_g, basebackup]\n  far: {command: /bin/far, from: there}";
+    let methods = |section: Value| merged(local, json!({"standby_cluster": section})).create_replica_methods;
+    let far = methods(json!({"host": "h", "create_replica_methods": ["far"]}));
+    let [ReplicaMethod::Command(method)] = &far[..] else { panic!("{far:?}") };
+    assert_eq!((method.command.as_str(), method.options.len()), ("/bin/far", 1), "described in `postgresql`");
+    assert_eq!(methods(json!({"host": "h"})), [ReplicaMethod::Basebackup]);
+    assert_eq!(methods(json!({})).len(), 2, "no standby cluster");
+}
+
+#[test]
 fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
     let ours = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": "quorum", "failsafe_mode": true});
     for (case, written, choice, as_patroni, embedded, expected) in [

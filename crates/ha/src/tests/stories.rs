@@ -186,7 +186,9 @@ impl Story {
             Action::Bootstrap => running(scene).as_primary().view(|view| {
                 view.postgres.data = DataDirectory::Interrupted { by: JobKind::Bootstrap };
             }),
-            Action::Start { role: StartRole::Standby { upstream } } => {
+            Action::Start {
+                role: StartRole::Standby { upstream } | StartRole::StandbyLeader { upstream },
+            } => {
                 let upstream = upstream.clone();
                 running(scene).view(|view| {
                     view.postgres.upstream = upstream;

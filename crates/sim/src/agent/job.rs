@@ -264,7 +264,7 @@ impl World {
                     return Next::Failed("the right to lead has ended");
                 }
                 StartRole::Primary { .. } => false,
-                StartRole::Standby { upstream } => {
+                StartRole::Standby { upstream } | StartRole::StandbyLeader { upstream } => {
                     self.hosts[host].pg.data.upstream = upstream.clone();
                     true
                 }
@@ -275,7 +275,11 @@ impl World {
             }
             let mind = &mut self.hosts[host].agent.mind;
             mind.state = PostgresState::Starting;
-            mind.role = if standby { Role::Replica } else { Role::Primary };
+            mind.role = match role {
+                StartRole::Primary { .. } => Role::Primary,
+                StartRole::Standby { .. } => Role::Replica,
+                StartRole::StandbyLeader { .. } => Role::StandbyLeader,
+            };
             self.wake(host);
         }
         self.started_yet(host, 1, began)

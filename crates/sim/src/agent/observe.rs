@@ -201,6 +201,7 @@ impl World {
                 .checkpointer_read
                 .filter(|(generation, _)| *generation == pg.generation)
                 .map(|(_, at)| at),
+            archives_wal: false,
             postmaster_started_at: None,
         }
     }

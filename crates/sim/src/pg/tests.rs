@@ -1,6 +1,6 @@
 //! The model PostgreSQL behaves like PostgreSQL where decisions depend on it. No agents: the tests are the operator.
 
-use bellwether_ha::view::{ControlState, Upstream};
+use bellwether_ha::view::{ArchiveRecovery, ControlState, Upstream};
 use bellwether_types::TimelineId;
 
 use crate::{
@@ -59,6 +59,8 @@ fn follow(world: &mut World, host: HostId, leader: HostId) {
         member: world.names.of(leader).clone(),
         conn_url: world.names.conn_url(leader),
         slot: None,
+        is_remote: false,
+        archive: ArchiveRecovery::default(),
     };
     world.pg_follow(host, Some(upstream));
 }

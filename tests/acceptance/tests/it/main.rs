@@ -18,6 +18,7 @@ mod quiet_log;
 mod reinitialize;
 mod restart;
 mod rewind_after_crash;
+mod standby_cluster;
 mod store_lost;
 mod switchover;
 mod tree_killed;

@@ -1,0 +1,137 @@
+//! A cluster that follows another one: founded from it, led in it, promoted, and the other one demoted behind it.
+
+use std::time::Duration;
+
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually};
+use serde_json::json;
+
+/// Two clusters come up one after the other.
+const UP_WITHIN: Duration = Duration::from_secs(120);
+/// The slot of the standby cluster in the primary one.
+const SLOT: &str = "far_away";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_follows_another_one_and_takes_its_place() {
+    let home = Cluster::start_with(Options::nodes(1).with(json!({
+        "bootstrap": {"dcs": {"slots": {SLOT: {"type": "physical"}}}},
+    })))
+    .await;
+    let origin = &home.nodes[0];
+    let session = origin.sql().await;
+    let make_slot = "SELECT pg_create_physical_replication_slot($1) \
+                     WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)";
+    session.rows(make_slot, &[&SLOT]).await.expect("a slot");
+    session.client.batch_execute("CREATE TABLE told (word text)").await.expect("a table");
+
+    // Founded from the other cluster, whose identity it has.
+    let section = json!({"host": "127.0.0.1", "port": origin.postgres_port, "primary_slot_name": SLOT});
+    let mut away = Cluster::prepare(
+        &Options::nodes(2).with(json!({"bootstrap": {"dcs": {"standby_cluster": section}}})),
+    )
+    .await;
+    for node in &mut away.nodes {
+        node.start();
+    }
+    let leader = led(&away, UP_WITHIN).await;
+    let follower = away.others(leader)[0];
+    for (node, path, expected) in [
+        (leader, "/standby-leader", 200),
+        (leader, "/leader", 200),
+        (leader, "/primary", 503),
+        (leader, "/replica", 503),
+        (follower, "/standby_leader", 503),
+        (follower, "/replica", 200),
+        (follower, "/read-only", 200),
+    ] {
+        let status = node.api.get(path).await.expect("the API answers").status;
+        assert_eq!(status, expected, "{path} at {}", node.name);
+    }
+    let identity = &origin.api.status().await["database_system_identifier"];
+    for node in [leader, follower] {
+        assert_eq!(node.api.status().await["database_system_identifier"], *identity, "one identity");
+    }
+    told(&session, "before").await;
+    hears(&away, "before").await;
+    let active = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{SLOT}'");
+    assert_eq!(session.text(&active).await.expect("an answer").as_deref(), Some("true"));
+
+    // Another leader: it follows the other cluster, and the old one follows it.
+    let reply = leader.api.post("/switchover", json!({"leader": leader.name})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let second = led(&away, PATIENCE).await;
+    assert_eq!(second.name, follower.name);
+    told(&session, "after the switchover").await;
+    hears(&away, "after the switchover").await;
+    assert_eq!(second.api.status().await["timeline"], 1, "nobody was promoted");
+
+    // It becomes a cluster of its own.
+    let reply = second.api.patch("/config", json!({"standby_cluster": null})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let primary = away.whole().await;
+    assert_eq!(primary.name, second.name, "the standby leader was promoted");
+    assert_eq!(primary.api.status().await["timeline"], 2);
+    assert!(primary.journal().decision("promoted_having_lock").is_some());
+    told(&primary.sql().await, "from the new home").await;
+    told(&session, "too late").await;
+    drop(session);
+
+    // The old one follows it, without what it wrote after that.
+    let section = json!({"host": "127.0.0.1", "port": primary.postgres_port});
+    let reply = origin.api.patch("/config", json!({"standby_cluster": section})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let demoted = led(&home, PATIENCE).await;
+    hears(&home, "from the new home").await;
+    assert_eq!(demoted.api.status().await["timeline"], 2);
+    assert!(!words(demoted).await.expect("the words").contains(&"too late".to_owned()));
+    let journal = demoted.journal();
+    for code in ["primary_in_standby_cluster", "rewind", "standby_leader_with_the_lock"] {
+        assert!(journal.decision(code).is_some(), "{code}: {:?}", journal.codes());
+    }
+    assert!(journal.action("ReleaseLease").is_none(), "it kept the lock: {:?}", journal.codes());
+}
+
+/// Waits until one node is the standby leader and all others stream, as they and the store say; who that is.
+async fn led(cluster: &Cluster, limit: Duration) -> &Node {
+    eventually("a standby leader and its replicas stream", limit, || async {
+        let statuses = cluster.statuses().await;
+        let has_role = |role: &str| statuses.iter().filter(|status| status["role"] == role).count();
+        let streaming = statuses.iter().filter(|status| status["replication_state"] == "streaming").count();
+        let is_whole = has_role("standby_leader") == 1
+            && has_role("replica") == cluster.nodes.len() - 1
+            && streaming == cluster.nodes.len();
+        let leader = statuses.iter().position(|status| status["role"] == "standby_leader");
+        let Some(leader) = leader.filter(|_| is_whole) else { return Err(format!("{statuses:?}")) };
+        let leader = &cluster.nodes[leader];
+        let document = leader.api.get("/cluster").await?.json();
+        let known = document["members"].as_array().is_some_and(|members| {
+            members.len() == cluster.nodes.len()
+                && members.iter().all(|member| member["state"] == "streaming")
+                && members
+                    .iter()
+                    .any(|member| member["role"] == "standby_leader" && member["name"] == leader.name)
+        });
+        if known { Ok(leader) } else { Err(document.to_string()) }
+    })
+    .await
+}
+
+async fn told(session: &bellwether_acceptance::sql::Session, word: &str) {
+    session.rows("INSERT INTO told VALUES ($1)", &[&word]).await.expect("the row is written");
+}
+
+async fn words(node: &Node) -> Result<Vec<String>, String> {
+    let session = bellwether_acceptance::sql::Session::with(node).await.map_err(|error| error.to_string())?;
+    let rows = session.rows("SELECT word FROM told", &[]).await.map_err(|error| error.to_string())?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Waits until the word is on every node of the cluster.
+async fn hears(cluster: &Cluster, word: &str) {
+    for node in &cluster.nodes {
+        eventually(format!("{} has `{word}`", node.name), PATIENCE, || async {
+            let words = words(node).await?;
+            if words.iter().any(|found| found == word) { Ok(()) } else { Err(format!("{words:?}")) }
+        })
+        .await;
+    }
+}

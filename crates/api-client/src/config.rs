@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use reqwest::{Certificate, ClientBuilder, Identity, redirect::Policy};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::ConfigError;
 
@@ -30,11 +30,13 @@ pub struct BasicAuth {
 }
 
 /// PEM files of a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct CertificateFiles {
     pub certfile: PathBuf,
     /// `None`: the key is in `certfile`.
     pub keyfile: Option<PathBuf>,
+    /// Needed if the key is encrypted.
+    pub keyfile_password: Option<SecretString>,
 }
 
 /// What is checked about a server's certificate.
@@ -113,7 +115,11 @@ fn read_identity(files: &CertificateFiles) -> Result<Identity, ConfigError> {
         pem.push(b'\n');
         pem.extend(read("keyfile", keyfile)?);
     }
-    Identity::from_pem(&pem).map_err(|cause| ConfigError::Certificate { path: files.certfile.clone(), cause })
+    let path = files.keyfile.as_ref().unwrap_or(&files.certfile);
+    let pem = bellwether_pem::decrypted(pem, files.keyfile_password.as_ref())
+        .map_err(|cause| ConfigError::EncryptedKey { path: path.clone(), cause })?;
+    Identity::from_pem(pem.expose_secret())
+        .map_err(|cause| ConfigError::Certificate { path: files.certfile.clone(), cause })
 }
 
 fn read(key: &'static str, path: &PathBuf) -> Result<Vec<u8>, ConfigError> {

@@ -20,13 +20,19 @@ pub enum ConfigError {
         cause: Option<reqwest::Error>,
     },
     #[error(
-        "`{}` and its key are no usable client certificate (`ctl.certfile`, `ctl.keyfile`; encrypted keys are not supported)",
+        "`{}` and its key are no usable client certificate (`ctl.certfile`, `ctl.keyfile`)",
         path.display()
     )]
     Certificate {
         path: PathBuf,
         #[source]
         cause: reqwest::Error,
+    },
+    #[error("the key in `{}` cannot be used (`ctl.keyfile`, `ctl.keyfile_password`)", path.display())]
+    EncryptedKey {
+        path: PathBuf,
+        #[source]
+        cause: bellwether_pem::KeyError,
     },
     #[error("could not set up the HTTP client")]
     Client(#[source] reqwest::Error),

@@ -46,11 +46,13 @@ impl ApiConfig {
 }
 
 /// PEM files of the HTTPS server. Read at `bind` and at each reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TlsFiles {
     pub certfile: PathBuf,
     /// `None`: the key is in `certfile`.
     pub keyfile: Option<PathBuf>,
+    /// Needed if the key is encrypted.
+    pub keyfile_password: Option<SecretString>,
     /// Authorities of client certificates; needed unless `verify_client` is `None`.
     pub cafile: Option<PathBuf>,
     pub verify_client: VerifyClient,

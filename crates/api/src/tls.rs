@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use bellwether_pem::KeyError;
 use ring::digest::{SHA256, digest};
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{TlsFiles, VerifyClient};
 
@@ -28,12 +30,12 @@ pub enum TlsError {
         "`restapi.verify_client` needs `restapi.cafile`: without it no client certificate can be checked"
     )]
     NoAuthority,
-    #[error(
-        "the key in `{}` is encrypted, which is not supported: store it in plain form, readable by its owner only \
-         (`openssl pkey -in ... -out ...`)",
-        path.display()
-    )]
-    EncryptedKey { path: PathBuf },
+    #[error("the key in `{}` cannot be used (`restapi.keyfile`, `restapi.keyfile_password`)", path.display())]
+    EncryptedKey {
+        path: PathBuf,
+        #[source]
+        cause: KeyError,
+    },
     #[error("`{}` has a certificate that is no authority (`restapi.cafile`)", path.display())]
     BadAuthority {
         path: PathBuf,
@@ -58,7 +60,7 @@ pub enum TlsError {
 pub(crate) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates("certfile", &files.certfile)?;
     let key_path = files.keyfile.as_ref().unwrap_or(&files.certfile);
-    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|cause| key_error(key_path, cause))?;
+    let key = private_key(key_path, files.keyfile_password.as_ref())?;
 
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider)
@@ -75,13 +77,12 @@ pub(crate) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
-/// An encrypted key looks like no key at all to the parser.
-fn key_error(path: &PathBuf, cause: pem::Error) -> TlsError {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    if text.contains("ENCRYPTED") {
-        return TlsError::EncryptedKey { path: path.clone() };
-    }
-    TlsError::Read { key: "keyfile", path: path.clone(), cause }
+fn private_key(path: &PathBuf, password: Option<&SecretString>) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let read = |cause| TlsError::Read { key: "keyfile", path: path.clone(), cause };
+    let pem = std::fs::read(path).map_err(|cause| read(pem::Error::Io(cause)))?;
+    let pem = bellwether_pem::decrypted(pem, password)
+        .map_err(|cause| TlsError::EncryptedKey { path: path.clone(), cause })?;
+    PrivateKeyDer::from_pem_slice(pem.expose_secret()).map_err(read)
 }
 
 fn client_verifier(files: &TlsFiles) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {

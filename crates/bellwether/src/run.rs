@@ -212,10 +212,11 @@ pub(crate) fn client_config(config: &Config) -> ClientConfig {
         authentication: authentication
             .map(|auth| BasicAuth { username: auth.username.clone(), password: auth.password.clone() }),
         cacert: ctl.cacert.clone(),
-        certificate: ctl
-            .certfile
-            .clone()
-            .map(|certfile| CertificateFiles { certfile, keyfile: ctl.keyfile.clone() }),
+        certificate: ctl.certfile.clone().map(|certfile| CertificateFiles {
+            certfile,
+            keyfile: ctl.keyfile.clone(),
+            keyfile_password: ctl.keyfile_password.clone(),
+        }),
         verify: bellwether_api_client::Verify::Full,
     }
     .for_peers()
@@ -228,6 +229,7 @@ pub(crate) fn api_config(config: &Config) -> ApiConfig {
     api.tls = written.certfile.clone().map(|certfile| TlsFiles {
         certfile,
         keyfile: written.keyfile.clone(),
+        keyfile_password: written.keyfile_password.clone(),
         cafile: written.cafile.clone(),
         verify_client: match written.verify_client {
             restapi::VerifyClient::None => VerifyClient::None,

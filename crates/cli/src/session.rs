@@ -238,10 +238,11 @@ fn client_settings(config: &ClientConfig, insecure: bool) -> bellwether_api_clie
             .as_ref()
             .map(|auth| BasicAuth { username: auth.username.clone(), password: auth.password.clone() }),
         cacert: ctl.cacert.clone(),
-        certificate: ctl
-            .certfile
-            .clone()
-            .map(|certfile| CertificateFiles { certfile, keyfile: ctl.keyfile.clone() }),
+        certificate: ctl.certfile.clone().map(|certfile| CertificateFiles {
+            certfile,
+            keyfile: ctl.keyfile.clone(),
+            keyfile_password: ctl.keyfile_password.clone(),
+        }),
         verify: if ctl.insecure || insecure { Verify::Nothing } else { Verify::Full },
     }
 }

@@ -45,7 +45,7 @@ impl Authority {
     /// What a client needs to know; `own`: it shows its own certificate.
     fn config(&self, own: bool, verify: Verify) -> ClientConfig {
         let certfile = self.folder.path().join("client.pem");
-        let certificate = own.then_some(CertificateFiles { certfile, keyfile: None });
+        let certificate = own.then_some(CertificateFiles { certfile, keyfile: None, keyfile_password: None });
         let cacert = Some(self.folder.path().join("ca.pem"));
         ClientConfig { cacert, certificate, verify, ..ClientConfig::default() }
     }
@@ -123,7 +123,11 @@ fn unusable_files_are_named() {
     let ours = Authority::new();
     let good = ours.config(true, Verify::Full);
     let missing = ours.folder.path().join("missing.pem");
-    let no_key = CertificateFiles { certfile: ours.folder.path().join("ca.pem"), keyfile: None };
+    let no_key = CertificateFiles {
+        certfile: ours.folder.path().join("ca.pem"),
+        keyfile: None,
+        keyfile_password: None,
+    };
     for (case, config, expected) in [
         ("no file", ClientConfig { cacert: Some(missing), ..good.clone() }, "Read"),
         ("no key", ClientConfig { certificate: Some(no_key), ..good }, "Certificate"),

@@ -47,6 +47,7 @@ impl Pki {
         TlsFiles {
             certfile: self.path("server.pem"),
             keyfile: Some(self.path("server.key")),
+            keyfile_password: None,
             cafile: Some(self.path("ca.pem")),
             verify_client,
         }
@@ -166,7 +167,7 @@ async fn unusable_files_are_named() {
         (
             "key behind a password",
             TlsFiles { keyfile: Some(pki.path("locked.key")), ..good.clone() },
-            "is encrypted",
+            "restapi.keyfile_password",
         ),
         ("no authority", TlsFiles { cafile: None, ..good.clone() }, "needs `restapi.cafile`"),
         ("key not in certfile", TlsFiles { keyfile: None, ..good }, "restapi.keyfile"),
@@ -174,4 +175,23 @@ async fn unusable_files_are_named() {
         let error = Api::bind(ApiConfig { tls: Some(files), ..config() }).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{case}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_key_behind_a_password_is_served_with() {
+    let pki = Pki::new();
+    let key = KeyPair::from_pem(include_str!("../../../pem/src/testdata/plain.key")).unwrap();
+    let certificate =
+        CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &pki.issuer).unwrap();
+    fs::write(pki.path("server.pem"), certificate.pem()).unwrap();
+    fs::write(pki.path("server.key"), include_str!("../../../pem/src/testdata/encrypted.key")).unwrap();
+    let files = |password: &str| TlsFiles {
+        keyfile_password: Some(password.into()),
+        ..pki.files(VerifyClient::None)
+    };
+    let wrong = ApiConfig { tls: Some(files("other")), ..config() };
+    assert!(matches!(Api::bind(wrong).await, Err(BindError::Tls(TlsError::EncryptedKey { .. }))));
+    let right = ApiConfig { tls: Some(files("s3cret")), ..config() };
+    let server = serve(Agent::new(leader()), right).await;
+    assert_eq!(get(&pki.client(None), &server).await.unwrap(), 200);
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use bellwether_ha::{Reason, View};
+use bellwether_ha::{Reason, View, view::JobKind};
 use bellwether_types::Timestamp;
 use tracing::{Level, debug, error, info, warn};
 
@@ -28,6 +28,8 @@ pub(crate) struct Cycle {
     told_at: Timestamp,
     remarks: Vec<Reason>,
     lock_owner: String,
+    /// Where the copy that runs, or ran last, comes from: `from leader 'a'`.
+    copy: Option<String>,
     /// When the other members' answers were told last.
     asked_at: Timestamp,
 }
@@ -40,6 +42,7 @@ impl Cycle {
             told_at: Timestamp::default(),
             remarks: Vec::new(),
             lock_owner: String::new(),
+            copy: None,
             asked_at: Timestamp::default(),
         }
     }
@@ -51,24 +54,66 @@ impl Cycle {
 
     /// Tells the decision: `reasons` has the deciding one first. True if that one is news.
     pub(crate) fn tell(&mut self, view: &View, reasons: &[Reason]) -> bool {
-        let Some((reason, remarks)) = reasons.split_first() else { return false };
-        let told = Some((reason.clone(), view.settings.pause));
+        let Some(reason) = reasons.first() else { return false };
+        let scene = Scene {
+            is_due: view.now >= self.due_at(view),
+            is_paused: view.settings.pause,
+            leader: leader_of(view),
+            me: view.me.name.as_str(),
+            everything: tracing::enabled!(Level::DEBUG),
+        };
         let is_news = self.told.as_ref().map(|(told, _)| told) != Some(reason);
-        let is_due = view.now >= self.due_at(view);
-        for remark in remarks.iter().filter(|remark| is_due || !self.remarks.contains(remark)) {
-            tell(level(remark), &remark.sentence());
+        let lines = self.lines(&scene, reasons);
+        let is_told = lines.iter().any(|line| line.is_result);
+        for line in &lines {
+            line.tell();
         }
-        self.remarks = remarks.to_vec();
-        if self.as_patroni && (is_due || self.told != told) {
-            self.tell_result(view, reason, is_due);
+        if is_told {
             self.told_at = view.now;
         } else if is_news {
-            info!(reason = reason.code(), leader = ?leader_of(view), "{}", reason.sentence());
+            info!(reason = reason.code(), leader = ?scene.leader, "{}", reason.sentence());
         } else {
-            debug!(reason = reason.code(), remarks = remarks.len(), "{}", reason.sentence());
+            debug!(reason = reason.code(), remarks = reasons.len() - 1, "{}", reason.sentence());
+        }
+        is_news
+    }
+
+    /// What is to be said now: remarks that are new, and under the name `patroni` the result.
+    fn lines(&mut self, scene: &Scene, reasons: &[Reason]) -> Vec<Line> {
+        let Some((reason, remarks)) = reasons.split_first() else { return Vec::new() };
+        let is_new = |remark: &&Reason| scene.is_due || !self.remarks.contains(remark);
+        let mut lines: Vec<Line> = remarks
+            .iter()
+            .filter(is_new)
+            .map(|remark| Line::new(weight(remark), remark.sentence()))
+            .collect();
+        self.remarks = remarks.to_vec();
+        self.copy = copy_of(reason).or(self.copy.take());
+        let told = Some((reason.clone(), scene.is_paused));
+        if self.as_patroni && (scene.is_due || self.told != told) {
+            self.add_result(scene, reason, &mut lines);
         }
         self.told = told;
-        is_news
+        lines
+    }
+
+    fn add_result(&mut self, scene: &Scene, reason: &Reason, lines: &mut Vec<Line>) {
+        let sentence = match (reason, &self.copy) {
+            (Reason::InProgress { action }, Some(copy)) if *action == JobKind::Clone.as_str() => {
+                format!("bootstrap {copy} in progress")
+            }
+            _ => reason.sentence(),
+        };
+        let owner = format!("Lock owner: {}; I am {}", scene.leader.unwrap_or("None"), scene.me);
+        // Who reads along wants to know who leads when something is done.
+        let is_quiet = sentence.starts_with("no action");
+        if scene.everything || (!is_quiet && (scene.is_due || owner != self.lock_owner)) {
+            lines.push(Line::new(Weight::Info, owner.clone()));
+            self.lock_owner = owner;
+        }
+        lines.extend(before(reason).iter().map(|(weight, text)| Line::new(*weight, (*text).to_owned())));
+        let pause = if scene.is_paused { "PAUSE: " } else { "" };
+        lines.push(Line { is_result: true, ..Line::new(weight(reason), format!("{pause}{sentence}")) });
     }
 
     /// How loud the answers of other members are told: what they said stands in the journal anyhow.
@@ -78,6 +123,16 @@ impl Cycle {
         }
         self.asked_at = now;
         Told::Aloud
+    }
+
+    /// The copy of another member has ended.
+    pub(crate) fn tell_copied(&self, succeeded: bool) {
+        let copy = self.copy.as_deref().unwrap_or("from another member");
+        if succeeded {
+            info!("bootstrapped {copy}");
+        } else {
+            error!("failed to bootstrap {copy}");
+        }
     }
 
     /// A cycle that took longer than the time to the next one.
@@ -92,26 +147,53 @@ impl Cycle {
             }
         }
     }
+}
 
-    fn tell_result(&mut self, view: &View, reason: &Reason, is_due: bool) {
-        let sentence = reason.sentence();
-        let owner = format!("Lock owner: {}; I am {}", leader_of(view).unwrap_or("None"), view.me.name);
-        // Who reads along wants to know who leads when something is done.
-        let is_quiet = sentence.starts_with("no action");
-        if tracing::enabled!(Level::DEBUG) || (!is_quiet && (is_due || owner != self.lock_owner)) {
-            info!("{owner}");
-            self.lock_owner = owner;
+/// What the lines of a cycle depend on besides its reasons.
+struct Scene<'a> {
+    is_due: bool,
+    is_paused: bool,
+    leader: Option<&'a str>,
+    me: &'a str,
+    /// At this level nothing is left out.
+    everything: bool,
+}
+
+/// A line to be told.
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    weight: Weight,
+    text: String,
+    is_result: bool,
+}
+
+impl Line {
+    fn new(weight: Weight, text: String) -> Self {
+        Self { weight, text, is_result: false }
+    }
+
+    fn tell(&self) {
+        let text = &self.text;
+        match (self.weight, self.is_result) {
+            (Weight::Info, true) => info!(target: CYCLE, "{text}"),
+            (Weight::Info, false) => info!("{text}"),
+            (Weight::Warning, true) => warn!(target: CYCLE, "{text}"),
+            (Weight::Warning, false) => warn!("{text}"),
+            (Weight::Error, true) => error!(target: CYCLE, "{text}"),
+            (Weight::Error, false) => error!("{text}"),
+            (Weight::Critical, true) => error!(target: CYCLE, critical = true, "{text}"),
+            (Weight::Critical, false) => error!(critical = true, "{text}"),
         }
-        for (weight, line) in before(reason) {
-            tell(*weight, line);
-        }
-        let pause = if view.settings.pause { "PAUSE: " } else { "" };
-        match level(reason) {
-            Weight::Info => info!(target: CYCLE, "{pause}{sentence}"),
-            Weight::Warning => warn!(target: CYCLE, "{pause}{sentence}"),
-            Weight::Error => error!(target: CYCLE, "{pause}{sentence}"),
-            Weight::Critical => error!(target: CYCLE, critical = true, "{pause}{sentence}"),
-        }
+    }
+}
+
+/// Where a copy comes from that this decision begins.
+fn copy_of(reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::CloneFromLeader { name } => Some(format!("from leader '{name}'")),
+        Reason::CloneFromReplica { name } => Some(format!("from replica '{name}'")),
+        Reason::CloneWithoutLeader => Some("(without leader)".to_owned()),
+        _ => None,
     }
 }
 
@@ -140,15 +222,6 @@ fn before(reason: &Reason) -> &'static [(Weight, &'static str)] {
     }
 }
 
-fn tell(weight: Weight, line: &str) {
-    match weight {
-        Weight::Info => info!("{line}"),
-        Weight::Warning => warn!("{line}"),
-        Weight::Error => error!("{line}"),
-        Weight::Critical => error!(critical = true, "{line}"),
-    }
-}
-
 /// The level that people filter by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Weight {
@@ -158,7 +231,7 @@ enum Weight {
     Critical,
 }
 
-fn level(reason: &Reason) -> Weight {
+fn weight(reason: &Reason) -> Weight {
     match reason {
         Reason::SystemIdMismatch { .. } => Weight::Critical,
         Reason::ReplicaWithoutInitialize | Reason::ShutdownStopFailed => Weight::Error,
@@ -178,4 +251,82 @@ fn level(reason: &Reason) -> Weight {
 
 fn leader_of(view: &View) -> Option<&str> {
     Some(view.store.cluster.as_ref()?.leader_name()?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_types::MemberName;
+
+    use super::*;
+
+    fn name(text: &str) -> MemberName {
+        MemberName::new(text).unwrap()
+    }
+
+    fn following() -> Reason {
+        Reason::SecondaryFollowing { me: name("b"), leader: name("a") }
+    }
+
+    fn scene() -> Scene<'static> {
+        Scene { is_due: false, is_paused: false, leader: Some("a"), me: "b", everything: false }
+    }
+
+    fn texts(cycle: &mut Cycle, scene: Scene<'_>, reasons: &[Reason]) -> Vec<String> {
+        cycle.lines(&scene, reasons).into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn a_cycle_is_told_when_it_is_due_or_news() {
+        let mut cycle = Cycle::new(true);
+        let line = "no action. I am (b), a secondary, and following a leader (a)";
+        assert_eq!(texts(&mut cycle, scene(), &[following()]), [line]);
+        assert!(texts(&mut cycle, scene(), &[following()]).is_empty(), "nothing new, and not due");
+        assert_eq!(texts(&mut cycle, Scene { is_due: true, ..scene() }, &[following()]), [line]);
+        let paused = Scene { is_paused: true, ..scene() };
+        assert_eq!(texts(&mut cycle, paused, &[following()]), [format!("PAUSE: {line}")]);
+        let everything = Scene { everything: true, ..scene() };
+        assert_eq!(texts(&mut cycle, everything, &[following()]), ["Lock owner: a; I am b", line]);
+        assert!(texts(&mut Cycle::new(false), scene(), &[following()]).is_empty(), "as bellwether");
+    }
+
+    #[test]
+    fn who_leads_is_told_before_something_is_done() {
+        let mut cycle = Cycle::new(true);
+        let unlocked = || Scene { leader: None, ..scene() };
+        let remark = || Reason::PeerAhead { name: name("c") };
+        let lost = [Reason::NotHealthiest, remark()];
+        assert_eq!(
+            texts(&mut cycle, unlocked(), &lost),
+            [
+                "Wal position of c is ahead of my wal position",
+                "Lock owner: None; I am b",
+                "following a different leader because i am not the healthiest node",
+            ]
+        );
+        assert!(texts(&mut cycle, unlocked(), &lost).is_empty(), "remarks are not repeated either");
+        assert_eq!(
+            texts(&mut cycle, unlocked(), &[Reason::StoreUnreachable]),
+            ["Error communicating with DCS", "DCS is not accessible"],
+            "the owner was told a moment ago"
+        );
+    }
+
+    #[test]
+    fn a_copy_is_told_with_its_source() {
+        let mut cycle = Cycle::new(true);
+        texts(&mut cycle, scene(), &[Reason::CloneFromReplica { name: name("c") }]);
+        let running = Reason::InProgress { action: JobKind::Clone.as_str().to_owned() };
+        assert_eq!(texts(&mut cycle, scene(), &[running]), ["bootstrap from replica 'c' in progress"]);
+    }
+
+    #[test]
+    fn levels_are_those_that_people_filter_by() {
+        for (reason, expected) in [
+            (following(), Weight::Info),
+            (Reason::PrimaryAlive { name: name("c") }, Weight::Warning),
+            (Reason::ReplicaWithoutInitialize, Weight::Error),
+        ] {
+            assert_eq!(weight(&reason), expected, "{reason:?}");
+        }
+    }
 }

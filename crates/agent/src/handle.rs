@@ -184,6 +184,10 @@ impl AgentHandle {
         let by = || Deadline::after(WRITE_BUDGET);
         let Ok(cluster) = self.mirror.refresh(by()).await else { return SwitchoverEnd::NotWritten };
         let scheduled = request.scheduled_at.is_some();
+        if !scheduled && request.candidate.is_some() && request.candidate.as_ref() == cluster.leader_name() {
+            // It leads already, and would say so and do nothing.
+            return SwitchoverEnd::Failed;
+        }
         if !scheduled && !self.has_good_candidate(&cluster, &request).await {
             return SwitchoverEnd::NoGoodCandidates;
         }

@@ -61,9 +61,9 @@ pub(crate) async fn poll(
     for (name, url) in members {
         let client = client.clone();
         calls.spawn(async move {
-            let answer = match client.get_status(&url, limit).await {
-                Ok(status) => {
-                    told.answer(&name, &url, &format!("{status:?}"));
+            let answer = match client.get_status_text(&url, limit).await {
+                Ok((status, text)) => {
+                    told.answer(&name, &url, &text);
                     PeerAnswer::Answered(report(&status))
                 }
                 Err(error) => {

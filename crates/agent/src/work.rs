@@ -497,8 +497,20 @@ async fn compare_histories(
         }
         Err(error) => return JobOutcome::Failed { why: error, source_unreachable: false },
     };
+    tracing::info!("Local timeline={} lsn={}", local.position.timeline.0, local.position.lsn);
     match replication::timeline_history(&source).await {
         Ok(history) => {
+            tracing::info!("primary_timeline={}", history.tip.timeline.0);
+            if history.tip.timeline != local.position.timeline {
+                for switch in &history.switches {
+                    tracing::info!(
+                        "primary: history={}\t{}\t{}",
+                        switch.timeline.0,
+                        switch.end,
+                        switch.reason
+                    );
+                }
+            }
             job.tell(JobNews::Compared(Divergence {
                 checked_at: clock::now(),
                 leader: leader.member,

@@ -90,6 +90,15 @@ impl ApiClient {
 
     /// `GET` of a member's `api_url`, verbatim.
     pub async fn get_status(&self, api_url: &str, timeout: Duration) -> Result<PeerStatus, ClientError> {
+        self.get_status_text(api_url, timeout).await.map(|(status, _)| status)
+    }
+
+    /// The same, with the text of the answer.
+    pub async fn get_status_text(
+        &self,
+        api_url: &str,
+        timeout: Duration,
+    ) -> Result<(PeerStatus, String), ClientError> {
         let request = self.in_force().http.get(parse(api_url)?).timeout(timeout);
         let answer = read(send(request, api_url, timeout).await?, api_url, timeout).await?;
         if answer.status != 200 {
@@ -98,7 +107,8 @@ impl ApiClient {
         }
         let malformed = |reason: String| ClientError::Malformed { url: api_url.to_owned(), reason };
         let document = serde_json::from_str(&answer.body).map_err(|error| malformed(error.to_string()))?;
-        PeerStatus::parse(&document).ok_or_else(|| malformed("not a JSON object".to_owned()))
+        let status = PeerStatus::parse(&document).ok_or_else(|| malformed("not a JSON object".to_owned()))?;
+        Ok((status, answer.body))
     }
 
     /// `POST /failsafe` to the member with this `api_url`. Only status 200 with the body `Accepted` counts.

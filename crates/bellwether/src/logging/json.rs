@@ -41,7 +41,7 @@ impl Fields {
         for (name, value) in &self.fixed {
             object.insert(name.clone(), value.clone());
         }
-        if let Some(error) = &record.error {
+        if let Some(error) = record.causes() {
             object.insert("exc_info".to_owned(), json!(error));
         }
         Value::Object(object).to_string()

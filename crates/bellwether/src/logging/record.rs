@@ -53,7 +53,7 @@ impl Record {
                 value => write!(text, ", {name}={value}"),
             };
         }
-        if let Some(error) = &self.error {
+        if let Some(error) = self.causes() {
             let _ = if short_causes {
                 write!(text, ", DETAIL: '{error}'")
             } else {
@@ -61,6 +61,13 @@ impl Record {
             };
         }
         text
+    }
+
+    /// What failed and why, as far as the message does not say it already.
+    pub(crate) fn causes(&self) -> Option<&str> {
+        let error = self.error.as_deref()?;
+        let rest = error.strip_prefix(&self.message).map(|rest| rest.strip_prefix(": ").unwrap_or(rest));
+        Some(rest.unwrap_or(error)).filter(|error| !error.is_empty())
     }
 
     fn add(&mut self, field: &Field, value: Value) {

@@ -225,5 +225,14 @@ mod tests {
         let text = |short| Template::parse("%(message)s").line(&record, &clock, short);
         assert_eq!(text(false), "failed, error=disk gone");
         assert_eq!(text(true), "failed, DETAIL: 'disk gone'");
+
+        let record = record_of_itself();
+        let line = Template::parse("%(message)s").line(&record, &clock, false);
+        assert_eq!(line, "disk gone", "a message that is the error itself is told once");
+    }
+
+    fn record_of_itself() -> Record {
+        let error = std::io::Error::other("disk gone");
+        record(|| tracing::error!(error = &error as &dyn std::error::Error, "{error}"))
     }
 }

@@ -114,7 +114,9 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
         Called::Patroni => Patroni::parse_from(arguments).obey(),
         Called::Patronictl => {
             let surroundings = surroundings(bellwether_cli::Patronictl::command());
-            ExitCode::from(client_runtime().block_on(bellwether_cli::run_patronictl(arguments, surroundings)))
+            let runtime = client_runtime();
+            runtime.spawn(abort_on_interrupt());
+            ExitCode::from(runtime.block_on(bellwether_cli::run_patronictl(arguments, surroundings)))
         }
         Called::Bellwether => obey(Bellwether::parse_from(arguments)),
     }
@@ -134,6 +136,15 @@ fn obey(line: Bellwether) -> ExitCode {
             let carried_out = bellwether_cli::run(command, line.globals, Manner::Bellwether, surroundings);
             ExitCode::from(client_runtime().block_on(carried_out))
         }
+    }
+}
+
+/// Ctrl-C ends `patronictl` with the words and the status that its users know, also while it watches or asks.
+#[expect(clippy::print_stderr, reason = "it is said to a person, not to a log")]
+async fn abort_on_interrupt() {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        eprintln!("\nAborted!");
+        std::process::exit(1);
     }
 }
 

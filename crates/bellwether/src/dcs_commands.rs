@@ -152,7 +152,7 @@ pub(crate) fn run(args: DcsArgs) -> ExitCode {
 }
 
 async fn obey(args: DcsArgs) -> Result<(), DcsError> {
-    let config = load_client(args.config.as_deref(), &run::environment())?.config;
+    let config = load_client(args.config.as_deref(), &run::environment(), None)?.config;
     let by = || Deadline::after(PATIENCE);
     match &args.command {
         DcsCommand::Get { key } => return get(&*any_store(&config).await?, key, by()).await,

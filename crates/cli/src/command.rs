@@ -12,13 +12,15 @@ use crate::render::output::Format;
     name = "patronictl",
     about = "Command-line interface for interacting with the cluster.",
     disable_version_flag = true,
-    arg_required_else_help = true
+    args_override_self = true,
+    disable_help_subcommand = true,
+    infer_long_args = false
 )]
 pub struct Patronictl {
     #[command(flatten)]
     pub globals: Globals,
-    /// The DCS connect url.
-    #[arg(short = 'd', long = "dcs-url", visible_alias = "dcs", env = "DCS_URL", value_name = "URL")]
+    /// The store, instead of the one in the configuration: [scheme://]host[:port][/namespace] [env: DCS_URL].
+    #[arg(short = 'd', long = "dcs-url", visible_alias = "dcs", value_name = "URL")]
     pub dcs_url: Option<String>,
     #[command(subcommand)]
     pub command: Command,
@@ -34,9 +36,12 @@ pub struct Globals {
     /// Do not check the certificates of REST APIs.
     #[arg(short = 'k', long)]
     pub insecure: bool,
-    /// The group of a Citus cluster; not supported yet.
-    #[arg(long, hide = true)]
+    /// The group of a Citus cluster.
+    #[arg(long, value_name = "N")]
     pub group: Option<i32>,
+    /// `--dcs-url`, which only `patronictl` has.
+    #[arg(skip)]
+    pub dcs_url: Option<String>,
 }
 
 impl Globals {
@@ -46,6 +51,7 @@ impl Globals {
             config_file: later.config_file.clone().or(self.config_file),
             insecure: self.insecure || later.insecure,
             group: later.group.or(self.group),
+            dcs_url: later.dcs_url.clone().or(self.dcs_url),
         }
     }
 }
@@ -88,6 +94,10 @@ pub enum Command {
     Version(VersionArgs),
     /// Discard scheduled restarts or a scheduled switchover.
     Flush(FlushArgs),
+    /// Make the cluster a standby cluster: it follows a remote primary.
+    DemoteCluster(DemoteClusterArgs),
+    /// Make a standby cluster one that stands alone.
+    PromoteCluster(PromoteClusterArgs),
     /// Tell what happened and why: failovers, restarts, refusals.
     Explain(ExplainArgs),
     /// Collect journals, configuration and states into one file for support; secrets are left out.
@@ -324,8 +334,9 @@ pub struct EditConfigArgs {
 pub struct QueryArgs {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,
-    #[arg(long, value_enum, default_value_t = Format::Tsv)]
-    pub format: Format,
+    /// pretty, tsv, json or yaml.
+    #[arg(long, default_value = "tsv")]
+    pub format: String,
     /// Execute the SQL statements of this file.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -355,8 +366,8 @@ pub struct QueryArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// The group of a Citus cluster; not supported yet.
-    #[arg(long, hide = true)]
+    /// The group of a Citus cluster.
+    #[arg(long, value_name = "N")]
     pub group: Option<i32>,
 }
 
@@ -408,6 +419,38 @@ pub struct FlushArgs {
     /// Only members with this role.
     #[arg(short, long, value_enum)]
     pub role: Option<RoleChoice>,
+    #[command(flatten)]
+    pub force: Force,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct DemoteClusterArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// The address of the remote primary.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// The port of the remote primary.
+    #[arg(long, allow_negative_numbers = true)]
+    pub port: Option<i64>,
+    /// The command that restores WAL of the remote primary.
+    #[arg(long)]
+    pub restore_command: Option<String>,
+    /// The slot on the remote primary.
+    #[arg(long, value_name = "NAME")]
+    pub primary_slot_name: Option<String>,
+    #[command(flatten)]
+    pub force: Force,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct PromoteClusterArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
     #[command(flatten)]
     pub force: Force,
     #[command(flatten)]
@@ -471,6 +514,35 @@ pub struct ManArgs {
 }
 
 impl Command {
+    /// The word that it is typed as.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "list",
+            Self::Topology(_) => "topology",
+            Self::History(_) => "history",
+            Self::Switchover(_) => "switchover",
+            Self::Failover(_) => "failover",
+            Self::Restart(_) => "restart",
+            Self::Reload(_) => "reload",
+            Self::Reinit(_) => "reinit",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::ShowConfig(_) => "show-config",
+            Self::EditConfig(_) => "edit-config",
+            Self::Query(_) => "query",
+            Self::Dsn(_) => "dsn",
+            Self::Remove(_) => "remove",
+            Self::Version(_) => "version",
+            Self::Flush(_) => "flush",
+            Self::DemoteCluster(_) => "demote-cluster",
+            Self::PromoteCluster(_) => "promote-cluster",
+            Self::Explain(_) => "explain",
+            Self::SupportBundle(_) => "support-bundle",
+            Self::Completion(_) => "completion",
+            Self::Man(_) => "man",
+        }
+    }
+
     /// The options of the command itself that say where the configuration is.
     pub(crate) fn globals(&self) -> Globals {
         match self {
@@ -486,12 +558,14 @@ impl Command {
             Self::ShowConfig(args) => args.globals.clone(),
             Self::EditConfig(args) => args.globals.clone(),
             Self::Query(args) => {
-                Globals { config_file: args.config_file.clone(), group: args.group, insecure: false }
+                Globals { config_file: args.config_file.clone(), group: args.group, ..Globals::default() }
             }
             Self::Dsn(args) => args.globals.clone(),
             Self::Remove(args) => args.globals.clone(),
             Self::Version(args) => args.globals.clone(),
             Self::Flush(args) => args.globals.clone(),
+            Self::DemoteCluster(args) => args.globals.clone(),
+            Self::PromoteCluster(args) => args.globals.clone(),
             Self::Explain(args) => args.globals.clone(),
             Self::SupportBundle(args) => args.globals.clone(),
             Self::Completion(_) | Self::Man(_) => Globals::default(),

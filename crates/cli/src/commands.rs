@@ -1,5 +1,6 @@
 //! One file per command, or per family of commands that do nearly the same.
 
+pub(crate) mod cluster_role;
 pub(crate) mod dsn;
 pub(crate) mod edit_config;
 pub(crate) mod explain;

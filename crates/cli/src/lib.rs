@@ -17,6 +17,8 @@
 pub mod command;
 mod commands;
 mod error;
+mod groups;
+mod help;
 mod journal;
 mod manner;
 mod members;
@@ -25,6 +27,7 @@ mod run;
 mod schedule;
 mod session;
 mod terminal;
+mod usage;
 
 pub use command::{Command, Globals, Patronictl};
 pub use error::{CliError, OpenError};

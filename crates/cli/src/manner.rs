@@ -17,6 +17,8 @@ pub(crate) enum Outcome {
     Done,
     /// A member or the store said no; it has been reported.
     Failed,
+    /// Nobody listened; it has been reported. Patroni's own tool breaks off here, with status 1.
+    Unreachable,
     /// The request was sent, and nobody knows yet what became of it.
     Unconfirmed,
 }
@@ -25,6 +27,7 @@ impl Outcome {
     /// The worse of both.
     pub(crate) fn and(self, other: Outcome) -> Outcome {
         match (self, other) {
+            (Self::Unreachable, _) | (_, Self::Unreachable) => Self::Unreachable,
             (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
             _ => self.max(other),
         }
@@ -33,6 +36,7 @@ impl Outcome {
     /// 0 done, 1 failed, 3 not confirmed (1 and 2 are also errors and usage).
     pub(crate) fn exit_status(self, manner: Manner) -> u8 {
         match (manner, self) {
+            (_, Self::Unreachable) => 1,
             (Manner::Patronictl, _) | (_, Self::Done) => 0,
             (Manner::Bellwether, Self::Failed) => 1,
             (Manner::Bellwether, Self::Unconfirmed) => 3,

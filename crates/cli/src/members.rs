@@ -1,31 +1,31 @@
 //! Which members a command is about.
 
 use bellwether_types::{
-    PostgresState, Role,
+    Role,
     cluster::{Cluster, Member},
 };
 
-use crate::{command::RoleChoice, error::CliError, render::members::settings};
+use crate::{command::RoleChoice, error::CliError, groups::Groups};
 
-/// Whether a member has a role, judged by the store.
+/// Whether a member has a role: the store says who leads, the leader itself whether that is a standby leader.
 pub(crate) fn has_role(cluster: &Cluster, member: &Member, role: RoleChoice) -> bool {
     let leads = cluster.leader_name() == Some(&member.name);
-    let is_standby_cluster = settings(cluster).standby_cluster.is_some();
     match role {
         RoleChoice::Leader => leads,
-        RoleChoice::Primary => leads && !is_standby_cluster && member.role != Some(Role::StandbyLeader),
-        RoleChoice::StandbyLeader => {
-            leads && (is_standby_cluster || member.role == Some(Role::StandbyLeader))
-        }
-        RoleChoice::Replica => !leads && member.state == Some(PostgresState::Running),
-        RoleChoice::Standby => !leads || member.role == Some(Role::StandbyLeader),
+        RoleChoice::Primary => leads && member.role != Some(Role::StandbyLeader),
+        RoleChoice::StandbyLeader => leads && member.role == Some(Role::StandbyLeader),
+        RoleChoice::Replica | RoleChoice::Standby => !leads,
         RoleChoice::Any => true,
     }
 }
 
-/// The members with a role, in the order of their names.
-pub(crate) fn with_role(cluster: &Cluster, role: RoleChoice) -> Vec<&Member> {
-    cluster.members.values().filter(|member| has_role(cluster, member, role)).collect()
+/// The members with a role, by group and name.
+pub(crate) fn with_role(groups: &Groups, role: RoleChoice) -> Vec<&Member> {
+    groups
+        .members()
+        .filter(|(cluster, member)| has_role(cluster, member, role))
+        .map(|(_, member)| member)
+        .collect()
 }
 
 /// Whom to pick from: a role, and how errors name it.
@@ -36,24 +36,23 @@ pub(crate) struct Choice {
     pub(crate) quoted: bool,
 }
 
+/// Refuses what there is nobody for.
+pub(crate) fn require_some(groups: &Groups, cluster_name: &str, role: RoleChoice) -> Result<(), CliError> {
+    match with_role(groups, role).is_empty() {
+        true => Err(CliError::refused(format!("{cluster_name} cluster doesn't have any members"))),
+        false => Ok(()),
+    }
+}
+
 /// The members that were named, as far as they fit the role; all that fit if none was named. Names that do not fit are
 /// dropped as long as one does.
 pub(crate) fn pick<'a>(
-    cluster: &'a Cluster,
+    groups: &'a Groups,
     cluster_name: &str,
     names: &[String],
     choice: Choice,
 ) -> Result<Vec<&'a Member>, CliError> {
-    if cluster.members.is_empty() {
-        return Err(CliError::refused(format!("{cluster_name} cluster doesn't have any members")));
-    }
-    let fitting = match choice.role {
-        // As Patroni's `replica` here: every member that does not lead, whatever its PostgreSQL does.
-        RoleChoice::Replica => {
-            cluster.members.values().filter(|member| !has_role(cluster, member, RoleChoice::Leader)).collect()
-        }
-        role => with_role(cluster, role),
-    };
+    let fitting = with_role(groups, choice.role);
     if names.is_empty() {
         return Ok(fitting);
     }

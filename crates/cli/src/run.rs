@@ -10,9 +10,11 @@ use crate::{
     command::{Command, Globals, Patronictl},
     commands,
     error::CliError,
+    help,
     manner::{Manner, Outcome},
     session::{Session, Surroundings},
     terminal::{Dialogue, Terminal},
+    usage,
 };
 
 /// Carries out one command and gives the exit status. `globals` are the options that stood before the command.
@@ -40,12 +42,17 @@ pub async fn run(command: Command, globals: Globals, manner: Manner, surrounding
         _ => {}
     }
     let globals = globals.overridden_by(&command.globals());
+    let name = command.name();
     let mut session = match Session::new(manner, &globals, talk, env, stores) {
         Ok(session) => session,
         Err((error, mut talk)) => return end(Err(error), &mut talk, manner),
     };
     // The commands together make a large future; the heap has room for it.
     let result = Box::pin(dispatch(&mut session, command)).await;
+    if let (Err(CliError::Usage(message)), Manner::Patronictl) = (&result, manner) {
+        session.talk.terminal.err(&usage::with_usage(Some(name), message));
+        return 2;
+    }
     end(result, &mut session.talk, manner)
 }
 
@@ -68,6 +75,8 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Outcome, Cl
         Command::Remove(args) => commands::remove::remove(session, &args).await,
         Command::Version(args) => commands::version::version(session, &args).await,
         Command::Flush(args) => commands::flush::flush(session, &args).await,
+        Command::DemoteCluster(args) => commands::cluster_role::demote(session, &args).await,
+        Command::PromoteCluster(args) => commands::cluster_role::promote(session, &args).await,
         Command::Explain(args) => commands::explain::explain(session, &args).await,
         Command::SupportBundle(args) => commands::support_bundle::support_bundle(session, &args).await,
         Command::Completion(_) | Command::Man(_) => Ok(Outcome::Done), // carried out before there is a session
@@ -109,46 +118,27 @@ fn explain(error: &CliError, manner: Manner) -> String {
 /// the exit status.
 pub async fn run_patronictl(arguments: Vec<OsString>, mut surroundings: Surroundings) -> u8 {
     match Patronictl::try_parse_from(&arguments) {
-        Ok(Patronictl { dcs_url: Some(url), .. }) => {
-            surroundings.terminal.err(&format!("Error: {}\n", dcs_url_problem(&url)));
-            1
-        }
-        Ok(Patronictl { globals, command, .. }) => {
+        Ok(Patronictl { globals, dcs_url, command }) => {
+            let dcs_url = dcs_url.or_else(|| surroundings.env.get("DCS_URL").cloned());
+            let globals = Globals { dcs_url: dcs_url.filter(|url| !url.is_empty()), ..globals };
             run(command, globals, Manner::Patronictl, surroundings).await
         }
-        Err(problem) => usage(&problem, &arguments, surroundings.terminal.as_mut()),
+        Err(problem) => wrong_words(&problem, &arguments, surroundings.terminal.as_mut()),
     }
 }
 
-/// `--dcs-url` would replace the sections of external stores.
-fn dcs_url_problem(url: &str) -> String {
-    const KNOWN: [&str; 5] = ["zookeeper", "exhibitor", "consul", "etcd", "etcd3"];
-    match url.split_once("://") {
-        Some((scheme, _)) if !KNOWN.contains(&scheme) => format!("Unknown dcs scheme: {scheme}"),
-        _ => format!(
-            "--dcs-url {url}: this option is not supported yet; name the store in a file, with -c FILE"
-        ),
+fn wrong_words(problem: &clap::Error, arguments: &[OsString], terminal: &mut dyn Terminal) -> u8 {
+    if matches!(problem.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let command = usage::command_of(arguments).filter(|word| usage::is_command(word));
+        terminal.out(&help::help(command.as_deref()));
+        return 0;
     }
-}
-
-fn usage(problem: &clap::Error, arguments: &[OsString], terminal: &mut dyn Terminal) -> u8 {
-    match problem.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            terminal.out(&problem.render().to_string());
-            0
-        }
-        ErrorKind::InvalidSubcommand => {
-            let wrong = problem.get(clap::error::ContextKind::InvalidSubcommand);
-            let word = wrong.map(ToString::to_string).unwrap_or_else(|| format!("{:?}", arguments.last()));
-            terminal.err(&format!(
-                "Usage: patronictl [OPTIONS] COMMAND [ARGS]...\nTry 'patronictl --help' for help.\n\n\
-                 Error: No such command '{word}'.\n"
-            ));
-            2
-        }
-        _ => {
-            terminal.err(&problem.render().to_string());
-            2
-        }
+    if arguments.len() < 2 {
+        // Without a word, all there is to know.
+        terminal.err(&help::help(None));
+        return 2;
     }
+    let text = usage::explain(problem, arguments).unwrap_or_else(|| problem.render().to_string());
+    terminal.err(&text);
+    2
 }

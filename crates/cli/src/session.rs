@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bellwether_api_client::{Answer, ApiClient, BasicAuth, CertificateFiles, ClientError, Method, Verify};
-use bellwether_config::{ClientConfig, Loaded, load_client};
-use bellwether_dcs::{Deadline, Snapshot, Store, codec};
+use bellwether_config::{
+    ClientConfig, Loaded, StoreAddress, load_client, sections::store::Store as StoreSection,
+};
+use bellwether_dcs::{Deadline, Snapshot, Store};
 use bellwether_types::{
     ClusterName,
     cluster::{Cluster, Member},
@@ -15,6 +17,7 @@ use serde_json::Value;
 use crate::{
     command::Globals,
     error::{CliError, OpenError},
+    groups::{COORDINATOR, Groups, Part},
     manner::Manner,
     terminal::{Dialogue, Terminal},
 };
@@ -59,6 +62,8 @@ pub(crate) struct Session {
     /// The local configuration as written, secrets included: never shown as it is.
     pub(crate) document: Value,
     pub(crate) env: BTreeMap<String, String>,
+    /// `--group`.
+    group: Option<i32>,
     stores: Arc<dyn OpenStore>,
     api: ApiClient,
 }
@@ -67,7 +72,9 @@ pub(crate) struct Session {
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: ClusterName,
+    /// Its keys begin below the cluster; for [`Part::EveryGroup`] with the number of the group.
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) part: Part,
 }
 
 impl Target {
@@ -75,8 +82,13 @@ impl Target {
         Ok(self.store.snapshot(deadline()).await?)
     }
 
+    pub(crate) async fn groups(&self) -> Result<Groups, CliError> {
+        Ok(Groups::decode(self.part, &self.snapshot().await?))
+    }
+
+    /// The cluster; of all groups, the coordinator's.
     pub(crate) async fn cluster(&self) -> Result<Cluster, CliError> {
-        Ok(codec::decode(&self.snapshot().await?))
+        Ok(self.groups().await?.main().clone())
     }
 }
 
@@ -96,23 +108,65 @@ impl Session {
         match configuration(manner, globals, &env) {
             Ok((loaded, api)) => {
                 let Loaded { config, document, .. } = loaded;
-                Ok(Self { manner, talk, config, document, env, stores, api })
+                Ok(Self { manner, talk, config, document, env, group: globals.group, stores, api })
             }
             Err(error) => Err((error, talk)),
         }
     }
 
-    /// The cluster that is meant, with its store opened.
+    /// The cluster that is meant, with its store opened: of a Citus cluster the group of `--group`, or all of them.
     pub(crate) async fn target(&self, given: Option<&str>) -> Result<Target, CliError> {
+        let part = match (self.group, self.own_group()) {
+            (Some(group), _) => Part::Group(group),
+            (None, Some(_)) => Part::EveryGroup,
+            (None, None) => Part::Plain,
+        };
+        self.target_part(given, part).await
+    }
+
+    /// As [`Session::target`], with the configuration's own group where none was given.
+    pub(crate) async fn target_of_own_group(&self, given: Option<&str>) -> Result<Target, CliError> {
+        let part = self.group.or_else(|| self.own_group()).map_or(Part::Plain, Part::Group);
+        self.target_part(given, part).await
+    }
+
+    pub(crate) async fn target_part(&self, given: Option<&str>, part: Part) -> Result<Target, CliError> {
         let name = self.cluster_name(given)?;
-        let config = ClientConfig { scope: Some(name.clone()), ..self.config.clone() };
-        if config.store.is_none() {
+        let Some(store) = &self.config.store else {
             return Err(CliError::with_help(
-                "Can not find suitable configuration of distributed configuration store",
+                "Can not find suitable configuration of distributed configuration store\n\
+                 Available implementations: consul, etcd3, raft, zookeeper",
                 "name a configuration file with `-c FILE`; a member's file serves",
             ));
+        };
+        let mut config = ClientConfig { scope: Some(name.clone()), ..self.config.clone() };
+        match part {
+            Part::Plain => {}
+            _ if matches!(store, StoreSection::Raft(_)) => {
+                return Err(CliError::refused("the embedded store does not keep Citus clusters"));
+            }
+            // A group is a cluster that is named by its number, in the namespace of the whole.
+            Part::Group(group) => {
+                config.namespace = format!("{}/{name}", config.namespace);
+                config.scope = Some(
+                    ClusterName::new(group.to_string())
+                        .map_err(|error| CliError::refused(format!("--group {group}: {error}")))?,
+                );
+            }
+            Part::EveryGroup => {}
         }
-        Ok(Target { store: self.stores.open(&config).await?, name })
+        Ok(Target { store: self.stores.open(&config).await?, name, part })
+    }
+
+    /// The group that the configuration's own member belongs to; `None` without Citus.
+    pub(crate) fn own_group(&self) -> Option<i32> {
+        let citus = self.document.get("citus")?;
+        citus.get("database").filter(|database| database.is_string())?;
+        match citus.get("group")? {
+            Value::Number(number) => number.as_i64()?.try_into().ok(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        }
     }
 
     fn cluster_name(&self, given: Option<&str>) -> Result<ClusterName, CliError> {
@@ -120,9 +174,11 @@ impl Session {
             Some(given) => ClusterName::new(given)
                 .map_err(|error| CliError::refused(format!("`{given}` is no name of a cluster: {error}"))),
             None => self.config.scope.clone().ok_or_else(|| {
-                CliError::Usage(
-                    "Missing argument 'CLUSTER_NAME': the configuration has no `scope` either.".to_owned(),
-                )
+                let message = "Missing argument 'CLUSTER_NAME': the configuration has no `scope` either.";
+                match self.manner {
+                    Manner::Patronictl => CliError::refused(message),
+                    Manner::Bellwether => CliError::Usage(message.to_owned()),
+                }
             }),
         }
     }
@@ -165,6 +221,20 @@ impl Session {
         Some(data_dir.with_file_name(name))
     }
 
+    /// The same cluster, where a request to it is written: of all groups, the coordinator's.
+    pub(crate) async fn target_to_write(&self, target: &Target) -> Result<Target, CliError> {
+        let part = if target.part == Part::EveryGroup { Part::Group(COORDINATOR) } else { target.part };
+        self.target_part(Some(target.name.as_str()), part).await
+    }
+
+    /// Says that a member was passed over.
+    pub(crate) fn not_accessible(&mut self, member: &Member, error: &ClientError) {
+        if self.manner == Manner::Bellwether {
+            self.talk.warn(error);
+        }
+        self.talk.warn(format!("Member {} is not accessible", member.name));
+    }
+
     /// Whether the member's REST API answers at all.
     pub(crate) async fn is_reachable(&self, member: &Member) -> bool {
         self.call(member, Method::GET, "liveness", None, PROBE_PATIENCE).await.is_ok()
@@ -185,11 +255,9 @@ fn configuration(
     globals: &Globals,
     env: &BTreeMap<String, String>,
 ) -> Result<(Loaded<ClientConfig>, ApiClient), CliError> {
-    if globals.group.is_some() {
-        return Err(CliError::refused("Citus clusters (--group) are not supported yet"));
-    }
     let path = config_file(manner, globals, env)?;
-    let loaded = load_client(path.as_deref(), env)?;
+    let store = globals.dcs_url.as_deref().map(store_address).transpose()?;
+    let loaded = load_client(path.as_deref(), env, store.as_ref())?;
     for warning in &loaded.warnings {
         tracing::debug!(%warning, "the configuration has a doubtful value");
     }
@@ -230,6 +298,40 @@ fn config_file(
     Ok(order.into_iter().flatten().find(|path| path.exists()))
 }
 
+/// `[scheme://]host[:port][/namespace]`. Without a scheme, the port tells the kind of store.
+fn store_address(url: &str) -> Result<StoreAddress, CliError> {
+    const KNOWN: [(&str, u16); 5] =
+        [("zookeeper", 2181), ("exhibitor", 8181), ("consul", 8500), ("etcd", 2379), ("etcd3", 2379)];
+    let (scheme, rest) = match url.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, url),
+    };
+    let (address, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            let port = port.parse::<u16>();
+            let bad = |_| CliError::refused(format!("the DCS url {url} has no port that is a number"));
+            (host, Some(port.map_err(bad)?))
+        }
+        _ => (address, None),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let section = match scheme {
+        Some(scheme) => scheme,
+        None => KNOWN.iter().find(|(_, usual)| Some(*usual) == port).map_or("etcd", |(name, _)| name),
+    };
+    let Some((_, usual)) = KNOWN.iter().find(|(name, _)| *name == section) else {
+        return Err(CliError::refused(format!("Unknown dcs scheme: {section}")));
+    };
+    Ok(StoreAddress {
+        // Protocol v2 has gone from etcd; the same servers speak v3.
+        section: if section == "etcd" { "etcd3" } else { section }.to_owned(),
+        host: if host.is_empty() { "localhost" } else { host }.to_owned(),
+        port: port.unwrap_or(*usual),
+        namespace: Some(path.trim_matches('/').to_owned()).filter(|path| !path.is_empty()),
+    })
+}
+
 fn client_settings(config: &ClientConfig, insecure: bool) -> bellwether_api_client::ClientConfig {
     let ctl = &config.ctl;
     bellwether_api_client::ClientConfig {
@@ -244,5 +346,30 @@ fn client_settings(config: &ClientConfig, insecure: bool) -> bellwether_api_clie
             keyfile_password: ctl.keyfile_password.clone(),
         }),
         verify: if ctl.insecure || insecure { Verify::Nothing } else { Verify::Full },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_by_its_url() {
+        let read = |url| {
+            let StoreAddress { section, host, port, namespace } = store_address(url).unwrap();
+            format!("{section} {host} {port} {}", namespace.unwrap_or_default())
+        };
+        for (url, expected) in [
+            ("etcd3://10.0.0.1:2479/other", "etcd3 10.0.0.1 2479 other"),
+            ("etcd://10.0.0.1", "etcd3 10.0.0.1 2379 "),
+            ("10.0.0.1:8500", "consul 10.0.0.1 8500 "),
+            ("10.0.0.1:2181/", "zookeeper 10.0.0.1 2181 "),
+            ("10.0.0.1:1234", "etcd3 10.0.0.1 1234 "),
+            ("zookeeper://zk", "zookeeper zk 2181 "),
+            ("etcd3://[::1]:2379/a/b", "etcd3 ::1 2379 a/b"),
+        ] {
+            assert_eq!(read(url), expected, "{url}");
+        }
+        assert_eq!(store_address("foo://x").unwrap_err().to_string(), "Unknown dcs scheme: foo");
     }
 }

@@ -47,7 +47,7 @@ pub use dynamic::{Dynamic, DynamicError, Floors};
 pub use effective::{Callback, Effective, ReplicaCommand, ReplicaMethod, ServerRole, effective};
 pub use environment::is_recognised;
 pub use initial::initial_document;
-pub use load::{Loaded, load, load_client, load_witness};
+pub use load::{Loaded, StoreAddress, load, load_client, load_witness};
 pub use patch::{patch, same};
 pub use problem::{LoadError, LoadErrorKind, Origin, Problem, render};
 pub use redact::{REDACTED, redacted};

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     check,
     config::{ClientConfig, Config, DefaultsChoice, WitnessConfig},
-    problem::{LoadError, Problem},
+    node::Node,
+    problem::{LoadError, Origin, Problem},
     section::{Report, Section},
     sections::{
         bootstrap::Bootstrap,
@@ -19,7 +20,8 @@ use crate::{
         store::{STORES, Store},
         watchdog::Watchdog,
     },
-    source, unknown,
+    source::{self, Source},
+    unknown,
 };
 
 /// A configuration that can be used, and what was noticed on the way.
@@ -69,25 +71,82 @@ pub fn load(path: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
     })
 }
 
+/// A store that the command line names, instead of the one in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreAddress {
+    /// The section that it stands for: `etcd3`, `consul`, ...
+    pub section: String,
+    pub host: String,
+    pub port: u16,
+    /// Replaces `namespace` too, if given.
+    pub namespace: Option<String>,
+}
+
 /// Loads what the command line needs; a member's file serves, and so does a short one with `scope` and a store.
+///
+/// Nothing at all is a configuration too: a cluster and a store may be named on the command line (`store`, which replaces
+/// every section of an external store). What is wrong with sections that only an agent needs is told as a warning.
 pub fn load_client(
     path: Option<&Path>,
     env: &BTreeMap<String, String>,
+    store: Option<&StoreAddress>,
 ) -> Result<Loaded<ClientConfig>, LoadError> {
-    read(path, env, |root| {
-        let restapi = root.child("restapi");
-        let postgresql = root.child("postgresql");
-        Some(ClientConfig {
-            name: name(root),
-            scope: scope(root),
-            namespace: namespace(root),
-            log: Log::read(&root.child("log")),
+    let mut source = match source::read(path, env) {
+        Err(LoadError::Empty) if path.is_none() => Source::empty(),
+        source => source?,
+    };
+    if let Some(store) = store {
+        replace_store(&mut source.root, store);
+    }
+    let own = Report::default();
+    let agents = Report::default();
+    let config = {
+        let (root, full) = (Section::root(&source.root, &own), Section::root(&source.root, &agents));
+        let (restapi, postgresql) = (full.child("restapi"), full.child("postgresql"));
+        ClientConfig {
+            name: name(&full),
+            scope: scope(&root),
+            namespace: namespace(&root),
+            log: Log::read(&full.child("log")),
             ctl: Ctl::read(&root.child("ctl"), &restapi),
             restapi: restapi.has("listen").then(|| RestApi::read(&restapi)).flatten(),
             postgresql: postgresql.has("listen").then(|| Postgresql::read(&postgresql, home(env))).flatten(),
-            store: STORES.iter().any(|store| root.has(store)).then(|| Store::read(root)).flatten(),
-        })
-    })
+            store: STORES.iter().any(|store| root.has(store)).then(|| Store::read(&root)).flatten(),
+        }
+    };
+    let (found, _) = own.into_parts();
+    let (for_agents, _) = agents.into_parts();
+    let mut problems = [source.problems, found].concat();
+    in_order(&mut problems);
+    if !problems.is_empty() {
+        return Err(LoadError::Invalid(problems));
+    }
+    let mut warnings = [
+        source.warnings,
+        for_agents,
+        unknown::warnings(&source.root),
+        check::files_with_secrets(&source.root, &source.files),
+    ]
+    .concat();
+    in_order(&mut warnings);
+    Ok(Loaded { config, warnings, document: source.root.to_value() })
+}
+
+fn replace_store(root: &mut Node, store: &StoreAddress) {
+    for section in ["zookeeper", "exhibitor", "consul", "etcd", "etcd3"] {
+        root.remove(section);
+    }
+    let text = |text: &str| Node::text(text, Origin::default());
+    let address = match store.host.contains(':') {
+        true => format!("[{}]:{}", store.host, store.port),
+        false => format!("{}:{}", store.host, store.port),
+    };
+    let key = if store.section == "zookeeper" { "hosts" } else { "host" };
+    root.insert_at(&[&store.section, key], text(&address));
+    if let Some(namespace) = &store.namespace {
+        root.remove("namespace");
+        root.insert("namespace", text(namespace));
+    }
 }
 
 /// Loads the configuration of a witness: `name`, `scope` and `raft`.

@@ -33,13 +33,7 @@ pub(crate) fn read(path: Option<&Path>, env: &BTreeMap<String, String>) -> Resul
         Some(path) => files_of(path)?,
         None => None,
     };
-    let mut source = Source {
-        root: Node::empty_map(crate::Origin::default()),
-        problems: Vec::new(),
-        warnings: Vec::new(),
-        files: Vec::new(),
-        holds_secrets: false,
-    };
+    let mut source = Source::empty();
     if let Some(files) = files {
         source.read_files(files)?;
     } else if let Some(text) = env.get("PATRONI_CONFIGURATION").filter(|text| !text.is_empty()) {
@@ -70,6 +64,16 @@ pub fn local_document(env: &BTreeMap<String, String>) -> Result<serde_json::Valu
 }
 
 impl Source {
+    pub(crate) fn empty() -> Self {
+        Self {
+            root: Node::empty_map(crate::Origin::default()),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            files: Vec::new(),
+            holds_secrets: false,
+        }
+    }
+
     fn read_files(&mut self, files: Vec<PathBuf>) -> Result<(), LoadError> {
         let mut wrong = Vec::new();
         for file in &files {

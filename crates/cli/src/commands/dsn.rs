@@ -1,10 +1,11 @@
 //! `dsn`: where a member's PostgreSQL is.
 
-use bellwether_types::cluster::{Cluster, Member};
+use bellwether_types::cluster::Member;
 
 use crate::{
     command::{DsnArgs, RoleChoice},
     error::CliError,
+    groups::Groups,
     manner::Outcome,
     members,
     render::members::host_and_port,
@@ -14,8 +15,8 @@ use crate::{
 pub(crate) async fn dsn(session: &mut Session, args: &DsnArgs) -> Result<Outcome, CliError> {
     let which = Which::from_options(args.role, args.member.as_deref())?;
     let target = session.target(args.cluster.as_deref()).await?;
-    let cluster = target.cluster().await?;
-    let address = which.find(&cluster).and_then(host_and_port);
+    let groups = target.groups().await?;
+    let address = which.find(&groups).and_then(host_and_port);
     let (host, port) = address.ok_or_else(|| CliError::refused("Can not find a suitable member"))?;
     session.talk.line(format!("host={host} port={port}"));
     Ok(Outcome::Done)
@@ -39,10 +40,12 @@ impl<'a> Which<'a> {
         }
     }
 
-    pub(crate) fn find(self, cluster: &'a Cluster) -> Option<&'a Member> {
+    pub(crate) fn find(self, groups: &'a Groups) -> Option<&'a Member> {
         match self {
-            Self::Member(name) => cluster.members.values().find(|member| member.name.as_str() == name),
-            Self::Role(role) => members::with_role(cluster, role).into_iter().next(),
+            Self::Member(name) => {
+                groups.members().map(|(_, member)| member).find(|member| member.name.as_str() == name)
+            }
+            Self::Role(role) => members::with_role(groups, role).into_iter().next(),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 const STANDARD_INPUT: &str = "-";
 
 pub(crate) async fn edit_config(session: &mut Session, args: &EditConfigArgs) -> Result<Outcome, CliError> {
-    let target = session.target(args.cluster.as_deref()).await?;
+    let target = session.target_of_own_group(args.cluster.as_deref()).await?;
     let snapshot = target.snapshot().await?;
     let before = match codec::decode(&snapshot).config.map(|keyed| keyed.value) {
         None => {
@@ -38,7 +38,12 @@ pub(crate) async fn edit_config(session: &mut Session, args: &EditConfigArgs) ->
     };
     let after = changed(session, args, target.name.as_str(), &before)?;
     let (text_before, text_after) = (yaml::block(&before), yaml::block(&after));
-    if same(&before, &after) {
+    // Patroni's tool compares what it shows.
+    let is_same = match session.manner {
+        Manner::Patronictl => text_before == text_after,
+        Manner::Bellwether => same(&before, &after),
+    };
+    if is_same {
         session.talk.line("Not changed");
         return Ok(Outcome::Done);
     }
@@ -87,7 +92,9 @@ fn changed(
         return parse_map(&edited(session, cluster_name, &yaml::block(before))?, "the edited text");
     }
     if let Some(file) = &args.replace {
-        after = parse_map(&read(session, file)?, file)?;
+        let replacement = parse_map(&read(session, file)?, file)?;
+        after = Value::Object(Map::new());
+        patch(&mut after, &replacement);
     }
     if let Some(file) = &args.apply {
         let change = parse_map(&read(session, file)?, file)?;
@@ -232,7 +239,7 @@ fn edited(session: &mut Session, cluster_name: &str, text: &str) -> Result<Strin
     })?;
     let file = Draft::create(cluster_name, text)
         .map_err(|cause| CliError::io("could not write a file for the editor", cause))?;
-    // `$EDITOR` may hold options: the shell's words are its words.
+    // `$EDITOR` may hold options: the shell's words are its words. Patroni takes it for one program, which works as well here.
     let status = Command::new("sh")
         .arg("-c")
         .arg(format!("{editor} \"$1\""))

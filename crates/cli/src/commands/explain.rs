@@ -130,7 +130,7 @@ type Witnesses = (Vec<Member>, BTreeMap<MemberName, Vec<Record>>);
 
 /// Every member that the store knows; without a store the one that the configuration is of.
 async fn members(session: &mut Session, args: &ExplainArgs) -> Result<Witnesses, CliError> {
-    let snapshot = match session.target(args.cluster.as_deref()).await {
+    let snapshot = match session.target_of_own_group(args.cluster.as_deref()).await {
         Ok(target) => target.snapshot().await,
         Err(error) => Err(error),
     };

@@ -8,8 +8,9 @@ use super::list::table;
 use crate::{
     command::{FlushArgs, FlushTarget, RoleChoice},
     error::CliError,
+    groups::Groups,
     manner::Outcome,
-    members::{Choice, join, pick},
+    members::{Choice, join, pick, require_some},
     schedule,
     session::{CALL_PATIENCE, Session, Target, deadline, with_api},
 };
@@ -18,19 +19,24 @@ pub(crate) async fn flush(session: &mut Session, args: &FlushArgs) -> Result<Out
     let (what, names) = match args.names.split_last() {
         Some((last, names)) if last == "restart" => (FlushTarget::Restart, names),
         Some((last, names)) if last == "switchover" => (FlushTarget::Switchover, names),
-        _ => {
+        None => return Err(CliError::Usage("Missing argument 'CLUSTER_NAME'.".to_owned())),
+        Some((_, [])) => {
             return Err(CliError::Usage(
-                "Missing argument '{restart|switchover}': say what is to be discarded, as the last word."
-                    .to_owned(),
+                "Missing argument '{restart|switchover}'. Choose from:\n\trestart,\n\tswitchover".to_owned(),
             ));
+        }
+        Some((last, _)) => {
+            return Err(CliError::Usage(format!(
+                "Invalid value for '{{restart|switchover}}': '{last}' is not one of 'restart', 'switchover'."
+            )));
         }
     };
     let (cluster_name, names) = session.split_names(names)?;
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
+    let groups = target.groups().await?;
     match what {
-        FlushTarget::Restart => flush_restart(session, args, &target, &cluster, names).await,
-        FlushTarget::Switchover => flush_switchover(session, &target, &cluster).await,
+        FlushTarget::Restart => flush_restart(session, args, &target, &groups, names).await,
+        FlushTarget::Switchover => flush_switchover(session, &target, groups.main()).await,
     }
 }
 
@@ -38,12 +44,13 @@ async fn flush_restart(
     session: &mut Session,
     args: &FlushArgs,
     target: &Target,
-    cluster: &Cluster,
+    groups: &Groups,
     names: &[String],
 ) -> Result<Outcome, CliError> {
-    session.talk.note_block(&table(target, cluster));
     let choice = Choice { role: args.role.unwrap_or(RoleChoice::Any), quoted: true };
-    let members = pick(cluster, target.name.as_str(), names, choice)?;
+    require_some(groups, target.name.as_str(), choice.role)?;
+    session.talk.note_block(&table(target, groups));
+    let members = pick(groups, target.name.as_str(), names, choice)?;
     let question = format!("Are you sure you want to flush members {}?", join(&members));
     if !args.force.force && !session.talk.confirm(&question)? {
         return Err(CliError::refused("Aborted flush"));
@@ -87,25 +94,27 @@ async fn flush_switchover(
     for member in with_api(cluster) {
         match session.call(member, Method::DELETE, "switchover", None, CALL_PATIENCE).await {
             Ok(answer) if answer.status == 200 => {
-                session.talk.line("Success: scheduled switchover deleted");
+                session.talk.line(format!("Success: {}", answer.body));
                 return Ok(Outcome::Done);
             }
             Ok(answer) if answer.status == 404 => {
-                session.talk.line("Failed: no switchover is scheduled");
+                session.talk.line(format!("Failed: {}", answer.body));
                 return Ok(Outcome::Failed);
             }
             Ok(answer) => session.talk.line(format!(
                 "Failed: member={}, status_code={}, ({})",
                 member.name, answer.status, answer.body
             )),
-            Err(error) => tracing::debug!(member = %member.name, %error, "a member did not answer"),
+            Err(error) => session.not_accessible(member, &error),
         }
     }
+    session.talk.warn("Failing over to DCS");
     session.talk.note(format!(
         "{} Could not find any accessible member of cluster {}",
         schedule::stamp(),
         target.name
     ));
+    let target = session.target_to_write(target).await?;
     let snapshot = target.snapshot().await?;
     let seen = ops::Seen::in_snapshot(&snapshot, codec::keys::FAILOVER);
     match ops::clear_failover(target.store.as_ref(), seen, &[], deadline()).await {

@@ -10,6 +10,7 @@ use bellwether_dcs::{CommitOutcome, codec, ops};
 use bellwether_types::{
     MemberName, PostgresState,
     cluster::{Cluster, FailoverRequest, Member},
+    settings::SyncMode,
 };
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,7 @@ use super::list::table;
 use crate::{
     command::{FailoverArgs, SwitchoverArgs},
     error::CliError,
+    groups::{Groups, Part},
     manner::{Manner, Outcome},
     render::members::settings,
     schedule,
@@ -64,6 +66,8 @@ struct Plan {
     /// Set for a switchover.
     leader: Option<MemberName>,
     candidate: Option<MemberName>,
+    /// Somebody was asked for a candidate and named none.
+    left_to_chance: bool,
     scheduled_at: Option<String>,
 }
 
@@ -95,12 +99,35 @@ async fn change(
     wish: &Wish<'_>,
 ) -> Result<Outcome, CliError> {
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
+    let groups = target.groups().await?;
     session.talk.note("Current cluster topology");
-    session.talk.note_block(&table(&target, &cluster));
+    session.talk.note_block(&table(&target, &groups));
+    let (target, cluster) = match target.part {
+        Part::EveryGroup => {
+            let part = ask_group(session, wish.force)?;
+            let target = session.target_part(cluster_name, part).await?;
+            let cluster = target.cluster().await?;
+            (target, cluster)
+        }
+        _ => (target, groups.main().clone()),
+    };
     let plan = plan(session, &target, &cluster, wish)?;
     confirm(session, &target, &cluster, &plan, wish.force)?;
     carry_out(session, &target, &cluster, &plan).await
+}
+
+/// The leadership changes in one group of a Citus cluster.
+fn ask_group(session: &mut Session, force: bool) -> Result<Part, CliError> {
+    if force {
+        return Err(CliError::refused("For Citus clusters the --group must me specified"));
+    }
+    loop {
+        let typed = session.talk.ask("Citus group", None)?;
+        match typed.parse() {
+            Ok(group) => return Ok(Part::Group(group)),
+            Err(_) => session.talk.note(format!("Error: '{typed}' is not a valid integer.")),
+        }
+    }
 }
 
 /// Checks and questions, in the order in which Patroni's users know them.
@@ -136,6 +163,7 @@ fn plan(
     if candidate.is_empty() && wish.kind == Kind::Failover {
         return Err(CliError::refused("Failover could be performed only to a specific candidate"));
     }
+    let left_to_chance = candidate.is_empty() && wish.candidate.is_none() && !wish.force;
     let candidate = check_candidate(target, cluster, &candidates, &candidate)?;
     if wish.kind == Kind::Failover
         && let Some(candidate) = &candidate
@@ -146,7 +174,7 @@ fn plan(
         Kind::Failover => None,
         Kind::Switchover => when(session, cluster, wish)?,
     };
-    Ok(Plan { kind: wish.kind, leader, candidate, scheduled_at })
+    Ok(Plan { kind: wish.kind, leader, candidate, left_to_chance, scheduled_at })
 }
 
 fn old_leader(
@@ -208,7 +236,8 @@ fn confirm_asynchronous(
     candidate: &MemberName,
     force: bool,
 ) -> Result<(), CliError> {
-    let is_asynchronous = cluster.active_sync().is_some_and(|sync| !sync.includes(candidate));
+    let is_asynchronous = settings(cluster).sync_mode() != SyncMode::Off
+        && cluster.active_sync().is_some_and(|sync| !sync.includes(candidate));
     if !is_asynchronous || force {
         return Ok(());
     }
@@ -282,7 +311,7 @@ async fn carry_out(
         _ => None,
     };
     let Some(member) = reachable else {
-        return request_in_store(session, target, plan).await;
+        return request_in_store(session, target, cluster, plan).await;
     };
     match post(session, member, plan).await {
         Ok(answer) if matches!(answer.status, 200 | 202) => {
@@ -316,7 +345,9 @@ async fn post(
     let body = body(plan);
     let answer = session.call(member, Method::POST, plan.kind.word(), Some(&body), WORK_PATIENCE).await?;
     // Members older than `/switchover` know only `/failover`.
-    if answer.status == 501 && plan.kind == Kind::Switchover {
+    let is_unknown_there =
+        answer.status == 501 && answer.body.contains("Server does not support this operation");
+    if is_unknown_there && plan.kind == Kind::Switchover {
         return session.call(member, Method::POST, "failover", Some(&body), WORK_PATIENCE).await;
     }
     Ok(answer)
@@ -324,7 +355,9 @@ async fn post(
 
 fn body(plan: &Plan) -> Value {
     let mut body = Map::new();
-    body.insert("candidate".to_owned(), json!(plan.candidate));
+    // As Patroni's own tool does, which tells the two apart; its agents do not.
+    let nobody = if plan.left_to_chance { json!("") } else { Value::Null };
+    body.insert("candidate".to_owned(), plan.candidate.as_ref().map_or(nobody, |name| json!(name)));
     if let Some(leader) = &plan.leader {
         body.insert("leader".to_owned(), json!(leader));
     }
@@ -335,7 +368,12 @@ fn body(plan: &Plan) -> Value {
 }
 
 /// Nobody's API answers: the agents find the request in the store, if any of them runs.
-async fn request_in_store(session: &mut Session, target: &Target, plan: &Plan) -> Result<Outcome, CliError> {
+async fn request_in_store(
+    session: &mut Session,
+    target: &Target,
+    before: &Cluster,
+    plan: &Plan,
+) -> Result<Outcome, CliError> {
     let word = plan.kind.word();
     session
         .talk
@@ -357,8 +395,12 @@ async fn request_in_store(session: &mut Session, target: &Target, plan: &Plan) -
             return Ok(Outcome::Unconfirmed);
         }
     }
-    let cluster = target.cluster().await?;
-    session.talk.note_block(&table(target, &cluster));
+    let groups = match session.manner {
+        // It shows what it has read before.
+        Manner::Patronictl => Groups::of(target.part, before.clone()),
+        Manner::Bellwether => target.groups().await?,
+    };
+    session.talk.note_block(&table(target, &groups));
     if session.manner == Manner::Bellwether && plan.scheduled_at.is_none() {
         session.talk.note("The request is in the store; an agent that comes back will carry it out");
         return Ok(Outcome::Unconfirmed);
@@ -369,16 +411,16 @@ async fn request_in_store(session: &mut Session, target: &Target, plan: &Plan) -
 /// The table after the act; in our own manner only once the new leader is seen at work.
 async fn finish(session: &mut Session, target: &Target, plan: &Plan) -> Result<Outcome, CliError> {
     if session.manner == Manner::Patronictl || plan.scheduled_at.is_some() {
-        let cluster = target.cluster().await?;
-        session.talk.note_block(&table(target, &cluster));
+        let groups = target.groups().await?;
+        session.talk.note_block(&table(target, &groups));
         return Ok(Outcome::Done);
     }
     let until = tokio::time::Instant::now() + VERIFICATION;
     loop {
-        let cluster = target.cluster().await?;
-        let at_work = new_leader(&cluster, plan);
+        let groups = target.groups().await?;
+        let at_work = new_leader(groups.main(), plan);
         if at_work.is_some() || tokio::time::Instant::now() >= until {
-            session.talk.note_block(&table(target, &cluster));
+            session.talk.note_block(&table(target, &groups));
             let Some(leader) = at_work else {
                 session.talk.note(format!(
                     "Not confirmed: the store does not show a new leader at work after {} s",

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use bellwether_types::cluster::Cluster;
-
 use crate::{
     command::{ListArgs, TopologyArgs, Watch},
     error::CliError,
+    groups::Groups,
     manner::Outcome,
     render::{
         members::{self, Named, View},
@@ -54,7 +53,7 @@ async fn show(
             text.push_str(&format!("{}\n", schedule::second_stamp()));
         }
         for target in &targets {
-            text.push_str(&render(target, &target.cluster().await?, view));
+            text.push_str(&render(target, &target.groups().await?, view));
         }
         let Some(interval) = watch.interval() else {
             session.talk.terminal.out(&text);
@@ -79,11 +78,11 @@ async fn targets(session: &Session, clusters: &[String]) -> Result<Vec<Target>, 
     Ok(targets)
 }
 
-fn render(target: &Target, cluster: &Cluster, view: View) -> String {
-    members::render(Named { name: target.name.as_str(), cluster }, view)
+fn render(target: &Target, groups: &Groups, view: View) -> String {
+    members::render(Named { name: target.name.as_str(), groups }, view)
 }
 
 /// The table that other commands show beside their questions and results.
-pub(crate) fn table(target: &Target, cluster: &Cluster) -> String {
-    render(target, cluster, View::List { format: Format::Pretty, extended: false })
+pub(crate) fn table(target: &Target, groups: &Groups) -> String {
+    render(target, groups, View::List { format: Format::Pretty, extended: false })
 }

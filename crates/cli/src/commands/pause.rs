@@ -13,7 +13,7 @@ use crate::{
     command::PauseArgs,
     error::CliError,
     manner::{Manner, Outcome},
-    render::members::settings,
+    render::members::{loop_wait_secs, settings},
     session::{CALL_PATIENCE, Session, Target, with_api},
 };
 
@@ -52,7 +52,7 @@ pub(crate) async fn resume(session: &mut Session, args: &PauseArgs) -> Result<Ou
 }
 
 async fn toggle(session: &mut Session, args: &PauseArgs, wanted: Wanted) -> Result<Outcome, CliError> {
-    let target = session.target(args.cluster.as_deref()).await?;
+    let target = session.target_of_own_group(args.cluster.as_deref()).await?;
     let before = target.cluster().await?;
     if settings(&before).pause == wanted.is_paused() {
         let state = if wanted.is_paused() { "already paused" } else { "not paused" };
@@ -97,7 +97,7 @@ async fn send(
         let answer = match session.call(member, Method::PATCH, "config", Some(&body), CALL_PATIENCE).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::debug!(member = %member.name, %error, "a member did not answer");
+                session.not_accessible(member, &error);
                 continue;
             }
         };
@@ -130,7 +130,7 @@ async fn confirm(session: &mut Session, target: &Target, wanted: Wanted) -> Resu
     Ok(Outcome::Done)
 }
 
-/// Waits until every member of before echoes the new state, at most one ttl, or a loop longer where that is short.
+/// Waits until every member of before echoes the new state: as Patroni one loop, in our own manner at least one ttl.
 async fn wait_for_echoes(
     session: &mut Session,
     target: &Target,
@@ -141,7 +141,10 @@ async fn wait_for_echoes(
         .talk
         .line(format!("'{}' request sent, waiting until it is recognized by all nodes", wanted.verb()));
     let settings = settings(before);
-    let seconds = settings.loop_wait.as_secs().max(settings.ttl.as_secs()).max(5) + 1;
+    let seconds = match session.manner {
+        Manner::Patronictl => loop_wait_secs(before),
+        Manner::Bellwether => settings.loop_wait.as_secs().max(settings.ttl.as_secs()).max(5) + 1,
+    };
     let mut missing = Vec::new();
     for _ in 0..seconds {
         tokio::time::sleep(Duration::from_secs(1)).await;

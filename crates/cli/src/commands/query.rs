@@ -1,9 +1,11 @@
 //! `query`: SQL on a member that is chosen by name or role.
 
-use std::{collections::BTreeMap, time::Duration};
+mod values;
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bellwether_config::sections::postgresql::Credentials;
-use bellwether_types::cluster::{Cluster, Member};
+use bellwether_types::cluster::Member;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, types::Type};
 
@@ -11,9 +13,11 @@ use super::dsn::Which;
 use crate::{
     command::{QueryArgs, RoleChoice},
     error::CliError,
+    groups::Groups,
     manner::{Manner, Outcome},
     render::{
         json::one_line,
+        members::host_and_port,
         output::{Empty, Format, Rows, text},
         table::Align,
     },
@@ -31,22 +35,26 @@ pub(crate) async fn query(session: &mut Session, args: &QueryArgs) -> Result<Out
         }
         (None, None) => return Err(CliError::refused("You need to specify either --command or --file")),
         (Some(command), None) => command.clone(),
-        (None, Some(file)) => std::fs::read_to_string(file)
-            .map_err(|cause| CliError::io(format!("could not read {}", file.display()), cause))?,
+        (None, Some(file)) => std::fs::read_to_string(file).map_err(|cause| unreadable(file, &cause))?,
     };
     let password = if args.password { Some(session.talk.ask_secret()?) } else { None };
     let target = session.target(args.cluster.as_deref()).await?;
     loop {
-        let cluster = target.cluster().await?;
-        let answer = ask(session, args, which, &cluster, &sql, password.as_deref()).await;
+        let groups = target.groups().await?;
+        let answer = ask(session, args, which, &groups, &sql, password.as_deref()).await;
         let outcome = match answer {
+            Ok(table) if table.columns.is_empty() && session.manner == Manner::Patronictl => {
+                let shown = show_failure("ERROR, SQLSTATE: no results to fetch", args, session.manner);
+                session.talk.terminal.out(&shown);
+                Outcome::Done
+            }
             Ok(table) => {
                 let shown = show(&table, args, session.manner);
                 session.talk.terminal.out(&shown);
                 Outcome::Done
             }
             Err(why) => {
-                let shown = show_failure(&why, args);
+                let shown = show_failure(&why, args, session.manner);
                 session.talk.terminal.out(&shown);
                 Outcome::Failed
             }
@@ -54,6 +62,20 @@ pub(crate) async fn query(session: &mut Session, args: &QueryArgs) -> Result<Out
         let Some(interval) = args.watch.interval() else { return Ok(outcome) };
         tokio::time::sleep(interval).await;
     }
+}
+
+fn unreadable(file: &Path, cause: &std::io::Error) -> CliError {
+    let why = match cause.kind() {
+        std::io::ErrorKind::NotFound => "No such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "Permission denied".to_owned(),
+        _ => cause.to_string(),
+    };
+    CliError::Usage(format!("Invalid value for '--file' / '-f': '{}': {why}", file.display()))
+}
+
+/// The formats are checked nowhere: an unknown one shows nothing.
+fn format(args: &QueryArgs) -> Option<Format> {
+    <Format as clap::ValueEnum>::from_str(&args.format, false).ok()
 }
 
 /// Rows with the names of their columns.
@@ -66,7 +88,7 @@ async fn ask(
     session: &Session,
     args: &QueryArgs,
     which: Which<'_>,
-    cluster: &Cluster,
+    groups: &Groups,
     sql: &str,
     password: Option<&str>,
 ) -> Result<Answer, String> {
@@ -75,15 +97,12 @@ async fn ask(
         Which::Role(_) if args.role.is_none() => "No connection is available".to_owned(),
         Which::Role(role) => format!("No connection to role '{}' is available", role.word()),
     };
-    let member = which.find(cluster).ok_or_else(nobody)?;
+    let member = which.find(groups).ok_or_else(nobody)?;
     let settings = connection(session, args, member, password).ok_or_else(nobody)?;
     let connecting = tokio::time::timeout(CONNECT_PATIENCE, settings.connect(NoTls));
     let (client, connection) = match connecting.await {
         Ok(Ok(connected)) => connected,
-        Ok(Err(error)) => {
-            tracing::debug!(member = %member.name, %error, "could not connect");
-            return Err(nobody());
-        }
+        Ok(Err(error)) => return Err(not_connected(member, &error)),
         Err(_) => return Err(nobody()),
     };
     // Ends with the client, at the end of this function.
@@ -163,14 +182,20 @@ async fn run(client: &Client, sql: &str) -> Result<Answer, tokio_postgres::Error
         Err(_) => Vec::new(),
     };
     let mut answer = Answer { columns: Vec::new(), rows: Vec::new() };
+    let mut has_rows = false;
     for message in client.simple_query(sql).await? {
         match message {
             SimpleQueryMessage::RowDescription(columns) => {
                 answer.columns = columns.iter().map(|column| column.name().to_owned()).collect();
                 answer.rows.clear();
+                has_rows = true;
+            }
+            // The last statement counts, and may have nothing to show.
+            SimpleQueryMessage::CommandComplete(_) if !std::mem::take(&mut has_rows) => {
+                answer = Answer { columns: Vec::new(), rows: Vec::new() };
             }
             SimpleQueryMessage::Row(row) => {
-                let cell = |at: usize| value(row.get(at), types.get(at));
+                let cell = |at: usize| values::read(row.get(at), types.get(at));
                 answer.rows.push((0..row.len()).map(cell).collect());
             }
             _ => {}
@@ -179,15 +204,21 @@ async fn run(client: &Client, sql: &str) -> Result<Answer, tokio_postgres::Error
     Ok(answer)
 }
 
-fn value(text: Option<&str>, kind: Option<&Type>) -> Value {
-    let Some(text) = text else { return Value::Null };
-    let number = || serde_json::from_str(text).ok().filter(Value::is_number);
-    let typed = match kind {
-        Some(&Type::BOOL) => Some(json!(text == "t")),
-        Some(&(Type::INT2 | Type::INT4 | Type::INT8 | Type::OID | Type::FLOAT4 | Type::FLOAT8)) => number(),
-        _ => None,
+/// As libpq says it, on one line.
+fn not_connected(member: &Member, error: &tokio_postgres::Error) -> String {
+    let cause = std::error::Error::source(error);
+    let io = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let why = match (error.as_db_error(), io.map(std::io::Error::kind), cause) {
+        (Some(db), _, _) => format!("{}:  {} ", db.severity(), db.message()),
+        (None, Some(std::io::ErrorKind::ConnectionRefused), _) => {
+            "Connection refused \tIs the server running on that host and accepting TCP/IP connections? "
+                .to_owned()
+        }
+        (None, _, Some(cause)) => format!("{cause} "),
+        (None, _, None) => format!("{error} "),
     };
-    typed.unwrap_or_else(|| json!(text))
+    let (host, port) = host_and_port(member).unwrap_or_default();
+    format!("ERROR, SQLSTATE: connection to server at \"{host}\", port {port} failed: {why}")
 }
 
 fn failure(error: &tokio_postgres::Error) -> String {
@@ -202,25 +233,25 @@ fn show(answer: &Answer, args: &QueryArgs, manner: Manner) -> String {
         return String::new();
     }
     let cell = |value: &Value| match (value, manner) {
-        (Value::Bool(true), Manner::Patronictl) => "True".to_owned(),
-        (Value::Bool(false), Manner::Patronictl) => "False".to_owned(),
+        (value, Manner::Patronictl) => values::shown(value),
         (Value::Bool(on), Manner::Bellwether) => if *on { "t" } else { "f" }.to_owned(),
         (value, _) => text(value),
     };
-    match args.format {
-        Format::Tsv => {
+    match format(args) {
+        None => String::new(),
+        Some(Format::Tsv) => {
             let mut lines = vec![answer.columns.join(&args.delimiter)];
             lines.extend(
                 answer.rows.iter().map(|row| row.iter().map(cell).collect::<Vec<_>>().join(&args.delimiter)),
             );
             lines.join("\n") + "\n"
         }
-        Format::Pretty => {
+        Some(Format::Pretty) => {
             let rows =
                 answer.rows.iter().map(|row| row.iter().map(|value| json!(cell(value))).collect()).collect();
             rows_of(&answer.columns, rows).render(Format::Pretty, None, Empty::Keep)
         }
-        format => rows_of(&answer.columns, answer.rows.clone()).render(format, None, Empty::Keep),
+        Some(format) => rows_of(&answer.columns, answer.rows.clone()).render(format, None, Empty::Keep),
     }
 }
 
@@ -229,11 +260,20 @@ fn rows_of(columns: &[String], rows: Vec<Vec<Value>>) -> Rows {
 }
 
 /// An error is a row of its own that begins with the time.
-fn show_failure(why: &str, args: &QueryArgs) -> String {
+fn show_failure(why: &str, args: &QueryArgs, manner: Manner) -> String {
     let row = [schedule::second_stamp(), why.to_owned()];
-    match args.format {
-        Format::Json => one_line(&json!([row])) + "\n",
-        Format::Yaml | Format::Yml => crate::render::yaml::block(&json!([row])) + "\n",
-        Format::Pretty | Format::Tsv => row.join(&args.delimiter) + "\n",
+    let columns = ["Field 1".to_owned(), "Field 2".to_owned()];
+    match (format(args), manner) {
+        (None, _) => String::new(),
+        (Some(Format::Tsv), _) => row.join(&args.delimiter) + "\n",
+        (Some(Format::Pretty), _) => {
+            rows_of(&columns, vec![row.map(Value::from).to_vec()]).render(Format::Pretty, None, Empty::Keep)
+        }
+        // A row without columns has no values there.
+        (Some(format), Manner::Patronictl) => {
+            rows_of(&[], vec![Vec::new()]).render(format, None, Empty::Keep)
+        }
+        (Some(Format::Json), _) => one_line(&json!([row])) + "\n",
+        (Some(Format::Yaml | Format::Yml), _) => crate::render::yaml::block(&json!([row])) + "\n",
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     command::{ReinitArgs, RoleChoice},
     error::CliError,
     manner::Outcome,
-    members::{Choice, join, pick},
-    session::{CALL_PATIENCE, Session, Target},
+    members::{Choice, join, pick, require_some},
+    session::{CALL_PATIENCE, Session},
 };
 
 /// Between two looks at a member that is being rebuilt.
@@ -23,14 +23,15 @@ const LOOKS: u32 = 5;
 pub(crate) async fn reinit(session: &mut Session, args: &ReinitArgs) -> Result<Outcome, CliError> {
     let (cluster_name, names) = session.split_names(&args.names)?;
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
-    session.talk.note_block(&table(&target, &cluster));
+    let groups = target.groups().await?;
     let choice = Choice { role: RoleChoice::Replica, quoted: false };
-    let replicas = pick(&cluster, target.name.as_str(), &[], choice)?;
+    require_some(&groups, target.name.as_str(), choice.role)?;
+    session.talk.note_block(&table(&target, &groups));
+    let replicas = pick(&groups, target.name.as_str(), &[], choice)?;
     let members = match names {
         [] if args.force.force => return Ok(Outcome::Done),
         [] => vec![ask(session, &replicas)?],
-        names => pick(&cluster, target.name.as_str(), names, choice)?,
+        names => pick(&groups, target.name.as_str(), names, choice)?,
     };
     let question = format!("Are you sure you want to reinitialize members {}?", join(&members));
     if !args.force.force && !session.talk.confirm(&question)? {
@@ -45,7 +46,7 @@ pub(crate) async fn reinit(session: &mut Session, args: &ReinitArgs) -> Result<O
         }
     }
     if args.wait && !started.is_empty() {
-        wait(session, &target, started).await?;
+        wait(session, started).await;
     }
     Ok(outcome)
 }
@@ -67,7 +68,7 @@ async fn rebuild(session: &mut Session, args: &ReinitArgs, member: &Member) -> R
                 Ok(answer) => answer,
                 Err(error) => {
                     session.talk.line(format!("Failed: reinitialize for member {name}, {error}"));
-                    return Ok(Outcome::Failed);
+                    return Ok(Outcome::Unreachable);
                 }
             };
         if answer.status == 200 {
@@ -86,28 +87,34 @@ async fn rebuild(session: &mut Session, args: &ReinitArgs, member: &Member) -> R
     }
 }
 
-/// Until each member runs again; Ctrl-C ends the waiting, not the rebuilding.
-async fn wait(session: &mut Session, target: &Target, mut waiting: Vec<&Member>) -> Result<(), CliError> {
+/// Until each member runs again, as it says itself; Ctrl-C ends the waiting, not the rebuilding.
+async fn wait(session: &mut Session, mut waiting: Vec<&Member>) {
     session.talk.note(format!("Waiting for reinitialize to complete on: {}", join(&waiting)));
     let mut seen_at_work: Vec<&Member> = Vec::new();
     let mut looks = 0;
     while !waiting.is_empty() {
         tokio::time::sleep(LOOK_EVERY).await;
         looks += 1;
-        let now = target.cluster().await?;
-        let runs = |member: &Member| {
-            now.member(&member.name).is_some_and(|member| member.state == Some(PostgresState::Running))
-        };
-        seen_at_work.extend(waiting.iter().copied().filter(|member| !runs(member)));
-        // A job that has not begun yet shows the old server, which runs.
-        let has_begun =
-            |member: &Member| looks >= LOOKS || seen_at_work.iter().any(|seen| seen.name == member.name);
-        let (done, rest): (Vec<&Member>, Vec<&Member>) =
-            waiting.iter().copied().partition(|member| runs(member) && has_begun(member));
-        for member in done {
-            session.talk.note(format!("Reinitialize is completed on: {}", member.name));
+        let mut rest = Vec::new();
+        for member in waiting {
+            let runs = runs(session, member).await;
+            if runs == Some(false) {
+                seen_at_work.push(member);
+            }
+            // A job that has not begun yet shows the old server, which runs.
+            let has_begun = looks >= LOOKS || seen_at_work.iter().any(|seen| seen.name == member.name);
+            if runs == Some(true) && has_begun {
+                session.talk.note(format!("Reinitialize is completed on: {}", member.name));
+            } else {
+                rest.push(member);
+            }
         }
         waiting = rest;
     }
-    Ok(())
+}
+
+/// `None`: it does not answer.
+async fn runs(session: &Session, member: &Member) -> Option<bool> {
+    let answer = session.call(member, Method::GET, "patroni", None, CALL_PATIENCE).await.ok()?;
+    Some(answer.json()?.get("state")?.as_str()? == PostgresState::Running.as_str())
 }

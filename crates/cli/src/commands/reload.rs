@@ -7,23 +7,24 @@ use crate::{
     command::{ReloadArgs, RoleChoice},
     error::CliError,
     manner::Outcome,
-    members::{Choice, join, pick},
-    render::members::settings,
+    members::{Choice, join, pick, require_some},
+    render::members::loop_wait_secs,
     session::{CALL_PATIENCE, Session},
 };
 
 pub(crate) async fn reload(session: &mut Session, args: &ReloadArgs) -> Result<Outcome, CliError> {
     let (cluster_name, names) = session.split_names(&args.names)?;
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
-    session.talk.note_block(&table(&target, &cluster));
+    let groups = target.groups().await?;
     let choice = Choice { role: args.role.unwrap_or(RoleChoice::Any), quoted: true };
-    let members = pick(&cluster, target.name.as_str(), names, choice)?;
+    require_some(&groups, target.name.as_str(), choice.role)?;
+    session.talk.note_block(&table(&target, &groups));
+    let members = pick(&groups, target.name.as_str(), names, choice)?;
     let question = format!("Are you sure you want to reload members {}?", join(&members));
     if !args.force.force && !session.talk.confirm(&question)? {
         return Err(CliError::refused("Aborted reload"));
     }
-    let loop_wait = settings(&cluster).loop_wait.as_secs();
+    let loop_wait = loop_wait_secs(groups.main());
     let mut outcome = Outcome::Done;
     for member in members {
         let name = &member.name;
@@ -33,11 +34,11 @@ pub(crate) async fn reload(session: &mut Session, args: &ReloadArgs) -> Result<O
             ),
             Ok(answer) if answer.status == 200 => format!("No changes to apply on member {name}"),
             Ok(answer) => {
-                outcome = Outcome::Failed;
+                outcome = outcome.and(Outcome::Failed);
                 format!("Failed: reload for member {name}, status code={}, ({})", answer.status, answer.body)
             }
             Err(error) => {
-                outcome = Outcome::Failed;
+                outcome = outcome.and(Outcome::Unreachable);
                 format!("Failed: reload for member {name}, {error}")
             }
         };

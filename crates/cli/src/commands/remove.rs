@@ -2,10 +2,10 @@
 
 use bellwether_dcs::{Check, CommitOutcome, Snapshot, Write, codec};
 
-use super::list::table;
 use crate::{
     command::RemoveArgs,
     error::CliError,
+    groups::{Groups, Part},
     manner::{Manner, Outcome},
     render::members::{Named, View, render},
     session::{Session, Target, deadline},
@@ -16,13 +16,19 @@ pub(crate) async fn remove(session: &mut Session, args: &RemoveArgs) -> Result<O
         return Err(CliError::Usage("Missing argument 'CLUSTER_NAME'.".to_owned()));
     }
     let target = session.target(args.cluster.as_deref()).await?;
+    let shown_as = match target.part {
+        Part::EveryGroup => {
+            return Err(CliError::refused("For Citus clusters the --group must me specified"));
+        }
+        // The one group is shown as if it were all of the cluster.
+        Part::Group(_) if session.manner == Manner::Patronictl => Part::EveryGroup,
+        part => part,
+    };
     let snapshot = target.snapshot().await?;
     let cluster = codec::decode(&snapshot);
+    let groups = Groups::of(shown_as, cluster.clone());
     let view = View::List { format: args.format, extended: false };
-    session.talk.note_block(&match view {
-        View::List { format: crate::Format::Pretty, .. } => table(&target, &cluster),
-        view => render(Named { name: target.name.as_str(), cluster: &cluster }, view),
-    });
+    session.talk.note_block(&render(Named { name: target.name.as_str(), groups: &groups }, view));
 
     let name = session.talk.ask("Please confirm the cluster name to remove", None)?;
     if name != target.name.as_str() {

@@ -11,7 +11,7 @@ use crate::{
     command::{RestartArgs, RoleChoice},
     error::CliError,
     manner::{Manner, Outcome},
-    members::{Choice, join, pick},
+    members::{Choice, join, pick, require_some},
     render::members::settings,
     schedule,
     session::{CALL_PATIENCE, Session, WORK_PATIENCE},
@@ -20,10 +20,11 @@ use crate::{
 pub(crate) async fn restart(session: &mut Session, args: &RestartArgs) -> Result<Outcome, CliError> {
     let (cluster_name, names) = session.split_names(&args.names)?;
     let target = session.target(cluster_name).await?;
-    let cluster = target.cluster().await?;
-    session.talk.note_block(&table(&target, &cluster));
+    let groups = target.groups().await?;
     let choice = Choice { role: args.role.unwrap_or(RoleChoice::Any), quoted: true };
-    let mut members = pick(&cluster, target.name.as_str(), names, choice)?;
+    require_some(&groups, target.name.as_str(), choice.role)?;
+    session.talk.note_block(&table(&target, &groups));
+    let mut members = pick(&groups, target.name.as_str(), names, choice)?;
 
     let scheduled_at = when(session, args)?;
     if args.any {
@@ -31,22 +32,20 @@ pub(crate) async fn restart(session: &mut Session, args: &RestartArgs) -> Result
     }
     confirm(session, args, &members, scheduled_at.as_deref())?;
     let version = version_below(session, args)?;
-    if scheduled_at.is_some() && settings(&cluster).pause {
+    if scheduled_at.is_some() && settings(groups.main()).pause {
         return Err(CliError::refused("Can't schedule restart in the paused state"));
     }
 
     let body = body(args, version, scheduled_at.as_deref());
     let mut outcome = Outcome::Done;
     for member in members {
-        if args.pending
-            && scheduled_at.is_none()
-            && session.manner == Manner::Bellwether
-            && !member.pending_restart
-        {
-            session.talk.note(format!("No restart is pending on member {}", member.name));
+        if args.pending && scheduled_at.is_none() && !member.pending_restart {
+            if session.manner == Manner::Bellwether {
+                session.talk.note(format!("No restart is pending on member {}", member.name));
+            }
             continue;
         }
-        if args.force.force && scheduled_at.is_some() {
+        if args.force.force && scheduled_at.is_some() && member.scheduled_restart.is_some() {
             discard_scheduled(session, member).await;
         }
         outcome = outcome.and(send(session, member, &body).await);
@@ -84,7 +83,7 @@ fn confirm(
             "Aborted scheduled restart",
         ),
         Some(at) => (
-            format!("Are you sure you want to schedule restart of members {names} at {at}?"),
+            format!("Are you sure you want to schedule restart of members {names} at {}?", at.replacen('T', " ", 1)),
             "Aborted scheduled restart",
         ),
         None => (format!("Are you sure you want to restart members {names}?"), "Aborted restart"),
@@ -110,13 +109,13 @@ fn version_below(session: &mut Session, args: &RestartArgs) -> Result<Option<Str
     }
 }
 
-/// `X.Y` from PostgreSQL 10 on, `X.Y.Z` before.
+/// `X.Y` from PostgreSQL 10 on, `X.Y.Z` always.
 fn check_version(text: &str) -> Result<(), CliError> {
     let parts: Result<Vec<u32>, _> = text.split('.').map(str::parse).collect();
     let Ok(parts) = parts else {
         return Err(CliError::refused(format!("Invalid PostgreSQL version: {text}")));
     };
-    let is_complete = matches!((parts.first(), parts.len()), (Some(10..), 2) | (Some(0..10), 3));
+    let is_complete = matches!((parts.first(), parts.len()), (Some(10..), 2) | (Some(_), 3));
     match is_complete {
         true => Ok(()),
         false => Err(CliError::refused(format!(
@@ -144,8 +143,13 @@ fn body(args: &RestartArgs, version: Option<String>, scheduled_at: Option<&str>)
 
 /// With `--force` a new schedule replaces an old one.
 async fn discard_scheduled(session: &mut Session, member: &Member) {
-    if let Err(error) = session.call(member, Method::DELETE, "restart", None, CALL_PATIENCE).await {
-        tracing::debug!(member = %member.name, %error, "the scheduled restart could not be discarded");
+    let name = &member.name;
+    match session.call(member, Method::DELETE, "restart", None, CALL_PATIENCE).await {
+        Ok(Answer { status: 200, .. }) => {}
+        Ok(Answer { status, body }) => session.talk.line(format!(
+            "Failed: flush scheduled restart for member {name}, status code={status}, ({body})"
+        )),
+        Err(error) => tracing::debug!(member = %name, %error, "the scheduled restart could not be discarded"),
     }
 }
 
@@ -192,7 +196,7 @@ fn tell(member: &Member, result: Result<Answer, ClientError>) -> (String, Outcom
             format!("Failed: restart for member {name}: outcome not confirmed, {error}"),
             Outcome::Unconfirmed,
         ),
-        Err(error) => (format!("Failed: restart for member {name}, {error}"), Outcome::Failed),
+        Err(error) => (format!("Failed: restart for member {name}, {error}"), Outcome::Unreachable),
     }
 }
 
@@ -202,9 +206,14 @@ mod tests {
 
     #[test]
     fn versions_have_the_parts_of_their_time() {
-        for (version, is_good) in
-            [("15.4", true), ("9.5.2", true), ("15", false), ("9.5", false), ("15.4.1", false)]
-        {
+        for (version, is_good) in [
+            ("15.4", true),
+            ("9.5.2", true),
+            ("15", false),
+            ("9.5", false),
+            ("15.4.1", true),
+            ("9.5.2.1", false),
+        ] {
             assert_eq!(check_version(version).is_ok(), is_good, "{version}");
         }
         let error = |version| check_version(version).unwrap_err().to_string();

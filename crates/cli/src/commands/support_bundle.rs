@@ -21,6 +21,7 @@ use super::list::table;
 use crate::{
     command::SupportBundleArgs,
     error::CliError,
+    groups::Groups,
     journal::sources,
     manner::Outcome,
     render::{self, yaml},
@@ -107,7 +108,7 @@ fn default_name(session: &Session, args: &SupportBundleArgs) -> PathBuf {
 }
 
 async fn collect_cluster(session: &mut Session, args: &SupportBundleArgs, bundle: &mut Bundle) {
-    let read = match session.target(args.cluster.as_deref()).await {
+    let read = match session.target_of_own_group(args.cluster.as_deref()).await {
         Ok(target) => target.snapshot().await.map(|snapshot| (target, snapshot)),
         Err(error) => Err(error),
     };
@@ -132,7 +133,7 @@ async fn collect_cluster(session: &mut Session, args: &SupportBundleArgs, bundle
 
 fn cluster_text(target: &Target, cluster: &Cluster) -> String {
     let history = render::history::render(cluster, render::output::Format::Pretty);
-    format!("{}\n{history}", table(target, cluster))
+    format!("{}\n{history}", table(target, &Groups::of(target.part, cluster.clone())))
 }
 
 fn store_json(snapshot: &Snapshot) -> Value {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     command::VersionArgs,
     error::CliError,
+    groups::Groups,
     manner::{Manner, Outcome},
     session::{CALL_PATIENCE, Session},
     terminal::Dialogue,
@@ -28,7 +29,7 @@ pub(crate) async fn version(session: &mut Session, args: &VersionArgs) -> Result
     let (cluster_name, names) = session.split_names(&args.names)?;
     let target = session.target(cluster_name).await?;
     let snapshot = target.snapshot().await?;
-    let cluster = codec::decode(&snapshot);
+    let groups = Groups::decode(target.part, &snapshot);
     own(&mut session.talk, session.manner);
     if session.manner == Manner::Bellwether
         && let Some(level) = codec::feature_level(&snapshot)
@@ -37,7 +38,7 @@ pub(crate) async fn version(session: &mut Session, args: &VersionArgs) -> Result
     }
     session.talk.line("");
     let mut outcome = Outcome::Done;
-    for member in cluster.members.values() {
+    for (_, member) in groups.members() {
         let is_meant = names.is_empty() || names.iter().any(|name| name == member.name.as_str());
         if !is_meant || member.api_url.is_none() {
             continue;
@@ -57,7 +58,7 @@ pub(crate) async fn version(session: &mut Session, args: &VersionArgs) -> Result
 async fn ask(session: &Session, member: &Member) -> Result<String, String> {
     let answer = session.call(member, Method::GET, "patroni", None, CALL_PATIENCE).await;
     let document = answer.map_err(|error| error.to_string())?.json().ok_or("the answer is no JSON")?;
-    let claimed = document.pointer("/patroni/version").and_then(Value::as_str).unwrap_or("unknown");
+    let claimed = document.pointer("/patroni/version").and_then(Value::as_str).unwrap_or("None");
     let mut text = format!("Patroni {claimed}");
     if let Some(number) = document.get("server_version").and_then(Value::as_u64) {
         text.push_str(&format!(" PostgreSQL {}", server_version(number)));

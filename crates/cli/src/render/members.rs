@@ -1,6 +1,9 @@
 //! `list` and `topology`: the members of a cluster and what is planned for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bellwether_config::{Floors, dynamic};
 use bellwether_types::{
@@ -8,13 +11,14 @@ use bellwether_types::{
     cluster::{Cluster, ConfigDocument, Initialize, Member, Schedule},
     settings::{Settings, SyncMode},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     output::{Empty, Format, Rows},
     table::Align,
     yaml,
 };
+use crate::groups::{Groups, Part};
 
 /// Longer reasons of a pending restart are hidden in tables.
 const LONGEST_REASON: usize = 50;
@@ -36,7 +40,7 @@ pub(crate) enum View {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named<'a> {
     pub(crate) name: &'a str,
-    pub(crate) cluster: &'a Cluster,
+    pub(crate) groups: &'a Groups,
 }
 
 /// The text of one cluster, footer included.
@@ -49,31 +53,58 @@ pub(crate) fn render(named: Named<'_>, view: View) -> String {
     let title = title(named);
     let mut text = rows.render(format, Some(&title), Empty::Omit);
     if format == Format::Pretty {
-        text.push_str(&footer(named.cluster));
+        for (group, cluster) in named.groups.iter() {
+            let footer = footer(cluster);
+            if named.groups.part() == Part::EveryGroup && !footer.is_empty() {
+                text.push_str(&format!("Citus group: {group}\n"));
+            }
+            text.push_str(&footer);
+        }
     }
     text
 }
 
-/// The settings of the cluster, as far as they can be read.
+/// The settings of the cluster, as far as they can be read: one that cannot does not hide the others.
 pub(crate) fn settings(cluster: &Cluster) -> Settings {
-    match cluster.config.as_ref().map(|keyed| &keyed.value) {
-        Some(ConfigDocument::Valid(document)) => {
-            dynamic::parse(document, Floors::bellwether(std::time::Duration::ZERO))
-                .map(|dynamic| dynamic.settings)
-                .unwrap_or_default()
-        }
-        _ => Settings::default(),
+    let Some(ConfigDocument::Valid(document)) = cluster.config.as_ref().map(|keyed| &keyed.value) else {
+        return Settings::default();
+    };
+    let read = |document: &Value| dynamic::parse(document, Floors::bellwether(std::time::Duration::ZERO));
+    if let Ok(dynamic) = read(document) {
+        return dynamic.settings;
     }
+    let readable: Map<String, Value> = document
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| read(&json!({ key.as_str(): value })).is_ok())
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    read(&Value::Object(readable)).map(|dynamic| dynamic.settings).unwrap_or_default()
+}
+
+/// The configuration's own number, whatever agents make of it.
+pub(crate) fn loop_wait_secs(cluster: &Cluster) -> u64 {
+    let written = match cluster.config.as_ref().map(|keyed| &keyed.value) {
+        Some(ConfigDocument::Valid(document)) => document.get("loop_wait").and_then(Value::as_u64),
+        _ => None,
+    };
+    written.unwrap_or_else(|| settings(cluster).loop_wait.as_secs())
 }
 
 fn title(named: Named<'_>) -> String {
-    let system = match named.cluster.initialize.as_ref().map(|keyed| &keyed.value) {
+    let system = match named.groups.main().initialize.as_ref().map(|keyed| &keyed.value) {
         None => "uninitialized".to_owned(),
         Some(Initialize::InProgress) => "initializing".to_owned(),
         Some(Initialize::Done(id)) => id.to_string(),
         Some(Initialize::Invalid(text)) => text.clone(),
     };
-    format!(" Cluster: {} ({system}) ", named.name)
+    let name = named.name;
+    match named.groups.part() {
+        Part::Plain => format!(" Cluster: {name} ({system}) "),
+        Part::Group(group) => format!(" Citus cluster: {name} (group: {group}, {system}) "),
+        Part::EveryGroup => format!(" Citus cluster: {name} "),
+    }
 }
 
 /// Below the table: the pause and a scheduled switchover.
@@ -100,45 +131,25 @@ fn footer(cluster: &Cluster) -> String {
 }
 
 fn rows(named: Named<'_>, view: View, format: Format, extended: bool) -> Rows {
-    let cluster = named.cluster;
     let is_table = format == Format::Pretty;
-    let facts = Facts::new(cluster);
-    let order = match view {
-        View::Topology => topology_order(cluster),
-        View::List { .. } => cluster.members.keys().map(|name| (name.clone(), name.to_string())).collect(),
-    };
-    let (receive_lag, replay_lag) = if is_table { ("Lag", "Lag") } else { ("Receive Lag", "Replay Lag") };
-    let mut columns = vec![
-        ("Member".into(), Align::Left),
-        ("Host".into(), Align::Left),
-        ("Role".into(), Align::Left),
-        ("State".into(), Align::Left),
-        ("TL".into(), Align::Right),
-        ("Receive LSN".into(), Align::Right),
-        (receive_lag.into(), Align::Right),
-        ("Replay LSN".into(), Align::Right),
-        (replay_lag.into(), Align::Right),
-    ];
-    if !is_table {
-        columns.insert(0, ("Cluster".into(), Align::Left));
+    let part = named.groups.part();
+    let shows_group = part == Part::EveryGroup || (part != Part::Plain && !is_table);
+    let shows_ports = shows_ports(named.groups);
+    let (mut members, mut rows): (Vec<&Member>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
+    for (group, cluster) in named.groups.iter() {
+        let facts = Facts { cluster, settings: settings(cluster), shows_ports };
+        for (member, shown) in ordered(cluster, view) {
+            let mut row = if is_table { Vec::new() } else { vec![json!(named.name)] };
+            row.extend(shows_group.then(|| json!(group)));
+            row.extend(facts.row(member, &shown));
+            rows.push(row);
+            members.push(member);
+        }
     }
-    let mut rows: Vec<Vec<Value>> = order
-        .iter()
-        .filter_map(|(name, shown)| Some((cluster.member(name)?, shown)))
-        .map(|(member, shown)| {
-            let mut row = facts.row(member, shown);
-            if !is_table {
-                row.insert(0, json!(named.name));
-            }
-            row
-        })
-        .collect();
+    let mut columns = headings(is_table, shows_group);
     for (heading, cell) in optional_cells(view, format) {
-        let cells: Vec<(bool, Value)> = order
-            .iter()
-            .filter_map(|(name, _)| cluster.member(name))
-            .map(|member| (facts.host(member).is_some(), cell(member)))
-            .collect();
+        let cells: Vec<(bool, Value)> =
+            members.iter().map(|member| (host_and_port(member).is_some(), cell(member))).collect();
         if extended || cells.iter().any(|(has_host, value)| *has_host && !value.is_null()) {
             columns.push((heading.into(), Align::Left));
             for (row, (_, value)) in rows.iter_mut().zip(cells) {
@@ -147,6 +158,42 @@ fn rows(named: Named<'_>, view: View, format: Format, extended: bool) -> Rows {
         }
     }
     Rows { columns, rows }
+}
+
+/// The columns that are always there.
+fn headings(is_table: bool, shows_group: bool) -> Vec<(Cow<'static, str>, Align)> {
+    let (receive_lag, replay_lag) = if is_table { ("Lag", "Lag") } else { ("Receive Lag", "Replay Lag") };
+    let mut columns = Vec::new();
+    if !is_table {
+        columns.push(("Cluster".into(), Align::Left));
+    }
+    if shows_group {
+        columns.push(("Group".into(), Align::Right));
+    }
+    for heading in ["Member", "Host", "Role", "State"] {
+        columns.push((heading.into(), Align::Left));
+    }
+    for heading in ["TL", "Receive LSN", receive_lag, "Replay LSN", replay_lag] {
+        columns.push((heading.into(), Align::Right));
+    }
+    columns
+}
+
+/// The members of one group in the order of the view, and as they are shown in it.
+fn ordered(cluster: &Cluster, view: View) -> Vec<(&Member, String)> {
+    let order = match view {
+        View::Topology => topology_order(cluster),
+        View::List { .. } => cluster.members.keys().map(|name| (name.clone(), name.to_string())).collect(),
+    };
+    order.into_iter().filter_map(|(name, shown)| Some((cluster.member(&name)?, shown))).collect()
+}
+
+/// Addresses come with their ports as soon as they do not tell the members apart without.
+fn shows_ports(groups: &Groups) -> bool {
+    let hosts: Vec<(String, u16)> =
+        groups.members().filter_map(|(_, member)| host_and_port(member)).collect();
+    let distinct: BTreeSet<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
+    hosts.iter().any(|(_, port)| *port != 5432) || distinct.len() < hosts.len()
 }
 
 type Cell = Box<dyn Fn(&Member) -> Value>;
@@ -203,14 +250,7 @@ struct Facts<'a> {
     shows_ports: bool,
 }
 
-impl<'a> Facts<'a> {
-    fn new(cluster: &'a Cluster) -> Self {
-        let hosts: Vec<(String, u16)> = cluster.members.values().filter_map(host_and_port).collect();
-        let distinct: BTreeSet<&str> = hosts.iter().map(|(host, _)| host.as_str()).collect();
-        let shows_ports = hosts.iter().any(|(_, port)| *port != 5432) || distinct.len() < hosts.len();
-        Self { cluster, settings: settings(cluster), shows_ports }
-    }
-
+impl Facts<'_> {
     fn host(&self, member: &Member) -> Option<String> {
         let (host, port) = host_and_port(member)?;
         Some(if self.shows_ports { format!("{host}:{port}") } else { host })
@@ -255,9 +295,7 @@ impl<'a> Facts<'a> {
         let known = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn > Lsn::ZERO);
         match (known(member.receive_lsn), known(member.replay_lsn), known(member.xlog_location)) {
             // An old member tells only the larger of both.
-            (None, None, Some(only)) if member.replication_state == Some(ReplicationState::Streaming) => {
-                [Position::At(only), Position::Unknown]
-            }
+            (None, None, Some(only)) if is_streaming(member) => [Position::At(only), Position::Unknown],
             (None, None, Some(only)) => [Position::Unknown, Position::At(only)],
             (receive, replay, _) => [receive, replay].map(|lsn| lsn.map_or(Position::Unknown, Position::At)),
         }
@@ -269,6 +307,12 @@ impl<'a> Facts<'a> {
             Position::Unknown | Position::Blank => json!(""),
         }
     }
+}
+
+/// Members of before `replication_state` say it as their state.
+fn is_streaming(member: &Member) -> bool {
+    member.replication_state == Some(ReplicationState::Streaming)
+        || member.raw.get("state").and_then(Value::as_str) == Some("streaming")
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -52,7 +52,10 @@ fn example() -> Vec<(&'static str, Value)> {
 }
 
 fn list(entries: &[(&str, Value)], format: Format) -> String {
-    render(Named { name: "batman", cluster: &cluster(entries) }, View::List { format, extended: false })
+    render(
+        Named { name: "batman", groups: &Groups::of(Part::Plain, cluster(entries)) },
+        View::List { format, extended: false },
+    )
 }
 
 #[test]
@@ -115,7 +118,8 @@ fn the_topology_shows_who_streams_from_whom() {
                              "receive_lsn": 0x3DF_D240, "replay_lsn": 0x262_5A00, "tags": {"replicatefrom": "pg2"}})),
         ),
     ]);
-    let text = render(Named { name: "batman", cluster: &cluster(&entries) }, View::Topology);
+    let text =
+        render(Named { name: "batman", groups: &Groups::of(Part::Plain, cluster(&entries)) }, View::Topology);
     let expected = "\
 + Cluster: batman (7277694203142172922) ---+----+-------------+-----+------------+-----+----------------------+
 | Member  | Host     | Role    | State     | TL | Receive LSN | Lag | Replay LSN | Lag | Tags                 |
@@ -219,9 +223,9 @@ fn optional_columns_appear_when_somebody_needs_them() {
     assert!(json.contains(&format!("shared_preload_libraries: {}->", "a".repeat(30))), "{json}");
     let bare = [("members/a", member(1, json!({})))];
     assert!(!list(&bare, Format::Pretty).contains("Tags"));
-    let named = cluster(&bare);
+    let named = Groups::of(Part::Plain, cluster(&bare));
     let extended = View::List { format: Format::Pretty, extended: true };
-    assert!(render(Named { name: "c", cluster: &named }, extended).contains("| Scheduled restart | Tags |"));
+    assert!(render(Named { name: "c", groups: &named }, extended).contains("| Scheduled restart | Tags |"));
 }
 
 #[test]
@@ -241,7 +245,7 @@ fn an_old_member_shows_its_only_position_where_it_belongs() {
         let old =
             member(2, json!({"state": "running", "xlog_location": 0x3FE_56C0, "replication_state": state}));
         let cluster = cluster(&[("members/b", old)]);
-        let facts = Facts::new(&cluster);
+        let facts = Facts { cluster: &cluster, settings: settings(&cluster), shows_ports: false };
         let row = facts.row(cluster.members.values().next().unwrap(), "b");
         assert_eq!((&row[5], &row[7]), (&json!(receive), &json!(replay)), "{state}");
     }

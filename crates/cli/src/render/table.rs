@@ -1,5 +1,7 @@
 //! Tables with frames, as `patronictl` draws them.
 
+use unicode_width::UnicodeWidthStr;
+
 /// How the cells of a column stand, its heading included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -77,8 +79,9 @@ fn rule(widths: &[usize]) -> String {
     rule
 }
 
+/// In columns of a terminal.
 fn width(text: &str) -> usize {
-    text.chars().count()
+    UnicodeWidthStr::width(text)
 }
 
 #[cfg(test)]

@@ -10,5 +10,6 @@ mod operating;
 mod querying;
 mod removing;
 mod screen;
+mod transcripts;
 mod usage;
 mod world;

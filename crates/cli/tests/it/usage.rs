@@ -65,21 +65,6 @@ async fn a_store_that_does_not_open_comes_with_help() {
 }
 
 #[tokio::test]
-async fn other_stores_are_refused_by_their_url() {
-    let world = World::new().await;
-    for (url, err) in [
-        ("nonsense://x", "Error: Unknown dcs scheme: nonsense\n"),
-        (
-            "etcd://127.0.0.1",
-            "Error: --dcs-url etcd://127.0.0.1: this option is not supported yet; name the store in a file, with -c FILE\n",
-        ),
-    ] {
-        let ended = world.patronictl(&["-d", url, "list"], &[]).await;
-        assert_eq!((ended.status, ended.err.as_str()), (1, err));
-    }
-}
-
-#[tokio::test]
 async fn completion_and_manual_pages_know_every_command() {
     let world = World::new().await;
     let script = world.bellwether(&["completion", "bash"], &[]).await;

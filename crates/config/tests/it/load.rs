@@ -150,12 +150,12 @@ fn clients_and_witnesses_need_less() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("patronictl.yaml");
     write(&file, "scope: demo\nraft: {partner_addrs: ['127.0.0.1:2380'], password: x}\n");
-    let client = load_client(Some(&file), &env(&[])).unwrap();
+    let client = load_client(Some(&file), &env(&[]), None).unwrap();
     assert!(client.warnings.is_empty(), "{:?}", client.warnings);
     assert!(client.config.store.is_some() && client.config.postgresql.is_none());
 
     write(&file, MINIMAL);
-    assert!(load_client(Some(&file), &env(&[])).unwrap().config.restapi.is_some());
+    assert!(load_client(Some(&file), &env(&[]), None).unwrap().config.restapi.is_some());
 
     write(
         &file,

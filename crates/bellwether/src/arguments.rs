@@ -114,9 +114,7 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
         Called::Patroni => Patroni::parse_from(arguments).obey(),
         Called::Patronictl => {
             let surroundings = surroundings(bellwether_cli::Patronictl::command());
-            let runtime = client_runtime();
-            runtime.spawn(abort_on_interrupt());
-            ExitCode::from(runtime.block_on(bellwether_cli::run_patronictl(arguments, surroundings)))
+            patronictl(arguments, surroundings)
         }
         Called::Bellwether => obey(Bellwether::parse_from(arguments)),
     }
@@ -139,13 +137,26 @@ fn obey(line: Bellwether) -> ExitCode {
     }
 }
 
-/// Ctrl-C ends `patronictl` with the words and the status that its users know, also while it watches or asks.
+/// Ctrl-C ends `patronictl` with the words and the status that its users know, also while it watches or asks: the command has a
+/// thread of its own, which may wait for a person.
 #[expect(clippy::print_stderr, reason = "it is said to a person, not to a log")]
-async fn abort_on_interrupt() {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        eprintln!("\nAborted!");
-        std::process::exit(1);
-    }
+fn patronictl(arguments: Vec<OsString>, surroundings: Surroundings) -> ExitCode {
+    let runtime = client_runtime();
+    let handle = runtime.handle().clone();
+    let command = runtime
+        .spawn_blocking(move || handle.block_on(bellwether_cli::run_patronictl(arguments, surroundings)));
+    let status = runtime.block_on(async {
+        tokio::select! {
+            status = command => status.unwrap_or(1),
+            Ok(()) = tokio::signal::ctrl_c() => {
+                eprintln!("\nAborted!");
+                1
+            }
+        }
+    });
+    // Nobody waits for the thread that still reads from the terminal.
+    runtime.shutdown_background();
+    ExitCode::from(status)
 }
 
 fn surroundings(program: clap::Command) -> Surroundings {

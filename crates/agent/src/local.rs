@@ -40,6 +40,8 @@ pub(crate) struct Local {
     /// Marks of a promotion that an earlier agent did not get to were looked for.
     pub(crate) forgot_skipped: bool,
     pub(crate) divergence: Option<Divergence>,
+    /// Why histories could not be compared the last time.
+    pub(crate) not_compared: Option<String>,
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
     pub(crate) pending_restart: Vec<PendingRestart>,
@@ -93,6 +95,7 @@ impl Local {
             received_timeline: None,
             forgot_skipped: false,
             divergence: None,
+            not_compared: None,
             history: None,
             pending_restart: Vec::new(),
             given: None,

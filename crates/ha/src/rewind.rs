@@ -24,10 +24,6 @@ pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
             return None;
         }
         let leader = view.authority(cluster).filter(|leader| !leader.conn_url.is_empty())?;
-        if view.is_standby_cluster() && !leader.is_remote && !leads_as_primary(cluster) {
-            // A standby leader can tell what it has received, and not what is true.
-            return None;
-        }
         let found = view.postgres.divergence.as_ref();
         let found = found.filter(|found| found.checked_at >= since && found.leader == leader.member);
         match found.and_then(verdict) {
@@ -176,15 +172,11 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     Some(Reason::RewindRunning { source: name })
 }
 
-fn leads_as_primary(cluster: &Cluster) -> bool {
-    cluster.leader_member().is_some_and(|leader| leader.role == Some(Role::Primary))
-}
-
-/// The leader's control file shows its timeline. (The rewind itself sees to that of a remote member.)
+/// The leader is a primary, and its control file shows its timeline. (The rewind itself sees to that of a remote member.)
 fn has_checkpointed(cluster: &Cluster) -> bool {
-    let is_pending =
-        |cluster: &Cluster| cluster.leader_member()?.checkpoint_after_promote.map(|is_done| !is_done);
-    leads_as_primary(cluster) && is_pending(cluster) != Some(true)
+    cluster.leader_member().is_some_and(|leader| {
+        leader.role == Some(Role::Primary) && leader.checkpoint_after_promote != Some(false)
+    })
 }
 
 /// Nothing but a copy helps. Without the permission to remove what is there this member stays down: as a standby it would take the

@@ -53,14 +53,9 @@ impl View {
         })
     }
 
-    /// The member whose history this one's has to be a part of.
+    /// The member whose history this one's has to be a part of. A standby leader does not know what is true, only what it has received.
     pub(crate) fn authority(&self, cluster: &Cluster) -> Option<Upstream> {
-        let follows_remote = self.held().is_some() || cluster.is_unlocked();
-        if self.is_standby_cluster() && follows_remote {
-            self.remote()
-        } else {
-            self.leader_upstream(cluster)
-        }
+        if self.is_standby_cluster() { self.remote() } else { self.leader_upstream(cluster) }
     }
 }
 

@@ -541,7 +541,10 @@ impl Agent {
         match news {
             JobNews::Phase(_) => {}
             JobNews::Started(postmaster) => self.adopt(postmaster),
-            JobNews::Compared(divergence) => self.local.divergence = Some(divergence),
+            JobNews::Compared(divergence) => {
+                self.local.not_compared = None;
+                self.local.divergence = Some(divergence);
+            }
             JobNews::Ended(outcome) => self.job_ended(&kind, &outcome),
         }
     }
@@ -550,7 +553,10 @@ impl Agent {
         match outcome {
             // Nothing was changed, and it is asked again: a server that comes up cannot tell its position at once.
             JobOutcome::Failed { why, .. } if *kind == JobKind::CheckDivergence => {
-                info!(why, "histories could not be compared yet");
+                // A cluster elsewhere may be away for hours.
+                if self.local.not_compared.replace(why.clone()).is_none_or(|before| before != *why) {
+                    info!(why, "histories could not be compared yet");
+                }
             }
             JobOutcome::Failed { why, .. } => warn!(job = ?kind, why, "job failed"),
             _ => {}

@@ -90,6 +90,8 @@ pub enum Fault {
     ShorterTtl {
         seconds: u64,
     },
+    /// The operator makes this a standby cluster, of one that nobody reaches, and a cluster of its own again.
+    FollowAnother,
 }
 
 /// A fault with its time, counted from when the cluster was founded.
@@ -125,6 +127,10 @@ pub fn plan(scenario: &Scenario, bug: Bug, random: &mut Random) -> Vec<Planned> 
         planned.push(Planned { at, lasts, fault });
     }
     planned.extend(rare(scenario, &mut random.fork(2)));
+    if bug == Bug::None {
+        // A bug is looked for where losses count.
+        planned.extend(rarer(scenario, &mut random.fork(3)));
+    }
     planned.sort_by_key(|planned| planned.at);
     planned
 }
@@ -138,6 +144,16 @@ fn rare(scenario: &Scenario, random: &mut Random) -> Option<Planned> {
     let lasts = (random.between(5, 60) * SECONDS).min(scenario.fault_phase - at);
     let seconds = scenario.ttl / SECONDS / random.between(2, 5);
     Some(Planned { at, lasts, fault: Fault::ShorterTtl { seconds } })
+}
+
+/// The same for what came later still.
+fn rarer(scenario: &Scenario, random: &mut Random) -> Option<Planned> {
+    if !random.percent(12) {
+        return None;
+    }
+    let at = random.between(0, scenario.fault_phase);
+    let lasts = (random.between(1, 90) * SECONDS).min(scenario.fault_phase - at);
+    Some(Planned { at, lasts, fault: Fault::FollowAnother })
 }
 
 fn draw(scenario: &Scenario, agents_suffer: bool, random: &mut Random) -> Fault {
@@ -240,6 +256,10 @@ impl World {
             Fault::Restart { host } => self.request_restart(host),
             Fault::Pause => self.set_pause(true),
             Fault::ShorterTtl { seconds } => self.set_config("ttl", seconds.into()),
+            Fault::FollowAnother => {
+                self.checks.was_standby = true;
+                self.set_config("standby_cluster", serde_json::json!({"host": "elsewhere"}));
+            }
         }
         self.ways_changed();
     }
@@ -282,6 +302,7 @@ impl World {
             }
             Fault::Pause => self.resume_cluster(),
             Fault::ShorterTtl { .. } => self.set_config("ttl", (self.scenario.ttl / SECONDS).into()),
+            Fault::FollowAnother => self.set_config("standby_cluster", serde_json::Value::Null),
             _ => {}
         }
         self.ways_changed();

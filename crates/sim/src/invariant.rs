@@ -9,6 +9,7 @@
 //! | [`no_torn_start`] | a directory whose rewind was interrupted is not started |
 //! | [`release`] | the lock is given up only when nothing can be lost by it |
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
+//! | [`standby_alone`] | nobody is promoted in a standby cluster |
 //! | [`bounded`] | the stop of a restart ends within its limit |
 //! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs |
 //! | [`founders`] | a cluster is founded whole, by a member that is fenced before it leads |
@@ -25,6 +26,7 @@ pub mod one_number;
 pub mod one_writer;
 pub mod paused_alone;
 pub mod release;
+pub mod standby_alone;
 
 use std::collections::BTreeMap;
 
@@ -56,6 +58,8 @@ pub struct Checks {
     /// The last pause ended then.
     pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,
+    /// The cluster was a standby cluster for a while. What it had was another one's to keep, so its members were not held to it.
+    pub(crate) was_standby: bool,
     /// Whom the operator named when the members could not agree: the loss is accepted.
     pub(crate) named_by_operator: Option<HostId>,
 }
@@ -87,8 +91,10 @@ impl World {
     /// `end` is where `host` stood, `start` the first position of its new timeline.
     pub(crate) fn check_promotion(&mut self, host: HostId, end: Pos, start: Pos) {
         self.check_number(host, start);
-        self.check_trunk(host, end);
-        self.check_loss(host, end, start);
+        if !self.checks.was_standby {
+            self.check_trunk(host, end);
+            self.check_loss(host, end, start);
+        }
         self.checks.trunk = Some(start);
     }
 }

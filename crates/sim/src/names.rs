@@ -39,8 +39,9 @@ impl Names {
         self.conn_urls[host].clone()
     }
 
-    pub fn source(&self, upstream: &Upstream) -> HostId {
-        self.index_of(&upstream.member)
+    /// `None`: it is in another world.
+    pub fn source(&self, upstream: &Upstream) -> Option<HostId> {
+        (!upstream.is_remote).then(|| self.index_of(&upstream.member))
     }
 }
 

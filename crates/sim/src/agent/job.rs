@@ -92,6 +92,7 @@ impl World {
             self.finish_job(host, JobOutcome::Cancelled);
         }
         self.check_job(host, &kind);
+        self.check_standby(host, &kind);
         if kind == JobKind::Bootstrap {
             self.disturb_bootstrap(host);
         }
@@ -203,9 +204,16 @@ impl World {
             && self.is_consistent_clone_source(source)
     }
 
+    fn unreachable(&self, step: u32) -> Next {
+        match step {
+            0 => Next::At(1, CONNECT_TIMEOUT),
+            _ => Next::SourceUnreachable("nobody is there"),
+        }
+    }
+
     fn clone_from(&mut self, host: HostId, step: u32, from: Option<&Upstream>) -> Next {
         let Some(from) = from else { return Next::Failed("no method without a source") };
-        let source = self.names.source(from);
+        let Some(source) = self.names.source(from) else { return self.unreachable(step) };
         let reachable = self.can_copy_from(host, source);
         let pg = &mut self.hosts[host].pg;
         match step {
@@ -446,7 +454,7 @@ impl World {
     }
 
     fn check_divergence(&mut self, host: HostId, step: u32, leader: &Upstream) -> Next {
-        let source = self.names.source(leader);
+        let Some(source) = self.names.source(leader) else { return self.unreachable(step) };
         let reachable = self.can_copy_from(host, source);
         match step {
             0 if !reachable => Next::At(2, CONNECT_TIMEOUT),
@@ -505,7 +513,7 @@ impl World {
     }
 
     fn rewind(&mut self, host: HostId, step: u32, source: &Upstream) -> Next {
-        let source = self.names.source(source);
+        let Some(source) = self.names.source(source) else { return self.unreachable(step) };
         let reachable = self.can_copy_from(host, source) && self.hosts[source].pg.is_primary();
         let pg = &mut self.hosts[host].pg;
         match step {

@@ -9,6 +9,7 @@ use bellwether_ha::{lease, view::LeaseView};
 use bellwether_types::{
     Revision, Term, Timestamp,
     cluster::{Cluster, ConfigDocument},
+    settings::StandbyCluster,
 };
 
 use crate::{
@@ -151,6 +152,9 @@ impl World {
             if let Some(seconds) = value["ttl"].as_u64() {
                 mind.settings.ttl = Duration::from_secs(seconds);
             }
+            mind.settings.standby_cluster = value["standby_cluster"]["host"]
+                .as_str()
+                .map(|host| StandbyCluster { host: Some(host.to_owned()), ..StandbyCluster::default() });
         }
         mind.cluster = Some(cluster.clone());
         if concerns {

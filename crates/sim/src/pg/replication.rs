@@ -54,11 +54,9 @@ impl World {
             return;
         }
         let Some(upstream) = &server.upstream else { return };
-        let up = self.names.index_of(&upstream.member);
-        if self.accepts_standby(up, host) {
-            self.connect(up, host);
-        } else {
-            self.try_receiver_in(host, RETRY);
+        match self.names.source(upstream) {
+            Some(up) if self.accepts_standby(up, host) => self.connect(up, host),
+            _ => self.try_receiver_in(host, RETRY),
         }
     }
 

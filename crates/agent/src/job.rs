@@ -17,6 +17,8 @@ const CLEANUP: Duration = Duration::from_secs(12);
 #[derive(Debug)]
 pub(crate) enum JobNews {
     Phase(JobPhase),
+    /// It made the first data directory, and starts it.
+    Created,
     /// It started a postmaster.
     Started(Postmaster),
     /// It compared histories.
@@ -138,7 +140,7 @@ impl Jobs {
         let kind = job.kind.clone();
         match news {
             JobNews::Phase(phase) => job.phase = phase.clone(),
-            JobNews::Started(_) | JobNews::Compared(_) => {}
+            JobNews::Created | JobNews::Started(_) | JobNews::Compared(_) => {}
             JobNews::Ended(outcome) => {
                 self.last = Some(FinishedJob {
                     kind: kind.clone(),

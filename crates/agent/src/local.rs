@@ -45,6 +45,9 @@ pub(crate) struct Local {
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
     pub(crate) pending_restart: Vec<PendingRestart>,
+    /// A user's command makes, or has made, the first data directory, and the bootstrap has not ended: the server recovers by files of
+    /// its own.
+    pub(crate) custom_bootstrap: bool,
     /// What the job that starts the server was given to write into its files, until it has ended.
     pub(crate) given: Option<Given>,
 }
@@ -99,6 +102,7 @@ impl Local {
             history: None,
             pending_restart: Vec::new(),
             given: None,
+            custom_bootstrap: false,
         }
     }
 
@@ -112,7 +116,8 @@ impl Local {
         self.checkpointer_read_at = None;
         self.received_timeline = None;
         self.forgot_skipped = false;
-        self.state = PostgresState::Starting;
+        self.state =
+            if self.custom_bootstrap { PostgresState::BootstrapStarting } else { PostgresState::Starting };
     }
 
     /// The postmaster is gone.

@@ -6,7 +6,7 @@ use bellwether_ha::{
     View,
     view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, Watchdog},
 };
-use bellwether_postgres::postmaster::Postmaster;
+use bellwether_postgres::{postmaster::Postmaster, settings::ReplicaMethod};
 use bellwether_types::{Role, Timestamp};
 use tracing::{debug, error, info, warn};
 
@@ -60,7 +60,8 @@ impl Agent {
     /// A busy backend goes on after its postmaster's death. It could still acknowledge a commit after we have given the lease
     /// away, and it holds the shared memory that the next start needs.
     pub(crate) async fn lose(&mut self, postmaster: &Postmaster) {
-        let expected = self.local.stopping_since.is_some();
+        // A server in the making by a user's command is started anew at the end.
+        let expected = self.local.stopping_since.is_some() || self.local.custom_bootstrap;
         if !expected {
             warn!(pid = postmaster.id().pid, "PostgreSQL has ended without being told to");
             self.clock.server_lost(clock::now());
@@ -120,7 +121,12 @@ impl Agent {
                 if self.local.sync_names.is_none() && !observation.in_recovery {
                     self.local.sync_names = Some(observation.synchronous_standby_names.clone());
                 }
+                let is_first = !self.local.answered;
                 self.local.observed(observation, asked_at);
+                if is_first {
+                    // A standby may have been started with more than is configured, or by an agent before us.
+                    self.find_pending_restart();
+                }
                 if self.local.system_id.is_none() {
                     self.look_at_control_file().await;
                 }
@@ -291,7 +297,7 @@ impl Agent {
             api_url: config.restapi.api_url(),
             conn_url: self.conn_url(),
             may_bootstrap: config.bootstrap.is_given,
-            clones_without_leader: false,
+            clones_without_leader: self.settings.replica_methods.iter().any(ReplicaMethod::needs_no_source),
             has_pre_promote: self.settings.pre_promote.is_some(),
         }
     }

@@ -6,7 +6,8 @@ use bellwether_config::{Callback, Config, Effective, ServerRole, sections};
 use bellwether_postgres::{
     parameters,
     settings::{
-        BootstrapSettings, CallbackAction, ConfigRole, Credentials, HostPort, PgSettings, ProgramOption,
+        BootstrapSettings, CallbackAction, ConfigRole, Credentials, CustomBootstrap, FirstRecovery, HostPort,
+        PgSettings, ProgramOption, ReplicaCommand, ReplicaMethod,
     },
 };
 
@@ -45,10 +46,12 @@ pub(crate) fn pg_settings(
     settings.recovery_conf.clone_from(&effective.recovery_conf);
     settings.custom_conf.clone_from(&effective.custom_conf);
     settings.bootstrap = BootstrapSettings {
+        custom: custom_bootstrap(&config.bootstrap.method),
         initdb: options(&config.bootstrap.initdb),
         pg_hba: config.bootstrap.pg_hba.clone(),
         post_bootstrap: config.bootstrap.post_bootstrap.clone(),
     };
+    settings.replica_methods = effective.create_replica_methods.iter().map(replica_method).collect();
     settings.basebackup = options(&effective.basebackup);
     settings.rewind_options = options(&effective.rewind);
     settings.callbacks = callbacks(effective);
@@ -76,6 +79,36 @@ fn options(written: &[sections::bootstrap::CommandOption]) -> Vec<ProgramOption>
         .iter()
         .map(|option| ProgramOption { name: option.name.clone(), value: option.value.clone() })
         .collect()
+}
+
+fn custom_bootstrap(written: &sections::bootstrap::BootstrapMethod) -> Option<CustomBootstrap> {
+    let sections::bootstrap::BootstrapMethod::Custom(written) = written else { return None };
+    let recovery = match &written.recovery_conf {
+        Some(settings) => FirstRecovery::Targeted(settings.clone()),
+        None if written.keep_existing_recovery_conf => FirstRecovery::AsFound,
+        None => FirstRecovery::None,
+    };
+    Some(CustomBootstrap {
+        name: written.name.clone(),
+        command: written.command.clone(),
+        no_params: written.no_params,
+        recovery,
+        options: options(&written.options),
+    })
+}
+
+fn replica_method(written: &bellwether_config::ReplicaMethod) -> ReplicaMethod {
+    match written {
+        bellwether_config::ReplicaMethod::Basebackup => ReplicaMethod::Basebackup,
+        bellwether_config::ReplicaMethod::Command(written) => ReplicaMethod::Command(ReplicaCommand {
+            name: written.name.clone(),
+            command: written.command.clone(),
+            no_leader: written.no_leader,
+            no_params: written.no_params,
+            keep_data: written.keep_data,
+            options: options(&written.options),
+        }),
+    }
 }
 
 fn config_role(role: ServerRole) -> ConfigRole {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
+use bellwether_postgres::settings::CallbackAction;
 use bellwether_types::cluster::ConfigDocument;
 use serde_json::Value;
 use tracing::{error, info, warn};
@@ -64,11 +65,14 @@ impl Agent {
             info!("{message}");
         }
         self.dynamic = dynamic;
-        self.use_effective(effective(&self.config, &self.dynamic)).await;
+        if self.use_effective(effective(&self.config, &self.dynamic)).await == Some(true) {
+            self.tell_reload();
+        }
         self.journal.record("configuration", serde_json::json!({"document": self.dynamic.document}));
     }
 
-    async fn use_effective(&mut self, effective: Effective) {
+    /// Whether the files of the running server have changed; `None`: none runs, or they could not be written.
+    async fn use_effective(&mut self, effective: Effective) -> Option<bool> {
         for message in &effective.messages {
             warn!("{message}");
         }
@@ -85,8 +89,14 @@ impl Agent {
         self.server.set_settings(self.settings.clone());
         self.monitor.set_settings(self.settings.clone()).await;
         self.callbacks.set_settings(self.settings.clone());
-        if self.local.postmaster.is_some() {
-            self.reload_server().await;
+        self.local.postmaster.as_ref()?;
+        self.reload_server().await
+    }
+
+    /// The script for a reload, unless this server has not been told of at all yet.
+    fn tell_reload(&mut self) {
+        if self.memory.callback_fired {
+            self.callbacks.run(CallbackAction::OnReload, self.local.role);
         }
     }
 
@@ -113,7 +123,10 @@ impl Agent {
         }
         self.config = Arc::new(config);
         info!("Reloading PostgreSQL configuration.");
-        self.use_effective(effective(&self.config, &self.dynamic)).await;
+        // Told of even if nothing has changed: whoever asks for a reload wants one.
+        if self.use_effective(effective(&self.config, &self.dynamic)).await.is_some() {
+            self.tell_reload();
+        }
     }
 
     /// Keeps a copy beside the data, for the next start; never in a data directory that is not known to be this cluster's.

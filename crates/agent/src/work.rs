@@ -4,18 +4,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bellwether_api_client::ApiClient;
 use bellwether_ha::{
-    action::{DemoteMode, TakenTimelines},
+    action::{CopyBy, DemoteMode, TakenTimelines},
     view::{Divergence, JobOutcome, JobPhase, Upstream},
 };
 use bellwether_postgres::{
     bootstrap, clone,
     config::{ConfigPlan, Upstream as PgUpstream},
-    monitor,
+    custom_bootstrap, monitor,
     postmaster::{Postmaster, StopMode},
     replication::{self, Target},
     rewind::{self, RewindError},
     server::{Readiness, Server},
-    settings::{Credentials, HostPort, PgSettings},
+    settings::{Credentials, HostPort, PgSettings, ReplicaMethod},
     stop::{StopRequest, StopStage},
 };
 use bellwether_types::{Lsn, TimelineHistory, TimelineId, TimelineSwitch, Timestamp, WalPosition};
@@ -155,9 +155,6 @@ where
         let why = "the lease ended while PostgreSQL was being started as primary: it was killed".to_owned();
         return JobOutcome::Failed { why, source_unreachable: false };
     }
-    for warning in &started.applied.warnings {
-        tracing::warn!(warning, "configuration of PostgreSQL");
-    }
     job.tell(JobNews::Started(started.postmaster.clone())).await;
     tokio::select! {
         ready = server.wait_ready(&started.postmaster, limit) => match ready {
@@ -177,16 +174,18 @@ where
     }
 }
 
-/// initdb, then the first start as primary.
+/// The first data directory, then the first start: as primary, or as what becomes one when it has recovered.
 pub(crate) async fn bootstrap(
     job: JobContext,
     server: Server,
     plan: ConfigPlan,
     limit: Duration,
 ) -> JobOutcome {
-    if let Err(error) = bootstrap::initdb(server.settings(), &job.cancel).await {
+    if let Err(error) = bootstrap::create(server.settings(), &job.cancel).await {
         return failed(&error);
     }
+    let plan = custom_bootstrap::first_plan(server.settings(), plan);
+    job.tell(JobNews::Created).await;
     // Nobody leads a cluster that does not exist yet.
     start(job, server, plan, limit, || true).await
 }
@@ -200,30 +199,60 @@ pub(crate) async fn bootstrap_standby(
     limit: Duration,
 ) -> JobOutcome {
     let source = one_of_several(source, server.settings()).await;
-    match clone(job.clone(), server.settings().clone(), source).await {
+    match clone(job.clone(), server.settings().clone(), Some(source)).await {
         JobOutcome::Succeeded => start(job, server, plan, limit, || true).await,
         other => other,
     }
 }
 
-pub(crate) async fn post_bootstrap(job: JobContext, settings: Arc<PgSettings>) -> JobOutcome {
-    match bootstrap::create_roles(&settings, &job.cancel).await {
-        Ok(()) => JobOutcome::Succeeded,
-        Err(error) => failed(&error),
+/// Roles and the user's script. A server that a user's command has made is then started again, as configured.
+pub(crate) async fn post_bootstrap(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    let settings = server.settings().clone();
+    if let Err(error) = bootstrap::create_roles(&settings, &job.cancel).await {
+        return failed(&error);
     }
+    if settings.bootstrap.custom.is_none() {
+        return JobOutcome::Succeeded;
+    }
+    let request = StopRequest { hook: false, ..restart_request(limit) };
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
+    }
+    let outcome = start(job, server, plan, limit, || true).await;
+    if let Err(error) = custom_bootstrap::forget_access(&settings).await {
+        tracing::warn!(%error, "the access file of the bootstrap could not be removed; nothing refers to it");
+    }
+    outcome
 }
 
-pub(crate) async fn clone(job: JobContext, settings: Arc<PgSettings>, source: Upstream) -> JobOutcome {
-    let Some(target) = target(&source, &settings.replication) else { return no_address(&source) };
+/// A replica by the methods of the settings; without a source by those that need none.
+pub(crate) async fn clone(
+    job: JobContext,
+    settings: Arc<PgSettings>,
+    source: Option<Upstream>,
+) -> JobOutcome {
+    let from = match &source {
+        Some(source) => match target(source, &settings.replication) {
+            Some(target) => Some(target),
+            None => return no_address(source),
+        },
+        None => None,
+    };
     let (progress, mut told) = watch::channel(clone::CloneProgress::default());
-    let name = source.member.clone();
+    let name = source.map(|source| source.member);
     let narrate = tokio::spawn(async move {
         while told.changed().await.is_ok() {
             let seen = *told.borrow_and_update();
-            tracing::debug!(source = %name, done = seen.bytes_done, total = seen.bytes_total, "cloning");
+            tracing::debug!(source = ?name, done = seen.bytes_done, total = seen.bytes_total, "cloning");
         }
     });
-    let result = clone::basebackup(&settings, &target, &progress, &job.cancel).await;
+    let result = clone::create_replica(&settings, from.as_ref(), &progress, &job.cancel).await;
     narrate.abort();
     match result {
         Ok(()) => JobOutcome::Succeeded,
@@ -238,6 +267,7 @@ pub(crate) async fn reinitialize(
     server: Server,
     running: Option<Postmaster>,
     source: Upstream,
+    by: CopyBy,
 ) -> JobOutcome {
     let request = StopRequest {
         mode: StopMode::Immediate,
@@ -249,7 +279,11 @@ pub(crate) async fn reinitialize(
     if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
         return outcome;
     }
-    clone(job, server.settings().clone(), source).await
+    let mut settings = server.settings().clone();
+    if by == CopyBy::Basebackup {
+        Arc::make_mut(&mut settings).replica_methods = vec![ReplicaMethod::Basebackup];
+    }
+    clone(job, settings, Some(source)).await
 }
 
 /// Stops the server on the way to something else. `Err`: the outcome of the job that this was a part of.

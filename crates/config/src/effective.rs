@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     Config,
     dynamic::{Dynamic, read_postgresql_switches},
-    sections::bootstrap::{CommandOption, options},
+    sections::bootstrap::{CommandOption, options, passed_on},
     value::{Unit, int_with_unit, lenient_bool},
 };
 
@@ -95,7 +95,7 @@ pub struct ReplicaCommand {
     pub no_leader: bool,
     pub no_params: bool,
     pub keep_data: bool,
-    /// Every other key, passed as `--key=value`.
+    /// Every key that is passed as `--key=value`, in this order.
     pub options: Vec<CommandOption>,
 }
 
@@ -183,7 +183,7 @@ pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
         recovery_conf,
         custom_conf: text("custom_conf").map(PathBuf::from),
         callbacks: callbacks(&part(&section, "callbacks")),
-        create_replica_methods: replica_methods(&section, &mut messages),
+        create_replica_methods: replica_methods(&section),
         basebackup: program_options(&section, "basebackup", &BASEBACKUP_FORBIDDEN, &mut messages),
         rewind: program_options(&section, "rewind", &REWIND_FORBIDDEN, &mut messages),
         pg_ctl_timeout: section
@@ -281,21 +281,17 @@ fn program_options(
     options
 }
 
-fn replica_methods(section: &Map<String, Value>, messages: &mut Vec<String>) -> Vec<ReplicaMethod> {
+fn replica_methods(section: &Map<String, Value>) -> Vec<ReplicaMethod> {
     let listed = section.get("create_replica_methods").or_else(|| section.get("create_replica_method"));
     let names: Vec<String> = match listed {
         Some(Value::Array(items)) => items.iter().filter_map(scalar_text).collect(),
         Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
         _ => vec!["basebackup".to_owned()],
     };
-    names
-        .into_iter()
-        .filter(|name| !name.is_empty())
-        .map(|name| replica_method(section, name, messages))
-        .collect()
+    names.into_iter().filter(|name| !name.is_empty()).map(|name| replica_method(section, name)).collect()
 }
 
-fn replica_method(section: &Map<String, Value>, name: String, messages: &mut Vec<String>) -> ReplicaMethod {
+fn replica_method(section: &Map<String, Value>, name: String) -> ReplicaMethod {
     if name == "basebackup" {
         return ReplicaMethod::Basebackup;
     }
@@ -310,12 +306,14 @@ fn replica_method(section: &Map<String, Value>, name: String, messages: &mut Vec
         .filter(|text| !text.is_empty())
         .unwrap_or_else(|| name.clone());
     let (no_leader, no_params, keep_data) = (flag("no_leader"), flag("no_params"), flag("keep_data"));
-    let mut others = fields;
-    for key in ["command", "no_leader", "no_params", "keep_data"] {
-        others.remove(key);
-    }
-    let (options, wrong) = options(&Value::Object(others), &[]);
-    messages.extend(wrong.into_iter().map(|reason| format!("postgresql.{name}: {reason}")));
+    // The flags are for the command, too, unless it wants to hear of nothing that is ours.
+    let is_for_command = |key: &str| match key {
+        "command" => false,
+        "no_leader" | "no_params" | "keep_data" => !no_params,
+        _ => true,
+    };
+    let passed = fields.iter().filter(|(key, _)| is_for_command(key));
+    let options = passed.map(|(key, value)| passed_on(key, value)).collect();
     ReplicaMethod::Command(ReplicaCommand { name, command, no_leader, no_params, keep_data, options })
 }
 

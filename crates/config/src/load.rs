@@ -125,7 +125,7 @@ pub fn load_client(
         source.warnings,
         for_agents,
         unknown::warnings(&source.root),
-        check::files_with_secrets(&source.root, &source.files),
+        if source.holds_secrets { check::files_with_secrets(&source.files) } else { Vec::new() },
     ]
     .concat();
     in_order(&mut warnings);

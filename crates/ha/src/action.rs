@@ -163,6 +163,7 @@ pub enum Action {
     /// Stop, empty the data directory, clone.
     Reinitialize {
         from: Upstream,
+        by: CopyBy,
     },
     WipeDataDirectory {
         why: String,
@@ -235,6 +236,15 @@ pub struct NextTimeline {
 pub struct TakenTimelines {
     pub after: TimelineId,
     pub through: TimelineId,
+}
+
+/// How a copy of a running member is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyBy {
+    /// By the configured methods, in their order.
+    Methods,
+    /// By a base backup, whatever is configured: the operator wants what this very member has.
+    Basebackup,
 }
 
 /// Why and how a primary is stopped.

@@ -2,7 +2,7 @@
 
 use crate::{
     Action, Reason,
-    action::Answer,
+    action::{Answer, CopyBy},
     bootstrap,
     draft::Draft,
     memory::{Attempt, RewindState},
@@ -39,7 +39,8 @@ pub(crate) fn requested(draft: &mut Draft, id: u64, force: bool, from_leader: bo
     draft.memory.start_wanted = true;
     draft.memory.recovering = false;
     reply(draft, id, Answer::Started);
-    draft.then(Action::Reinitialize { from });
+    let by = if from_leader { CopyBy::Basebackup } else { CopyBy::Methods };
+    draft.then(Action::Reinitialize { from, by });
     Some(Reason::ReinitializeStarted { from: name })
 }
 

@@ -1,4 +1,4 @@
-//! A new database cluster: initdb, roles, and the `post_bootstrap` hook.
+//! A new database cluster: initdb or the user's command, roles, and the `post_bootstrap` hook.
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use crate::{
     config_files::{self, ConfigFileError},
     connect::{ConnectError, Session, superuser_session},
     conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
+    custom_bootstrap,
     program::{ProgramError, blocking, run},
     settings::{Credentials, PgSettings, ProgramOption},
 };
@@ -73,9 +74,25 @@ impl BootstrapError {
     }
 }
 
-/// Runs initdb into the (missing or empty) data directory and appends `bootstrap.pg_hba`. On failure or cancellation what
-/// was made is left for the caller to set aside.
-pub async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result<(), BootstrapError> {
+/// Makes the first data directory by initdb or by the user's command, and appends `bootstrap.pg_hba`.
+pub async fn create(settings: &PgSettings, cancel: &CancellationToken) -> Result<(), BootstrapError> {
+    match &settings.bootstrap.custom {
+        Some(custom) => custom_bootstrap::run_command(settings, custom, cancel).await?,
+        None => initdb(settings, cancel).await?,
+    }
+    let settings = settings.clone();
+    blocking(move || {
+        if settings.pg_hba.is_none() && !settings.parameters.contains_key("hba_file") {
+            config_files::append_hba(&settings, &settings.bootstrap.pg_hba)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Runs initdb into the (missing or empty) data directory. On failure or cancellation what was made is left for the caller
+/// to set aside.
+async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result<(), BootstrapError> {
     refuse_forbidden(&settings.bootstrap.initdb)?;
     let password_file = match &settings.superuser.password {
         Some(password) if !password.expose_secret().is_empty() => {
@@ -107,14 +124,7 @@ pub async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result
         return Err(BootstrapError::Exited { program: "initdb", status, last_line });
     }
     let settings = settings.clone();
-    blocking(move || {
-        config_files::adopt_from_initdb(&settings)?;
-        if settings.pg_hba.is_none() && !settings.parameters.contains_key("hba_file") {
-            config_files::append_hba(&settings, &settings.bootstrap.pg_hba)?;
-        }
-        Ok(())
-    })
-    .await
+    Ok(blocking(move || config_files::adopt_from_initdb(&settings)).await?)
 }
 
 /// Before version 14 passwords are stored as MD5 unless initdb hears of SCRAM, and then no `pg_hba.conf` that demands SCRAM, as

@@ -1,4 +1,6 @@
-//! A new standby from a base backup.
+//! A new standby: by the methods of the settings, the first that succeeds.
+
+mod command;
 
 use std::{io, time::Duration};
 
@@ -12,7 +14,7 @@ use crate::{
     postmaster::Postmaster,
     program::{ProgramError, blocking, run_listening},
     replication::Target,
-    settings::{PgSettings, ProgramOption},
+    settings::{PgSettings, ProgramOption, ReplicaMethod},
 };
 
 const ATTEMPTS: u32 = 2;
@@ -51,7 +53,17 @@ pub enum CloneError {
     #[error("PostgreSQL runs on the data directory with pid {pid}: stop it before it is replaced")]
     Running { pid: i32 },
     #[error("pg_basebackup ended with {status}: {last_line}")]
-    Exited { status: String, last_line: String },
+    Exited { status: String, code: Option<i32>, last_line: String },
+    #[error("the command of method `{method}` failed: {last_line}")]
+    Method {
+        method: String,
+        command: String,
+        /// `None`: ended by a signal.
+        code: Option<i32>,
+        last_line: String,
+    },
+    #[error("no method of `postgresql.create_replica_methods` works {}", if *with_source { "here" } else { "without a member to copy from" })]
+    NoMethod { with_source: bool },
     #[error(transparent)]
     Program(#[from] ProgramError),
     #[error(transparent)]
@@ -78,11 +90,79 @@ impl CloneError {
     }
 }
 
-/// Wipes the data directory and fills it by pg_basebackup from `source`; two attempts, 5 s apart. After a failure or a
-/// cancellation the directory is empty. Refused while a postmaster runs on it.
+/// Fills the data directory by the methods of the settings, in order: the first that succeeds wins. Without a source only those are
+/// tried that need none. After a failure or a cancellation the directory is empty, unless a method keeps data. Refused while a
+/// postmaster runs on it.
 ///
-/// Cancel by the token, not by dropping the future: that would leave pg_basebackup running.
-pub async fn basebackup(
+/// Cancel by the token, not by dropping the future: that would leave a program running.
+pub async fn create_replica(
+    settings: &PgSettings,
+    source: Option<&Target>,
+    progress: &watch::Sender<CloneProgress>,
+    cancel: &CancellationToken,
+) -> Result<(), CloneError> {
+    let usable = |method: &&ReplicaMethod| source.is_some() || method.needs_no_source();
+    let mut failure = CloneError::NoMethod { with_source: source.is_some() };
+    for method in settings.replica_methods.iter().filter(usable) {
+        let result = match (method, source) {
+            (ReplicaMethod::Basebackup, Some(source)) => basebackup(settings, source, progress, cancel).await,
+            (ReplicaMethod::Basebackup, None) => continue,
+            (ReplicaMethod::Command(method), _) => command::create(settings, method, source, cancel).await,
+        };
+        let Err(error) = result else {
+            tracing::info!("replica has been created using {}", name(method));
+            return complete(settings).await;
+        };
+        tell(&error);
+        let is_final = error.is_cancelled() || matches!(error, CloneError::Running { .. });
+        failure = error;
+        if is_final {
+            break;
+        }
+    }
+    Err(failure)
+}
+
+fn name(method: &ReplicaMethod) -> &str {
+    match method {
+        ReplicaMethod::Basebackup => "basebackup",
+        ReplicaMethod::Command(method) => &method.name,
+    }
+}
+
+/// In the words that people look for.
+fn tell(error: &CloneError) {
+    let shown = |code: &Option<i32>| code.map_or_else(|| "signal".to_owned(), |code| code.to_string());
+    match error {
+        CloneError::Method { method, command, code, last_line } => {
+            let code = shown(code);
+            tracing::error!(
+                last_line,
+                "Error creating replica using method {method}: {command} exited with code={code}"
+            );
+        }
+        CloneError::Exited { code, last_line, .. } => {
+            let code = shown(code);
+            tracing::error!(last_line, "Error when fetching backup: pg_basebackup exited with code={code}");
+        }
+        error => tracing::error!(error = error as &dyn std::error::Error, "no replica was created: {error}"),
+    }
+}
+
+/// What a copy lacks, and what could promote it by accident.
+async fn complete(settings: &PgSettings) -> Result<(), CloneError> {
+    let settings = settings.clone();
+    blocking(move || {
+        config_files::restore(&settings)?;
+        config_files::remove_triggers(&settings)
+    })
+    .await?;
+    Ok(())
+}
+
+/// Wipes the data directory and fills it by pg_basebackup from `source`; two attempts, 5 s apart. After a failure or a
+/// cancellation the directory is empty.
+async fn basebackup(
     settings: &PgSettings,
     source: &Target,
     progress: &watch::Sender<CloneProgress>,
@@ -97,35 +177,33 @@ pub async fn basebackup(
             Ok(()) => break,
             Err(error) => error,
         };
-        tracing::warn!(%error, attempt, source = %source.address, "base backup failed");
         if attempt == ATTEMPTS || error.is_cancelled() || !error.is_retryable() {
             wipe(settings).await?;
             return Err(error);
         }
         attempt += 1;
+        tell(&error);
+        tracing::warn!(source = %source.address, "Trying again in {} seconds", BETWEEN_ATTEMPTS.as_secs());
         tokio::select! {
             () = tokio::time::sleep(BETWEEN_ATTEMPTS) => {}
             () = cancel.cancelled() => {}
         }
     }
-    let settings = settings.clone();
-    blocking(move || {
-        config_files::restore(&settings)?;
-        config_files::remove_triggers(&settings)
-    })
-    .await?;
     Ok(())
 }
 
 async fn wipe(settings: &PgSettings) -> Result<(), CloneError> {
+    refuse_running(settings).await?;
     let dir = settings.data_dir.clone();
-    blocking(move || {
-        if let Some(running) = Postmaster::find(&dir).map_err(CloneError::Look)? {
-            return Err(CloneError::Running { pid: running.id().pid });
-        }
-        Ok(datadir::wipe(&dir).map(drop)?)
-    })
-    .await
+    Ok(blocking(move || datadir::wipe(&dir)).await.map(drop)?)
+}
+
+async fn refuse_running(settings: &PgSettings) -> Result<(), CloneError> {
+    let dir = settings.data_dir.clone();
+    match blocking(move || Postmaster::find(&dir)).await.map_err(CloneError::Look)? {
+        Some(running) => Err(CloneError::Running { pid: running.id().pid }),
+        None => Ok(()),
+    }
 }
 
 async fn try_once(
@@ -150,7 +228,8 @@ async fn try_once(
     if finished.status.success() {
         return Ok(());
     }
-    Err(CloneError::Exited { status: finished.status.to_string(), last_line: finished.last_line() })
+    let (status, code) = (finished.status.to_string(), finished.status.code());
+    Err(CloneError::Exited { status, code, last_line: finished.last_line() })
 }
 
 fn command(settings: &PgSettings, source: &Target, passfile: &TemporaryPassfile) -> Command {

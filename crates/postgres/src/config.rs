@@ -49,6 +49,24 @@ pub enum Recovery {
     Standby { upstream: Option<Upstream> },
     /// `recovery.signal` with these settings (custom bootstrap).
     Targeted { settings: BTreeMap<String, String> },
+    /// Signal files and recovery settings stay as they are (custom bootstrap).
+    AsFound,
+}
+
+impl Recovery {
+    /// It ends by itself, so nobody needs to see it.
+    fn ends_in_promotion(&self) -> bool {
+        match self {
+            Self::None | Self::Standby { .. } => false,
+            Self::AsFound => true,
+            Self::Targeted { settings } => {
+                let set =
+                    |name: &str| settings.get(name).map(String::as_str).filter(|value| !value.is_empty());
+                let has_target = RECOVERY_TARGETS.iter().any(|target| set(target).is_some());
+                !has_target || set("recovery_target_action") == Some("promote")
+            }
+        }
+    }
 }
 
 /// The server to stream from.
@@ -151,7 +169,7 @@ pub(crate) fn effective(
             raised = parameters::raise_to_control(&mut controlled, control, &mut warnings);
         }
         // Parameter increases in the WAL must not abort a recovery that ends in a promotion.
-        (Recovery::Targeted { .. }, _) => {
+        (recovery, _) if recovery.ends_in_promotion() => {
             controlled.insert("hot_standby".to_owned(), "off".to_owned());
         }
         _ => {}
@@ -162,7 +180,12 @@ pub(crate) fn effective(
     if let Some(names) = &plan.synchronous_standby_names {
         parameters.insert("synchronous_standby_names".to_owned(), names.clone());
     }
-    let recovery = recovery(settings, plan, given_recovery, major);
+    let mut plan = plan.clone();
+    if let Recovery::Targeted { settings } = &mut plan.recovery {
+        *settings = settings.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+        adapt_recovery(settings, major, &mut warnings);
+    }
+    let recovery = recovery(settings, &plan, given_recovery, major);
     Effective { parameters, recovery, command_line, raised, warnings }
 }
 
@@ -196,6 +219,7 @@ fn recovery(
         RECOVERY_TARGETS.iter().map(|name| ((*name).to_owned(), String::new())).collect();
     match &plan.recovery {
         // Without effect on a primary, but pg_rewind looks for `restore_command` in the files of a stopped one.
+        Recovery::AsFound => return BTreeMap::new(),
         Recovery::None => return given.into_iter().filter(|(name, _)| !owned(name)).collect(),
         Recovery::Standby { upstream } => {
             values.extend(given.into_iter().filter(|(name, _)| !owned(name)));
@@ -271,7 +295,10 @@ pub(crate) fn render(effective: &Effective, include: &str, hba_file: &str, ident
     if !effective.recovery.is_empty() {
         text.push_str("\n# recovery.conf\n");
     }
-    for (name, value) in &effective.recovery {
+    // A target that is taken away after another one was set is a second target to PostgreSQL, so those come first.
+    let (taken_away, set): (Vec<_>, Vec<_>) =
+        effective.recovery.iter().partition(|(_, value)| value.is_empty());
+    for (name, value) in taken_away.into_iter().chain(set) {
         text.push_str(&setting(name, value));
     }
     text
@@ -465,6 +492,31 @@ pub(crate) mod tests {
         );
         assert_eq!(standby.parameters["max_connections"], "100");
         assert_eq!(standby.warnings.len(), 1);
+    }
+
+    #[test]
+    fn a_recovery_that_promotes_itself_is_not_looked_at() {
+        for (given, hot_standby) in [
+            (vec![("restore_command", "x")], "off"),
+            (vec![("recovery_target_time", "now"), ("recovery_target_action", "promote")], "off"),
+            (vec![("recovery_target_time", "now")], "on"),
+        ] {
+            let texts = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let recovery = Recovery::Targeted { settings: texts.collect() };
+            let plan = ConfigPlan { recovery, ..ConfigPlan::primary() };
+            let effective = effective(&settings(), &plan, None, 15);
+            assert_eq!(effective.parameters["hot_standby"], hot_standby, "{given:?}");
+            assert_eq!(effective.recovery[given[0].0], given[0].1);
+            assert_eq!(effective.recovery["recovery_target_xid"], "", "nothing sneaks in");
+            let text = render(&effective, "base", "hba", "ident");
+            let at = |line: &str| text.find(line).unwrap_or_else(|| panic!("{line} in {text}"));
+            let wanted = format!("{} = ", given[0].0);
+            assert!(at("recovery_target_xid = ''") < at(&wanted), "no second target to PostgreSQL: {text}");
+        }
+        let found = ConfigPlan { recovery: Recovery::AsFound, ..ConfigPlan::primary() };
+        let effective = effective(&settings(), &found, None, 15);
+        assert_eq!(effective.parameters["hot_standby"], "off");
+        assert!(effective.recovery.is_empty(), "what the command left is not covered up");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) fn write(
     applied.note(&main, replace(settings, &main, &text)?);
 
     write_access_files(settings, plan, effective, &mut applied)?;
-    strip_auto_file(settings, &mut applied)?;
+    strip_auto_file(settings, plan, &mut applied)?;
     write_signal_files(settings, plan, &mut applied)?;
     Ok(applied)
 }
@@ -150,7 +150,14 @@ fn write_access_files(
 }
 
 /// ALTER SYSTEM and `pg_basebackup -R` leave recovery settings that would win over ours.
-fn strip_auto_file(settings: &PgSettings, applied: &mut Applied) -> Result<(), ConfigFileError> {
+fn strip_auto_file(
+    settings: &PgSettings,
+    plan: &ConfigPlan,
+    applied: &mut Applied,
+) -> Result<(), ConfigFileError> {
+    if matches!(plan.recovery, Recovery::AsFound) {
+        return Ok(());
+    }
     let path = settings.data_dir.join("postgresql.auto.conf");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -168,6 +175,7 @@ fn write_signal_files(
     applied: &mut Applied,
 ) -> Result<(), ConfigFileError> {
     let wanted = match plan.recovery {
+        Recovery::AsFound => return Ok(()),
         Recovery::None => None,
         Recovery::Standby { .. } => Some("standby.signal"),
         Recovery::Targeted { .. } => Some("recovery.signal"),
@@ -238,10 +246,22 @@ pub(crate) fn adopt_from_initdb(settings: &PgSettings) -> Result<(), ConfigFileE
     Ok(())
 }
 
-/// Appends lines to the pg_hba.conf that initdb made.
+/// A file of ours beside the data.
+pub(crate) fn write_private(settings: &PgSettings, path: &Path, text: &str) -> Result<(), ConfigFileError> {
+    replace(settings, path, text).map(drop)
+}
+
+/// Appends lines to the pg_hba.conf that a bootstrap made.
 pub(crate) fn append_hba(settings: &PgSettings, lines: &[String]) -> Result<(), ConfigFileError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
     let path = settings.config_dir.join("pg_hba.conf");
-    let mut text = fs::read_to_string(&path).map_err(at(&path))?;
+    let mut text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(at(&path)(error)),
+    };
     for line in lines {
         text.push('\n');
         text.push_str(line);

@@ -147,6 +147,10 @@ fn empty(dir: &Path) -> Result<(), WipeError> {
 /// Returns the new name.
 pub fn set_aside(dir: &Path) -> Result<PathBuf, WipeError> {
     let aside = failed_name(dir);
+    if fs::symlink_metadata(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        // A command that failed may have made nothing.
+        return Ok(aside);
+    }
     let error = |path: &Path, cause| WipeError { path: path.to_owned(), cause };
     if let Ok(real) = fs::canonicalize(&aside) {
         remove_all(&real)?;
@@ -209,6 +213,15 @@ mod tests {
         symlink(root.join("wal"), dir.join("pg_wal")).unwrap();
         symlink(root.join("space"), dir.join("pg_tblspc/16400")).unwrap();
         dir
+    }
+
+    #[test]
+    fn there_may_be_nothing_to_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let earlier = root.path().join("data.failed");
+        fs::create_dir(&earlier).unwrap();
+        assert_eq!(set_aside(&root.path().join("data")).unwrap(), earlier);
+        assert!(earlier.exists(), "what an earlier bootstrap left is still worth a look");
     }
 
     #[test]

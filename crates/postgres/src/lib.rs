@@ -28,6 +28,7 @@ pub mod config_files;
 mod connect;
 mod conninfo;
 pub mod control;
+pub mod custom_bootstrap;
 pub mod datadir;
 mod file_values;
 pub mod leftover;

@@ -276,7 +276,7 @@ impl Server {
         let (settings, plan) = (Arc::clone(&self.settings), plan.clone());
         let applied = blocking(move || config_files::write(&settings, &plan, &effective)).await?;
         for warning in &applied.warnings {
-            tracing::warn!(detail = %warning, "configuration of PostgreSQL corrected");
+            tracing::warn!("{warning}");
         }
         Ok(applied)
     }

@@ -57,6 +57,8 @@ pub struct PgSettings {
     /// Included instead of `<base>.base.conf`.
     pub custom_conf: Option<PathBuf>,
     pub bootstrap: BootstrapSettings,
+    /// How a replica is made, in order; the first that succeeds wins.
+    pub replica_methods: Vec<ReplicaMethod>,
     pub basebackup: Vec<ProgramOption>,
     pub rewind_options: Vec<ProgramOption>,
     pub callbacks: BTreeMap<CallbackAction, String>,
@@ -73,10 +75,66 @@ pub struct PgSettings {
 /// `bootstrap`, as far as PostgreSQL is concerned.
 #[derive(Clone, Debug, Default)]
 pub struct BootstrapSettings {
+    /// Who makes the first data directory; `None` = initdb.
+    pub custom: Option<CustomBootstrap>,
     pub initdb: Vec<ProgramOption>,
     /// Lines appended to the fresh pg_hba.conf when it is not otherwise managed.
     pub pg_hba: Vec<String>,
     pub post_bootstrap: Option<String>,
+}
+
+/// A user's command that makes the first data directory, usually from a backup.
+#[derive(Clone, Debug)]
+pub struct CustomBootstrap {
+    /// For logs: the name of its section.
+    pub name: String,
+    /// A command line.
+    pub command: String,
+    /// Do not add `--scope` and `--datadir`.
+    pub no_params: bool,
+    pub recovery: FirstRecovery,
+    pub options: Vec<ProgramOption>,
+}
+
+/// How a data directory recovers that a user's command has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstRecovery {
+    /// Not at all, or only to the end of its own WAL.
+    None,
+    /// As the command has left it: signal files and recovery settings stay.
+    AsFound,
+    /// With these settings, until it is promoted.
+    Targeted(BTreeMap<String, String>),
+}
+
+/// One way to make a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaMethod {
+    Basebackup,
+    Command(ReplicaCommand),
+}
+
+/// A user's command that makes a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaCommand {
+    /// For logs.
+    pub name: String,
+    /// A command line.
+    pub command: String,
+    /// It needs no member to copy from.
+    pub no_leader: bool,
+    /// Do not add `--scope`, `--role`, `--datadir` and `--connstring`.
+    pub no_params: bool,
+    /// It works on what is in the data directory.
+    pub keep_data: bool,
+    pub options: Vec<ProgramOption>,
+}
+
+impl ReplicaMethod {
+    /// Works while no member can be copied from.
+    pub fn needs_no_source(&self) -> bool {
+        matches!(self, Self::Command(command) if command.no_leader)
+    }
 }
 
 /// A long option of a program: `--name` or `--name=value`.
@@ -202,6 +260,7 @@ impl PgSettings {
             recovery_conf: BTreeMap::new(),
             custom_conf: None,
             bootstrap: BootstrapSettings::default(),
+            replica_methods: vec![ReplicaMethod::Basebackup],
             basebackup: Vec::new(),
             rewind_options: Vec::new(),
             callbacks: BTreeMap::new(),

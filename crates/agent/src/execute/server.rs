@@ -6,7 +6,7 @@ use std::{
 };
 
 use bellwether_ha::{
-    action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
+    action::{CopyBy, DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
 use bellwether_postgres::{
@@ -94,11 +94,12 @@ impl Agent {
 
     /// Writes the files and reloads if they changed. False: not written.
     pub(super) async fn apply(&mut self, plan: &ConfigPlan) -> Option<bool> {
+        // Its files say how it recovers. The end of the bootstrap writes those of a primary.
+        if self.local.custom_bootstrap {
+            return Some(false);
+        }
         match self.server.apply_config(plan).await {
             Ok(applied) => {
-                for warning in &applied.warnings {
-                    warn!(warning, "configuration of PostgreSQL");
-                }
                 let changed = applied.changed();
                 if changed
                     && let Some(postmaster) = &self.local.postmaster
@@ -127,8 +128,10 @@ impl Agent {
         if !self.mark_begin(JobKind::Bootstrap) {
             return Effect::Failed;
         }
-        debug!("running initdb");
-        self.local.state = PostgresState::Initdb;
+        let is_custom = self.settings.bootstrap.custom.is_some();
+        debug!(is_custom, "founding the cluster");
+        self.local.custom_bootstrap = is_custom;
+        self.local.state = if is_custom { PostgresState::CustomBootstrap } else { PostgresState::Initdb };
         let (server, limit) = (self.server.clone(), self.settings.pg_ctl_timeout);
         let plan = self.primary_plan();
         self.local.given = Some(self.give(true));
@@ -153,8 +156,12 @@ impl Agent {
     }
 
     pub(super) fn post_bootstrap(&mut self) -> Effect {
-        let settings = self.settings.clone();
-        self.jobs.start(JobKind::PostBootstrap, move |job| work::post_bootstrap(job, settings));
+        let (server, running) = (self.server.clone(), self.local.postmaster.clone());
+        let (plan, limit) = (self.primary_plan(), self.settings.pg_ctl_timeout);
+        self.local.given = Some(self.give(true));
+        self.jobs.start(JobKind::PostBootstrap, move |job| {
+            work::post_bootstrap(job, server, running, plan, limit)
+        });
         Effect::Nothing
     }
 
@@ -165,18 +172,15 @@ impl Agent {
     }
 
     pub(super) fn clone_from(&mut self, from: Option<Upstream>) -> Effect {
-        let Some(source) = from else {
-            warn!("no clone method works without a source");
-            return Effect::Failed;
-        };
         if !self.mark_begin(JobKind::Clone) {
             return Effect::Failed;
         }
-        info!(source = %source.member, "creating a replica");
+        let member = from.as_ref().map(|source| source.member.as_str());
+        info!(source = member.unwrap_or("none"), "creating a replica");
         self.local.state = PostgresState::CreatingReplica;
         self.local.sync_names = None;
         let settings = self.settings.clone();
-        self.jobs.start(JobKind::Clone, move |job| work::clone(job, settings, source));
+        self.jobs.start(JobKind::Clone, move |job| work::clone(job, settings, from));
         Effect::Nothing
     }
 
@@ -307,22 +311,31 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(crate) async fn reload_server(&mut self) -> Effect {
-        let plan = self.present_plan();
-        if self.apply(&plan).await.is_none() {
-            return Effect::Failed;
+    pub(super) async fn reload_for_decision(&mut self) -> Effect {
+        match self.reload_server().await {
+            Some(_) => Effect::Nothing,
+            None => Effect::Failed,
         }
+    }
+
+    /// Writes the files and makes the server read them. Whether they changed; `None`: they could not be written.
+    pub(crate) async fn reload_server(&mut self) -> Option<bool> {
+        if self.local.custom_bootstrap {
+            return Some(false);
+        }
+        let plan = self.present_plan();
+        let changed = self.apply(&plan).await?;
         if let Some(postmaster) = &self.local.postmaster
             && let Err(error) = self.server.reload(postmaster)
         {
             warn!(error = work::chain(&error), "PostgreSQL was not told to reload");
         }
         self.find_pending_restart();
-        Effect::Nothing
+        Some(changed)
     }
 
     /// Looks for parameters that wait for a restart, a moment from now: the server reads its files in its own time.
-    fn find_pending_restart(&self) {
+    pub(crate) fn find_pending_restart(&self) {
         let (server, events) = (self.server.clone(), self.events_in.clone());
         tokio::spawn(async move {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -371,7 +384,7 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn reinitialize(&mut self, from: Upstream) -> Effect {
+    pub(super) fn reinitialize(&mut self, from: Upstream, by: CopyBy) -> Effect {
         if !self.mark_begin(JobKind::Reinitialize) {
             return Effect::Failed;
         }
@@ -380,7 +393,7 @@ impl Agent {
         self.local.stopping_since = Some(clock::now());
         self.local.sync_names = None;
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
-        self.jobs.start(JobKind::Reinitialize, move |job| work::reinitialize(job, server, running, from));
+        self.jobs.start(JobKind::Reinitialize, move |job| work::reinitialize(job, server, running, from, by));
         Effect::Nothing
     }
 
@@ -540,6 +553,10 @@ impl Agent {
         let Some(kind) = self.jobs.hear(id, &news) else { return };
         match news {
             JobNews::Phase(_) => {}
+            JobNews::Created if self.local.custom_bootstrap => {
+                self.local.state = PostgresState::BootstrapStarting;
+            }
+            JobNews::Created => self.local.state = PostgresState::Starting,
             JobNews::Started(postmaster) => self.adopt(postmaster),
             JobNews::Compared(divergence) => {
                 self.local.not_compared = None;
@@ -576,7 +593,16 @@ impl Agent {
             JobKind::Demote | JobKind::Stop => self.local.state = PostgresState::StopFailed,
             JobKind::Start if !succeeded => self.server_is_down(PostgresState::StartFailed),
             JobKind::Restart if !succeeded => self.server_is_down(PostgresState::RestartFailed),
-            JobKind::Bootstrap if !succeeded => self.server_is_down(PostgresState::InitdbFailed),
+            JobKind::Bootstrap if !succeeded => {
+                let is_custom = std::mem::take(&mut self.local.custom_bootstrap);
+                self.server_is_down(if is_custom {
+                    PostgresState::CustomBootstrapFailed
+                } else {
+                    PostgresState::InitdbFailed
+                });
+            }
+            // The files are those of a primary now, or nobody's.
+            JobKind::PostBootstrap => self.local.custom_bootstrap = false,
             JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
                 if succeeded && *kind != JobKind::CrashRecovery {
                     self.mark_end();

@@ -133,7 +133,8 @@ fn read_method(section: &Section<'_>) -> BootstrapMethod {
         section.report.warn(warning.help(format!("add `bootstrap.{name}.command`, or remove `method`")));
         return BootstrapMethod::Initdb;
     };
-    const OURS: [&str; 4] = ["command", "no_params", "keep_existing_recovery_conf", "recovery_conf"];
+    const OURS: [&str; 6] =
+        ["command", "no_params", "keep_existing_recovery_conf", "recovery_conf", "scope", "datadir"];
     BootstrapMethod::Custom(CustomBootstrap {
         command,
         no_params: own.flag("no_params").unwrap_or(false),
@@ -143,10 +144,23 @@ fn read_method(section: &Section<'_>) -> BootstrapMethod {
             .entries()
             .iter()
             .filter(|entry| !OURS.contains(&entry.key.as_str()))
-            .map(|entry| CommandOption { name: entry.key.clone(), value: own.text(&entry.key) })
+            .map(|entry| passed_on(&entry.key, &entry.node.to_value()))
             .collect(),
         name,
     })
+}
+
+/// A key of a user's own method, as its command gets it: `--key=value`. The command was written for Patroni, which writes values as
+/// Python does.
+pub(crate) fn passed_on(name: &str, value: &Value) -> CommandOption {
+    let text = match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    CommandOption { name: name.to_owned(), value: Some(text) }
 }
 
 /// Reads the options of an external program: a list of `option` or `{option: value}`, or a map of them. A true flag is an

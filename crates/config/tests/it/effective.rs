@@ -1,7 +1,8 @@
 //! The local section over the dynamic one, and the first document of a new cluster.
 
 use bellwether_config::{
-    Callback, Config, Effective, Floors, ReplicaMethod, ServerRole, dynamic, effective, initial_document,
+    Callback, Config, Effective, Floors, ReplicaCommand, ReplicaMethod, ServerRole, dynamic, effective,
+    initial_document,
 };
 use serde_json::{Value, json};
 
@@ -68,7 +69,8 @@ fn recovery_settings_leave_the_parameters_and_owned_ones_vanish() {
 #[test]
 fn replica_methods_callbacks_and_options_are_ready_to_run() {
     let effective = merged(
-        "  create_replica_methods: [wal_g, basebackup]\n  wal_g: {command: /bin/x, no_leader: 1, threads: 4}\n  \
+        "  create_replica_methods: [wal_g, plain, basebackup]\n  wal_g: {command: /bin/x, no_leader: 1, threads: 4, fast: true}\n  \
+         plain: {no_params: true, keep_data: true, url: x}\n  \
          basebackup: [{max-rate: 100M}, verbose, {pgdata: /x}, {compress: gzip}]\n  callbacks: {on_start: /bin/cb}\n  pg_ctl_timeout: 5",
         json!({}),
     );
@@ -76,8 +78,12 @@ fn replica_methods_callbacks_and_options_are_ready_to_run() {
         panic!("{:?}", effective.create_replica_methods)
     };
     assert_eq!((method.command.as_str(), method.no_leader, method.no_params), ("/bin/x", true, false));
-    assert_eq!(method.options[0].to_string(), "--threads=4");
-    assert_eq!(effective.create_replica_methods[1], ReplicaMethod::Basebackup);
+    let passed = |method: &ReplicaCommand| method.options.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(passed(method), ["--no_leader=1", "--threads=4", "--fast=True"], "as Python writes them");
+    let ReplicaMethod::Command(plain) = &effective.create_replica_methods[1] else { panic!("a command") };
+    assert_eq!((plain.command.as_str(), plain.keep_data), ("plain", true), "its name is the command");
+    assert_eq!(passed(plain), ["--url=x"], "it hears of nothing that is ours");
+    assert_eq!(effective.create_replica_methods[2], ReplicaMethod::Basebackup);
     let options: Vec<String> = effective.basebackup.iter().map(ToString::to_string).collect();
     assert_eq!(options, ["--max-rate=100M", "--verbose"]);
     assert_eq!(effective.messages.len(), 2, "{:?}", effective.messages);

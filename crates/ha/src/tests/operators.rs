@@ -7,7 +7,7 @@ use bellwether_types::{PostgresState, Role, WallTime, cluster::Schedule, setting
 use super::{demotion, releases};
 use crate::{
     Action, Decision,
-    action::{Answer, CallbackEvent, DemoteMode},
+    action::{Answer, CallbackEvent, CopyBy, DemoteMode},
     memory::ScheduledRestart,
     testing::{self, NOW, POSITION, Scene, leader, replica, standby_at},
     view::{Guardian, JobKind, JobOutcome, LeaseView, Process, RequestKind, RestartConditions},
@@ -166,7 +166,8 @@ fn reinitializing_is_for_replicas_of_a_leader() {
     assert_eq!(refused(unlocked).as_deref(), Some("Cluster has no leader, can not reinitialize"));
     let decision = replica().asked(kind()).decide();
     assert_eq!(answer(&decision), Some(&Answer::Started));
-    assert!(decision.actions.contains(&Action::Reinitialize { from: testing::upstream("a", "b") }));
+    let copy = Action::Reinitialize { from: testing::upstream("a", "b"), by: CopyBy::Basebackup };
+    assert!(decision.actions.contains(&copy), "the leader, and nothing but it: {decision:#?}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ fn a_cancelled_clone_leaves_an_empty_directory() {
         let cancel = CancellationToken::new();
         let job = tokio::spawn({
             let (settings, target, cancel) = (standby.settings().clone(), primary.target(), cancel.clone());
-            async move { clone::basebackup(&settings, &target, &progress, &cancel).await }
+            async move { clone::create_replica(&settings, Some(&target), &progress, &cancel).await }
         });
         let moving =
             seen.wait_for(|progress| progress.bytes_done > 0 && progress.bytes_total > progress.bytes_done);
@@ -184,9 +184,10 @@ fn configuration_may_live_outside_the_data_directory() {
         }
         let (progress, _) = watch::channel(CloneProgress::default());
         let target = primary.target();
-        let error = clone::basebackup(standby.settings(), &target, &progress, &CancellationToken::new())
-            .await
-            .unwrap_err();
+        let error =
+            clone::create_replica(standby.settings(), Some(&target), &progress, &CancellationToken::new())
+                .await
+                .unwrap_err();
         assert!(matches!(error, clone::CloneError::Running { .. }), "{error}");
     });
 }

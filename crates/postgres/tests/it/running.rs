@@ -128,9 +128,9 @@ fn member_slots_keep_wal_from_their_creation() {
 
         let mut standby = TestServer::new(settings(&root, "pg2"));
         let (progress, _) = tokio::sync::watch::channel(Default::default());
-        bellwether_postgres::clone::basebackup(
+        bellwether_postgres::clone::create_replica(
             standby.settings(),
-            &primary.target(),
+            Some(&primary.target()),
             &progress,
             &tokio_util::sync::CancellationToken::new(),
         )

@@ -109,7 +109,7 @@ impl TestServer {
     pub(crate) async fn primary(settings: PgSettings) -> Self {
         let mut this = Self::new(settings);
         let never = CancellationToken::new();
-        bootstrap::initdb(this.server.settings(), &never).await.unwrap();
+        bootstrap::create(this.server.settings(), &never).await.unwrap();
         this.start(&ConfigPlan::primary()).await;
         bootstrap::create_roles(this.server.settings(), &never).await.unwrap();
         this
@@ -119,9 +119,14 @@ impl TestServer {
     pub(crate) async fn standby(settings: PgSettings, primary: &TestServer) -> Self {
         let mut this = Self::new(settings);
         let (progress, _) = watch::channel(CloneProgress::default());
-        clone::basebackup(this.server.settings(), &primary.target(), &progress, &CancellationToken::new())
-            .await
-            .unwrap();
+        clone::create_replica(
+            this.server.settings(),
+            Some(&primary.target()),
+            &progress,
+            &CancellationToken::new(),
+        )
+        .await
+        .unwrap();
         this.start(&this.follow(primary)).await;
         this
     }

@@ -69,7 +69,7 @@ impl World {
             Action::Bootstrap => (JobKind::Bootstrap, Plan::Bootstrap),
             Action::PostBootstrap => (JobKind::PostBootstrap, Plan::PostBootstrap),
             Action::Clone { from } => (JobKind::Clone, Plan::Clone { from }),
-            Action::Reinitialize { from } => (JobKind::Reinitialize, Plan::Reinitialize { from }),
+            Action::Reinitialize { from, .. } => (JobKind::Reinitialize, Plan::Reinitialize { from }),
             Action::Start { role } => (JobKind::Start, Plan::Start { role }),
             Action::Restart { stop_limit, fence, .. } => {
                 (JobKind::Restart, Plan::Restart { stop_limit, fence })

@@ -11,6 +11,7 @@ mod duplicate_name;
 mod etcd;
 mod guardian_rehearsal;
 mod hanging_postgres;
+mod hooks;
 mod log_lines;
 mod pause;
 mod postgres_killed;

@@ -25,6 +25,10 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    pub(crate) fn of_change(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Nothing }
+    }
+
     pub(crate) fn of(success: bool) -> Self {
         if success { Self::Changed } else { Self::Failed }
     }
@@ -113,8 +117,11 @@ impl Agent {
             Action::ArmGuardian { until } => Effect::of(self.fencing.arm(until)),
             Action::DisarmGuardian => Effect::of(self.fencing.disarm()),
             Action::RespawnGuardian => Effect::of(self.respawn_guardian().await),
-            // The kernel device comes with the drop-in work; `Watchdog::Off` in the view keeps decisions from asking for it.
-            Action::ActivateWatchdog | Action::DisableWatchdog => Effect::Failed,
+            // Whether it is active, or why it cannot be, is in the next view.
+            Action::ActivateWatchdog => {
+                Effect::of_change(self.fencing.watchdog.activate() || self.fencing.watchdog.has_failed())
+            }
+            Action::DisableWatchdog => Effect::of_change(self.fencing.watchdog.disable()),
 
             Action::RunCallback { event, role } => self.run_callback(event, role),
             Action::Answer { request, answer } => Effect::of(self.requests.answer(request, answer)),

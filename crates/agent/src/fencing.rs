@@ -1,5 +1,5 @@
-//! The guardian process, as the agent holds it: started before it is needed, armed before PostgreSQL may write, extended
-//! with every confirmed renewal, replaced when it dies.
+//! What ends PostgreSQL if the agent cannot: the watchdog device, and the guardian process as the agent holds it: started before it
+//! is needed, armed before PostgreSQL may write, extended with every confirmed renewal, replaced when it dies.
 
 use std::{
     path::PathBuf,
@@ -10,6 +10,8 @@ use bellwether_guardian::{ControlError, Guardian, Mode, SpawnOptions};
 use bellwether_ha::view;
 use bellwether_types::Timestamp;
 use tracing::{debug, error, info, warn};
+
+use crate::watchdog::Watchdog;
 
 /// Whether and how this member is guarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(crate) struct Fencing {
     usage: GuardianUse,
     data_dir: PathBuf,
     runtime_dir: PathBuf,
+    pub(crate) watchdog: Watchdog,
     state: Arc<Mutex<State>>,
 }
 
@@ -36,8 +39,13 @@ struct State {
 }
 
 impl Fencing {
-    pub(crate) fn new(usage: GuardianUse, data_dir: PathBuf, runtime_dir: PathBuf) -> Self {
-        Self { usage, data_dir, runtime_dir, state: Arc::default() }
+    pub(crate) fn new(
+        usage: GuardianUse,
+        data_dir: PathBuf,
+        runtime_dir: PathBuf,
+        watchdog: Watchdog,
+    ) -> Self {
+        Self { usage, data_dir, runtime_dir, watchdog, state: Arc::default() }
     }
 
     /// What decisions know about it. A rehearsal is decided on like the real thing, or it would prove nothing.
@@ -107,8 +115,9 @@ impl Fencing {
         }
     }
 
-    /// Moves the deadline if one is set.
+    /// The right to lead was confirmed: pings the watchdog, and moves the deadline if one is set.
     pub(crate) async fn extend(&self, until: Timestamp) {
+        self.watchdog.keep_alive();
         let mut state = self.lock();
         if state.armed_until.is_none_or(|armed| armed >= until) {
             return;

@@ -451,7 +451,9 @@ mod tests {
     use bellwether_types::TimelineId;
 
     use super::*;
-    use crate::fencing::GuardianUse;
+    use crate::{fencing::GuardianUse, watchdog::Watchdog};
+    use bellwether_config::sections::watchdog::Watchdog as Section;
+    use bellwether_types::settings::Settings;
 
     const TTL: Duration = Duration::from_secs(2);
 
@@ -472,7 +474,8 @@ mod tests {
 
     fn node(name: &str, store: &MemoryStore) -> Node {
         let link = store.another_client();
-        let fencing = Fencing::new(GuardianUse::Off, "/nonexistent".into(), "/nonexistent".into());
+        let watchdog = Watchdog::new(&Section::default(), &Settings::default());
+        let fencing = Fencing::new(GuardianUse::Off, "/nonexistent".into(), "/nonexistent".into(), watchdog);
         let (ttl, ttl_changes) = watch::channel(TTL);
         let shared: Arc<dyn Store> = Arc::new(link.clone());
         let (keeper, lease) = LeaseKeeper::new(shared, MemberName::new(name).unwrap(), ttl_changes, fencing);

@@ -38,6 +38,7 @@ mod role_changes;
 mod settings;
 mod start;
 mod story;
+mod watchdog;
 mod work;
 
 pub use agent::{Agent, AgentEnd, LoadAgain, ReloadError, ReloadSource, Reloaded};

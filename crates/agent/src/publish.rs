@@ -119,7 +119,7 @@ impl Agent {
             pending_restart_reason: self.pending_restart_reason(),
             tags: self.config.tags.clone(),
             scheduled_restart: self.memory.restart_at.as_ref().map(scheduled_restart),
-            watchdog_failed: false,
+            watchdog_failed: self.fencing.watchdog.has_failed(),
             lease_until: self.lease_until(),
             store: mirrored.cluster.as_deref().filter(|_| fresh).cloned(),
             store_last_seen: mirrored

@@ -80,6 +80,7 @@ impl Agent {
         let settings = &self.effective.settings;
         self.ttl.send_if_modified(|ttl| std::mem::replace(ttl, settings.ttl) != settings.ttl);
         self.mirror.set_poll(settings.loop_wait);
+        self.fencing.watchdog.configure(&self.config.watchdog, settings);
         let runtime_dir = crate::runtime_dir(&self.config);
         let (pg, warnings) = pg_settings(&self.config, &self.effective, &runtime_dir);
         for warning in warnings {

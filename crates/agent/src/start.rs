@@ -39,6 +39,7 @@ use crate::{
     publish::first_status,
     requests::Requests,
     settings::first_dynamic,
+    watchdog::Watchdog,
 };
 
 /// How long one attempt to read the store takes before it is said that we wait.
@@ -139,8 +140,9 @@ pub async fn start(
     let settings = Arc::new(settings);
     mirror.set_poll(effective.settings.loop_wait);
 
-    let fencing =
-        Fencing::new(guardian_use(&config), config.postgresql.data_dir.clone(), runtime_dir.clone());
+    let watchdog = Watchdog::new(&config.watchdog, &effective.settings);
+    let data_dir = config.postgresql.data_dir.clone();
+    let fencing = Fencing::new(guardian_use(&config), data_dir, runtime_dir.clone(), watchdog);
     end_leftovers(&config).await?;
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);

@@ -31,6 +31,9 @@ pub(crate) fn hand_over(draft: &mut Draft) -> Option<Reason> {
             {
                 return Some(reason);
             }
+            if matches!(job.phase, JobPhase::ShutdownCheckpoint { .. }) {
+                fence::rest_watchdog(draft);
+            }
             if draft.view.stopping && !draft.view.settings.pause {
                 return Some(Reason::ShuttingDown);
             }

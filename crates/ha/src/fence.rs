@@ -200,7 +200,8 @@ pub(crate) fn set_up(draft: &mut Draft, right_until: Timestamp) -> Fences {
 /// A watchdog that may or may not work on this machine is tried now and then. Nothing waits for it, so this comes last.
 pub(crate) fn try_watchdog(draft: &mut Draft) {
     let view = draft.view;
-    if view.fencing.watchdog == (Watchdog::Optional { active: false }) && !view.settings.pause {
+    let may_write = view.settings.standby_cluster.is_none();
+    if view.fencing.watchdog == (Watchdog::Optional { active: false }) && !view.settings.pause && may_write {
         draft.every(view.settings.loop_wait, Attempt::Watchdog, Action::ActivateWatchdog);
     }
 }
@@ -220,6 +221,15 @@ pub(crate) fn stand_down(draft: &mut Draft) {
         draft.attempt(Attempt::DisarmGuardian, Action::DisarmGuardian);
     }
     if is_watchdog_active(view.fencing.watchdog) {
+        draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
+    }
+}
+
+/// No backend is left that could commit, and the lock is given away: the rest of the stop, perhaps long archiving, is no reason to
+/// reset the machine. While the lock is ours, its renewals keep the device quiet.
+pub(crate) fn rest_watchdog(draft: &mut Draft) {
+    let view = draft.view;
+    if view.held().is_none() && is_watchdog_active(view.fencing.watchdog) {
         draft.attempt(Attempt::Watchdog, Action::DisableWatchdog);
     }
 }

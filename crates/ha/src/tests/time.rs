@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use bellwether_types::Timestamp;
+use bellwether_types::{Lsn, Timestamp};
 
 use super::{demotion, promotes, releases};
 use crate::{
     Action,
     action::DemoteMode,
+    memory::Demoting,
     testing::{NOW, Scene, leader, orphan, replica, silence, standby},
-    view::{Guardian, LeaseView, PeerAnswer, PeerReport, Watchdog},
+    view::{Guardian, Job, JobKind, JobPhase, LeaseView, PeerAnswer, PeerReport, Watchdog},
 };
 
 fn watched(scene: Scene, watchdog: Watchdog) -> Scene {
@@ -56,6 +57,24 @@ fn held_until(sent_at: Timestamp) -> Timestamp {
         LeaseView::Held { until, .. } => until,
         _ => unreachable!(),
     }
+}
+
+#[test]
+fn b3_a_server_that_can_commit_no_more_and_leads_no_more_is_not_reset() {
+    let told = |lease, phase| {
+        let job = Job { kind: JobKind::Demote, since: NOW, phase };
+        let demoting = Demoting { mode: DemoteMode::Graceful, since: NOW };
+        let decision = watched(leader(), Watchdog::Optional { active: true })
+            .lease(lease)
+            .view(|view| view.job = Some(job))
+            .memory(|memory| memory.demoting = Some(demoting))
+            .decide();
+        decision.actions.contains(&Action::DisableWatchdog)
+    };
+    let written = JobPhase::ShutdownCheckpoint { checkpoint: Lsn(100), end: Lsn(100) };
+    assert!(told(LeaseView::NotHeld, written.clone()), "it may archive for as long as it likes");
+    assert!(!told(LeaseView::NotHeld, JobPhase::Working), "a backend may still commit");
+    assert!(!told(crate::testing::held(NOW), written), "renewals keep it quiet");
 }
 
 #[test]

@@ -43,6 +43,7 @@ use crate::{
     peers::PollQueue,
     publications::Publisher,
     requests::Requests,
+    service_manager::ServiceManager,
 };
 
 /// Decisions in a row without a pause; more would be a loop that makes no progress.
@@ -70,6 +71,7 @@ pub struct Agent {
     pub(crate) server: Server,
     pub(crate) monitor: MonitorHandle,
     pub(crate) callbacks: CallbackRunner,
+    pub(crate) service_manager: ServiceManager,
     /// Among members that all run Bellwether.
     pub(crate) floors: Floors,
     pub(crate) floors_in_force: Floors,
@@ -174,6 +176,7 @@ impl Agent {
         let mut news = News::of(&self.lease, &self.mirror);
         self.prepare_guardian().await;
         info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
+        self.service_manager.ready();
         loop {
             if let Some(exit) = self.decide_until_quiet().await {
                 self.publisher.settle(FAREWELL).await;
@@ -181,11 +184,14 @@ impl Agent {
                 self.dismiss_guardian().await;
                 return AgentEnd::Decided(exit);
             }
-            let wait = clock::now().until(self.wake_at);
+            let now = clock::now();
+            self.service_manager.alive(now);
+            let wait = now.until(self.wake_at.min(self.service_manager.wake_at()));
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !self.stopping => {
                     info!("told to stop");
+                    self.service_manager.stopping();
                     self.stopping = true;
                 }
                 Some(event) = self.events.recv() => self.hear(event).await,
@@ -249,7 +255,11 @@ impl Agent {
                 self.failsafe_round = Some(round);
             }
             Event::Request { kind, reply } => self.requests.add(kind, reply),
-            Event::Reload => self.reload_configuration().await,
+            Event::Reload => {
+                self.service_manager.reloading();
+                self.reload_configuration().await;
+                self.service_manager.ready();
+            }
             Event::PendingRestart(pending) => self.local.pending_restart = pending,
             // Before the look that follows: who comes from now on needs another.
             Event::Look => self.looks.taken(),

@@ -35,6 +35,7 @@ mod publications;
 mod publish;
 mod requests;
 mod role_changes;
+mod service_manager;
 mod settings;
 mod start;
 mod story;

@@ -71,6 +71,10 @@ impl Agent {
         }
         self.local.lost_postmaster(expected);
         self.monitor.disconnect();
+        if !self.stopping {
+            // One that another program started may have told the service manager that it stops.
+            self.service_manager.ready();
+        }
     }
 
     /// A guardian of an agent before us would end a standby at the deadline of the primary that it was.

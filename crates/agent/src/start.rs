@@ -38,6 +38,7 @@ use crate::{
     publications::Publisher,
     publish::first_status,
     requests::Requests,
+    service_manager::ServiceManager,
     settings::first_dynamic,
     watchdog::Watchdog,
 };
@@ -211,6 +212,7 @@ pub async fn start(
         server: Server::new(settings.clone()),
         monitor,
         callbacks: CallbackRunner::new(settings.clone()),
+        service_manager: ServiceManager::of_environment(),
         floors,
         floors_in_force,
         dynamic,

@@ -19,6 +19,7 @@ mod quiet_log;
 mod reinitialize;
 mod restart;
 mod rewind_after_crash;
+mod service_and_watchdog;
 mod standby_cluster;
 mod store_lost;
 mod switchover;

@@ -11,6 +11,7 @@ use crate::{
     demo::{self, DemoArgs},
     exit::Status,
     generate_config,
+    init,
     run::{self, RunOptions},
     store, validate_config, witness,
 };
@@ -91,7 +92,7 @@ struct Patroni {
 }
 
 impl Patroni {
-    fn obey(self) -> ExitCode {
+    fn obey(self, arguments: &[OsString]) -> ExitCode {
         let status = if self.validate_config {
             validate_config::run(&validate_config::Request {
                 file: self.file,
@@ -102,6 +103,8 @@ impl Patroni {
             generate_config::run(generate_config::Origin::Nothing, self.file.as_deref())
         } else if self.generate_config {
             generate_config::run(generate_config::Origin::Instance { dsn: self.dsn }, self.file.as_deref())
+        } else if init::is_first_process() {
+            return init::run(arguments);
         } else {
             return run::run(&RunOptions { file: self.file, as_patroni: true });
         };
@@ -111,17 +114,18 @@ impl Patroni {
 
 pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
     match called {
-        Called::Patroni => Patroni::parse_from(arguments).obey(),
+        Called::Patroni => Patroni::parse_from(&arguments).obey(&arguments),
         Called::Patronictl => {
             let surroundings = surroundings(bellwether_cli::Patronictl::command());
             patronictl(arguments, surroundings)
         }
-        Called::Bellwether => obey(Bellwether::parse_from(arguments)),
+        Called::Bellwether => obey(Bellwether::parse_from(&arguments), &arguments),
     }
 }
 
-fn obey(line: Bellwether) -> ExitCode {
+fn obey(line: Bellwether, arguments: &[OsString]) -> ExitCode {
     match line.command {
+        Command::Run { .. } | Command::Witness { .. } if init::is_first_process() => init::run(arguments),
         Command::Run { file } => {
             run::run(&RunOptions { file: file.or(line.globals.config_file), as_patroni: false })
         }

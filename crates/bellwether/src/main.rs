@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod failure;
 mod generate_config;
+mod init;
 mod logging;
 #[cfg(test)]
 mod reference;

@@ -4,7 +4,7 @@ mod slots;
 mod standby;
 mod timing;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bellwether_types::settings::{Settings, SyncMode};
 use serde_json::{Map, Value};
@@ -15,7 +15,6 @@ use crate::{
     value::{Unit, int_with_unit, lenient_bool, plain_int},
 };
 
-pub use slots::{PermanentSlot, SlotClusterType, SlotKind, SlotMatcher};
 pub use timing::Timings;
 
 /// The smallest timings that a cluster may use.
@@ -58,10 +57,6 @@ pub struct Dynamic {
     pub settings: Settings,
     /// The dynamic `postgresql` section without the keys that only a local file may give.
     pub postgresql: Map<String, Value>,
-    /// Permanent replication slots.
-    pub slots: BTreeMap<String, PermanentSlot>,
-    /// Slots that the daemon leaves alone.
-    pub ignore_slots: Vec<SlotMatcher>,
     /// The document as read, for comparison with the next one and for `patroni.dynamic.json`.
     pub document: Value,
     /// One sentence per adjusted value, to be logged when the document is taken into use.
@@ -97,19 +92,11 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     settings.standby_cluster = standby::read(&mut reader);
     let postgresql = read_postgresql(&mut reader);
     read_postgresql_switches(&postgresql, &mut settings);
-    let slots = slots::read_permanent(&mut reader);
-    let ignore_slots = slots::read_ignored(&mut reader);
+    slots::read(&mut reader, &mut settings);
     if !reader.reasons.is_empty() {
         return Err(DynamicError { reasons: reader.reasons });
     }
-    Ok(Dynamic {
-        settings,
-        postgresql,
-        slots,
-        ignore_slots,
-        document: document.clone(),
-        messages: reader.messages,
-    })
+    Ok(Dynamic { settings, postgresql, document: document.clone(), messages: reader.messages })
 }
 
 /// Reads keys of the document and remembers what is wrong with them.

@@ -13,6 +13,7 @@ mod lsn;
 mod name;
 mod role;
 pub mod settings;
+pub mod slots;
 pub mod status;
 mod tags;
 mod time;

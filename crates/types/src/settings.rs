@@ -1,8 +1,10 @@
 //! The dynamic configuration (`/config`), parsed: how the cluster is to behave.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::slots::{PermanentSlot, SlotMatcher};
 
 /// Whether commits wait for standbys, and how a promotion may trust them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,12 @@ pub struct Settings {
     /// How long the slot of an absent member is kept; zero = dropped at once.
     pub member_slots_ttl: Duration,
     pub use_slots: bool,
+    /// Permanent replication slots by name.
+    #[serde(default)]
+    pub slots: BTreeMap<String, PermanentSlot>,
+    /// Slots that are left alone.
+    #[serde(default)]
+    pub ignore_slots: Vec<SlotMatcher>,
     pub use_pg_rewind: bool,
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
@@ -89,6 +97,8 @@ impl Default for Settings {
             standby_cluster: None,
             member_slots_ttl: Duration::from_secs(30 * 60),
             use_slots: true,
+            slots: BTreeMap::new(),
+            ignore_slots: Vec::new(),
             use_pg_rewind: false,
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,

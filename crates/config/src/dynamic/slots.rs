@@ -2,45 +2,29 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_types::{
+    settings::Settings,
+    slots::{LogicalSlot, PermanentSlot, SlotClusterType, SlotKind, SlotMatcher},
+};
 use serde_json::{Map, Value};
 
 use super::Reader;
-
-/// A replication slot that exists on every primary (or, `Standby`, on every standby leader).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PermanentSlot {
-    pub kind: SlotKind,
-    pub cluster_type: Option<SlotClusterType>,
-}
-
-/// What kind of slot it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SlotKind {
-    Physical,
-    Logical { database: String, plugin: String },
-}
-
-/// In which kind of cluster a permanent physical slot exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlotClusterType {
-    Primary,
-    Standby,
-}
-
-/// Slots that match in every field given here are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SlotMatcher {
-    pub name: Option<String>,
-    /// `physical` or `logical`.
-    pub kind: Option<String>,
-    pub database: Option<String>,
-    pub plugin: Option<String>,
-}
+use crate::value::lenient_bool;
 
 /// The first of the three names that holds anything.
 const NAMES: [&str; 3] = ["permanent_replication_slots", "permanent_slots", "slots"];
 
-pub(super) fn read_permanent(reader: &mut Reader<'_>) -> BTreeMap<String, PermanentSlot> {
+/// Reads both. A slot that is named by an entry which can't be understood is neither made nor dropped: a slip in an edit must not cost
+/// a consumer its position.
+pub(super) fn read(reader: &mut Reader<'_>, settings: &mut Settings) {
+    settings.ignore_slots = read_ignored(reader);
+    settings.slots = read_permanent(reader, &mut settings.ignore_slots);
+}
+
+fn read_permanent(
+    reader: &mut Reader<'_>,
+    left_alone: &mut Vec<SlotMatcher>,
+) -> BTreeMap<String, PermanentSlot> {
     let filled = |key: &&str| match reader.get(key) {
         Some(Value::Object(slots)) => !slots.is_empty(),
         Some(_) => true,
@@ -57,7 +41,10 @@ pub(super) fn read_permanent(reader: &mut Reader<'_>) -> BTreeMap<String, Perman
             Ok(slot) => {
                 permanent.insert(name.clone(), slot);
             }
-            Err(reason) => reader.messages.push(format!("the permanent slot `{name}` is ignored: {reason}")),
+            Err(reason) => {
+                reader.messages.push(format!("the permanent slot `{name}` is ignored: {reason}"));
+                left_alone.push(SlotMatcher::named(name));
+            }
         }
     }
     permanent
@@ -83,7 +70,12 @@ fn read_slot(name: &str, value: &Value) -> Result<PermanentSlot, &'static str> {
     let kind = match (logical, database, plugin) {
         (false, ..) => SlotKind::Physical,
         (true, Some(database), Some(plugin)) => {
-            SlotKind::Logical { database: database.to_owned(), plugin: plugin.to_owned() }
+            let failover = fields.get("failover").and_then(lenient_bool).unwrap_or(false);
+            SlotKind::Logical(LogicalSlot {
+                database: database.to_owned(),
+                plugin: plugin.to_owned(),
+                failover,
+            })
         }
         (true, ..) => return Err("a logical slot needs `database` and `plugin`"),
     };
@@ -96,22 +88,22 @@ fn read_slot(name: &str, value: &Value) -> Result<PermanentSlot, &'static str> {
     Ok(PermanentSlot { cluster_type: cluster_type.filter(|_| kind == SlotKind::Physical), kind })
 }
 
-pub(super) fn read_ignored(reader: &mut Reader<'_>) -> Vec<SlotMatcher> {
+fn read_ignored(reader: &mut Reader<'_>) -> Vec<SlotMatcher> {
     let Some(Value::Array(items)) = reader.get("ignore_slots") else { return Vec::new() };
     let mut matchers = Vec::new();
     for item in items {
-        let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
-        let matcher = SlotMatcher {
+        if !item.is_object() {
+            reader.messages.push(format!("the entry {item} of ignore_slots is no map, and is ignored"));
+            continue;
+        }
+        let text = |key: &str| item.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let text = |key: &str| text(key).map(str::to_owned);
+        matchers.push(SlotMatcher {
             name: text("name"),
             kind: text("type"),
             database: text("database"),
             plugin: text("plugin"),
-        };
-        if matcher == SlotMatcher::default() {
-            reader.messages.push(format!("the entry {item} of ignore_slots matches nothing, and is ignored"));
-        } else {
-            matchers.push(matcher);
-        }
+        });
     }
     matchers
 }
@@ -124,7 +116,7 @@ mod tests {
     use crate::dynamic::{Floors, parse};
 
     fn logical() -> SlotKind {
-        SlotKind::Logical { database: "d".to_owned(), plugin: "p".to_owned() }
+        SlotKind::Logical(LogicalSlot { database: "d".to_owned(), plugin: "p".to_owned(), failover: false })
     }
 
     #[test]
@@ -154,22 +146,25 @@ mod tests {
             ("half a logical slot is ignored", json!({"slots": {"a": {"type": "logical"}}}), "a", None),
         ] {
             let dynamic = parse(&document, Floors::patroni()).unwrap();
-            assert_eq!(dynamic.slots.get(name).map(|slot| slot.kind.clone()), expected, "{case}");
-            assert_eq!(dynamic.slots.len(), usize::from(expected.is_some()), "{case}");
+            assert_eq!(dynamic.settings.slots.get(name).map(|slot| slot.kind.clone()), expected, "{case}");
+            let settings = &dynamic.settings;
+            assert_eq!(settings.slots.len(), usize::from(expected.is_some()), "{case}");
+            let left_alone = settings.ignore_slots.iter().any(|slot| slot.matches(name, None, None));
+            assert_eq!(left_alone, expected.is_none(), "{case}");
             assert_eq!(dynamic.messages.is_empty(), expected.is_some(), "{case}: {:?}", dynamic.messages);
         }
     }
 
     #[test]
-    fn ignored_slots_need_something_to_match() {
-        let document = json!({"ignore_slots": [{"name": "x", "type": "logical"}, {}]});
+    fn ignored_slots_are_matched_by_what_is_given() {
+        let document = json!({"ignore_slots": [{"name": "x", "type": "logical"}, {}, "x"]});
         let dynamic = parse(&document, Floors::patroni()).unwrap();
         let expected = SlotMatcher {
             name: Some("x".to_owned()),
             kind: Some("logical".to_owned()),
             ..Default::default()
         };
-        assert_eq!(dynamic.ignore_slots, [expected]);
+        assert_eq!(dynamic.settings.ignore_slots, [expected, SlotMatcher::default()]);
         assert_eq!(dynamic.messages.len(), 1);
     }
 }

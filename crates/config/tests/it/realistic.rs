@@ -75,7 +75,7 @@ fn a_patroni_yml_with_every_section_means_what_it_says() {
     let document = initial_document(&config, true, true);
     let dynamic = dynamic::parse(&document, Floors::patroni()).unwrap();
     assert_eq!(dynamic.settings.synchronous_mode, SyncMode::Quorum);
-    assert!(dynamic.slots.contains_key("keep_me"));
+    assert!(dynamic.settings.slots.contains_key("keep_me"));
     let effective = effective(&config, &dynamic);
     assert_eq!(effective.parameters["max_connections"], "150");
     assert_eq!(effective.parameters["log_file_mode"], "416", "0640 is octal, and PostgreSQL gets the number");

@@ -44,6 +44,8 @@ use crate::{
     publications::Publisher,
     requests::Requests,
     service_manager::ServiceManager,
+    slot_keeper::SlotKeeper,
+    story,
 };
 
 /// Decisions in a row without a pause; more would be a loop that makes no progress.
@@ -72,6 +74,7 @@ pub struct Agent {
     pub(crate) monitor: MonitorHandle,
     pub(crate) callbacks: CallbackRunner,
     pub(crate) service_manager: ServiceManager,
+    pub(crate) slots: SlotKeeper,
     /// Among members that all run Bellwether.
     pub(crate) floors: Floors,
     pub(crate) floors_in_force: Floors,
@@ -260,6 +263,11 @@ impl Agent {
                 self.reload_configuration().await;
                 self.service_manager.ready();
             }
+            Event::SlotsMoved { unusable } => self.local.slots.unusable.extend(unusable),
+            Event::LeaderSlots(answer) => {
+                self.local.slots.of_leader = Some(answer.facts);
+                self.local.slots.states = answer.states;
+            }
             Event::PendingRestart(pending) => self.local.pending_restart = pending,
             // Before the look that follows: who comes from now on needs another.
             Event::Look => self.looks.taken(),
@@ -351,7 +359,7 @@ impl Agent {
         let news = self.cycle.tell(view, reasons);
         let deeds: Vec<&Action> = actions.iter().filter(|action| is_deed(action)).collect();
         if news || !deeds.is_empty() {
-            self.journal.record("decision", crate::story::decision(view, reasons, &deeds));
+            self.journal.record("decision", story::decision(view, reasons, &deeds));
         }
         self.routine = !news && deeds.is_empty();
         self.last_reason = Some(reason.clone());
@@ -387,6 +395,8 @@ fn is_deed(action: &Action) -> bool {
             | Action::WriteStatus { .. }
             | Action::WriteFailsafe { .. }
             | Action::AdvanceSlots { .. }
+            | Action::AdvanceLogicalSlots { .. }
+            | Action::AskLeaderSlots { .. }
             | Action::ArmGuardian { .. }
             | Action::GenerateWal
             | Action::ProveNamesInForce

@@ -234,8 +234,14 @@ enum Weight {
 fn weight(reason: &Reason) -> Weight {
     match reason {
         Reason::SystemIdMismatch { .. } => Weight::Critical,
-        Reason::ReplicaWithoutInitialize | Reason::ShutdownStopFailed => Weight::Error,
+        Reason::ReplicaWithoutInitialize | Reason::ShutdownStopFailed | Reason::SlotNameTaken { .. } => {
+            Weight::Error
+        }
         Reason::PrimaryAlive { .. }
+        | Reason::LogicalSlotMismatch { .. }
+        | Reason::LogicalSlotsHaveNoRoom { .. }
+        | Reason::LogicalSlotsNotReady { .. }
+        | Reason::SlotNameShared { .. }
         | Reason::WatchdogNotUsable
         | Reason::RequestAlreadyLeader { .. }
         | Reason::RequestLeaderMismatch { .. }

@@ -1,6 +1,6 @@
 //! What wakes the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_ha::{
     action::Answer,
@@ -10,7 +10,7 @@ use bellwether_postgres::{config::PendingRestart, postmaster::PostmasterId};
 use bellwether_types::{MemberName, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::job::JobNews;
+use crate::{job::JobNews, slot_keeper::LeaderAnswer};
 
 /// One thing that happened. Store and lease changes come through their own watches.
 #[derive(Debug)]
@@ -35,6 +35,11 @@ pub(crate) enum Event {
     Reload,
     /// These parameters wait for a restart.
     PendingRestart(Vec<PendingRestart>),
+    /// Logical slots were made or moved; what these need is gone.
+    SlotsMoved {
+        unusable: BTreeSet<String>,
+    },
+    LeaderSlots(LeaderAnswer),
     /// Somebody wants to know where PostgreSQL is now.
     Look,
     /// Something outside changed that a decision may depend on.

@@ -1,9 +1,10 @@
 //! Does what was decided: one function per action, no policy.
 //!
-//! Actions that write to the store are in [`store`], those on the local server in [`server`], the rest in [`people`].
+//! Actions that write to the store are in [`store`], those on the local server in [`server`] and [`slots`], the rest in [`people`].
 
 mod people;
 mod server;
+mod slots;
 mod store;
 
 use std::time::Duration;
@@ -107,8 +108,15 @@ impl Agent {
             Action::ProveNamesInForce => self.prove_names_in_force().await,
             Action::Checkpoint => self.checkpoint(),
             Action::CreateSlots { names } => self.create_slots(names).await,
-            Action::DropSlots { names } => self.drop_slots(names).await,
+            Action::DropSlots { slots } => self.drop_slots(slots).await,
             Action::AdvanceSlots { to } => self.advance_slots(to).await,
+            Action::CreateLogicalSlots { slots } => self.create_logical_slots(slots),
+            Action::AdvanceLogicalSlots { to } => self.advance_logical_slots(to),
+            Action::AskLeaderSlots { leader, names, states_of } => {
+                self.ask_leader_slots(leader, names, states_of)
+            }
+            Action::CopySlots { names, stop_limit } => self.copy_slots(&names, stop_limit),
+            Action::ForceFeedback { on } => self.force_feedback(on).await,
             Action::ResumeReplay => self.resume_replay().await,
             Action::CancelJob { kind } => self.cancel_job(&kind),
             Action::SetRole { role } => self.set_role(role).await,

@@ -37,6 +37,7 @@ mod requests;
 mod role_changes;
 mod service_manager;
 mod settings;
+mod slot_keeper;
 mod start;
 mod story;
 mod watchdog;

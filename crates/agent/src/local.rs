@@ -1,6 +1,9 @@
 //! What the agent knows about its own PostgreSQL between two ticks.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bellwether_ha::view::{self, Divergence, Process, Upstream};
 use bellwether_postgres::{
@@ -50,6 +53,9 @@ pub(crate) struct Local {
     pub(crate) custom_bootstrap: bool,
     /// What the job that starts the server was given to write into its files, until it has ended.
     pub(crate) given: Option<Given>,
+    /// `hot_standby_feedback` is on in the files, whatever the user wants.
+    pub(crate) feedback_forced: bool,
+    pub(crate) slots: SlotFacts,
 }
 
 /// What the files of the server are made of.
@@ -59,6 +65,7 @@ pub(crate) struct Given {
     pub(crate) as_primary: bool,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) sync_names: Option<String>,
+    pub(crate) feedback_forced: bool,
 }
 
 impl Given {
@@ -68,7 +75,17 @@ impl Given {
             && self.as_primary == now.as_primary
             && self.upstream == now.upstream
             && self.sync_names == now.sync_names
+            && self.feedback_forced == now.feedback_forced
     }
+}
+
+/// What was found out about logical slots beside the loop.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlotFacts {
+    pub(crate) of_leader: Option<view::LeaderSlots>,
+    /// The state files that came with it.
+    pub(crate) states: BTreeMap<String, Vec<u8>>,
+    pub(crate) unusable: BTreeSet<String>,
 }
 
 /// The control file, and the files beside it that say how the server would start.
@@ -103,6 +120,8 @@ impl Local {
             pending_restart: Vec::new(),
             given: None,
             custom_bootstrap: false,
+            feedback_forced: false,
+            slots: SlotFacts::default(),
         }
     }
 
@@ -255,6 +274,8 @@ impl Local {
             synchronous_commit: observation.synchronous_commit.clone(),
             standbys: observation.walsenders.iter().map(standby).collect(),
             slots: observation.slots.iter().map(slot).collect(),
+            wal_level: observation.wal_level.clone(),
+            max_replication_slots: observation.max_replication_slots,
         })
     }
 }
@@ -293,6 +314,12 @@ fn slot(row: &SlotRow) -> view::Slot {
         restart_lsn: row.restart_lsn,
         has_xmin: row.has_xmin,
         wal_status_lost: row.wal_status.as_deref() == Some("lost"),
+        database: row.database.clone(),
+        plugin: row.plugin.clone(),
+        confirmed_flush_lsn: row.confirmed_flush_lsn,
+        catalog_xmin: row.catalog_xmin,
+        failover: row.failover,
+        synced: row.synced,
     }
 }
 

@@ -33,7 +33,7 @@ type Answer = Result<(Timestamp, Observation), MonitorError>;
 
 enum Call {
     Observe(PostmasterId, oneshot::Sender<Answer>),
-    Run(PostmasterId, Errand, oneshot::Sender<Result<(), MonitorError>>),
+    Run(PostmasterId, Errand, oneshot::Sender<Result<bool, MonitorError>>),
     ReadConfiguration(PostmasterId, oneshot::Sender<Result<bool, MonitorError>>),
     Settings(Arc<PgSettings>),
     Disconnect,
@@ -107,12 +107,13 @@ impl MonitorHandle {
         self.waiting.is_some()
     }
 
+    /// `false`: there was nothing to do.
     pub(crate) async fn run(
         &self,
         postmaster: &PostmasterId,
         errand: Errand,
         limit: Duration,
-    ) -> Result<(), NoAnswer> {
+    ) -> Result<bool, NoAnswer> {
         let (answer, answered) = oneshot::channel();
         self.calls.try_send(Call::Run(postmaster.clone(), errand, answer)).map_err(|_| NoAnswer::Pending)?;
         match tokio::time::timeout(limit, answered).await {
@@ -176,14 +177,15 @@ async fn serve(mut monitor: Monitor, mut calls: mpsc::Receiver<Call>, stop: Canc
     }
 }
 
-async fn run(monitor: &mut Monitor, on: &PostmasterId, errand: Errand) -> Result<(), MonitorError> {
+async fn run(monitor: &mut Monitor, on: &PostmasterId, errand: Errand) -> Result<bool, MonitorError> {
     match errand {
-        Errand::GenerateWal => monitor.generate_wal(on).await,
-        Errand::CreateSlot(name) => monitor.create_physical_slot(on, &name).await,
-        Errand::DropSlot(name) => monitor.drop_slot(on, &name).await.map(|_| ()),
-        Errand::AdvanceSlot(name, to) => monitor.advance_slot(on, &name, to).await,
-        Errand::ResumeReplay => monitor.resume_replay(on).await,
+        Errand::GenerateWal => monitor.generate_wal(on).await?,
+        Errand::CreateSlot(name) => monitor.create_physical_slot(on, &name).await?,
+        Errand::DropSlot(name) => return monitor.drop_slot(on, &name).await,
+        Errand::AdvanceSlot(name, to) => monitor.advance_slot(on, &name, to).await?,
+        Errand::ResumeReplay => monitor.resume_replay(on).await?,
     }
+    Ok(true)
 }
 
 #[cfg(test)]

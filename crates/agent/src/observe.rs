@@ -332,6 +332,9 @@ impl Agent {
             divergence: self.local.divergence.clone(),
             sync_names_in_files: self.local.sync_names.clone(),
             checkpointer_read_at: self.local.checkpointer_read_at,
+            feedback_forced: self.local.feedback_forced,
+            leader_slots: self.local.slots.of_leader.clone(),
+            unusable_slots: self.local.slots.unusable.clone(),
         }
     }
 

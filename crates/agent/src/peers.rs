@@ -116,9 +116,9 @@ pub(crate) async fn ask_failsafe(
         calls.spawn(async move {
             let answer = client.post_failsafe(&url, &request, limit).await;
             match answer {
-                Ok(FailsafeReply::Accepted { promised, .. }) => {
+                Ok(FailsafeReply::Accepted { promised, lsn }) => {
                     told.answer(&name, &url, "Accepted");
-                    (name, Some(promised))
+                    (name, Some((promised, lsn)))
                 }
                 Ok(refusal) => {
                     told.answer(&name, &url, &format!("{refusal:?}"));
@@ -131,16 +131,17 @@ pub(crate) async fn ask_failsafe(
             }
         });
     }
-    let mut accepted = BTreeSet::new();
+    let (mut accepted, mut positions) = (BTreeSet::new(), BTreeMap::new());
     let mut good_for = request.rely_on().unwrap_or(lease::UNSAID_PROMISE);
     while let Some(call) = calls.join_next().await {
         let (name, consent) = call.expect("a call neither panics nor is aborted");
-        if let Some(promised) = consent {
+        if let Some((promised, lsn)) = consent {
+            positions.extend(lsn.map(|lsn| (name.clone(), lsn)));
             good_for = lease::failsafe_belief(good_for, promised);
             accepted.insert(name);
         }
     }
-    FailsafeRound { began_at, asked, accepted, good_for, running: false }
+    FailsafeRound { began_at, asked, accepted, good_for, running: false, positions }
 }
 
 /// How loud a round is. In a race it comes once a second, while a lock is handed over twenty times.

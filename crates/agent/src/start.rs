@@ -40,6 +40,7 @@ use crate::{
     requests::Requests,
     service_manager::ServiceManager,
     settings::first_dynamic,
+    slot_keeper::SlotKeeper,
     watchdog::Watchdog,
 };
 
@@ -213,6 +214,7 @@ pub async fn start(
         monitor,
         callbacks: CallbackRunner::new(settings.clone()),
         service_manager: ServiceManager::of_environment(),
+        slots: SlotKeeper::new(events_in.clone()),
         floors,
         floors_in_force,
         dynamic,

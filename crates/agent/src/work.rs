@@ -16,6 +16,7 @@ use bellwether_postgres::{
     rewind::{self, RewindError},
     server::{Readiness, Server},
     settings::{Credentials, HostPort, PgSettings, ReplicaMethod},
+    slots,
     stop::{StopRequest, StopStage},
 };
 use bellwether_types::{Lsn, TimelineHistory, TimelineId, TimelineSwitch, Timestamp, WalPosition};
@@ -67,7 +68,7 @@ fn address(authority: &str) -> Option<HostPort> {
 }
 
 /// The database of a connection URL.
-fn database_of(conn_url: &str) -> Option<String> {
+pub(crate) fn database_of(conn_url: &str) -> Option<String> {
     let path = conn_url.split_once("://")?.1.split_once('/')?.1;
     let database = path.split('?').next()?;
     (!database.is_empty()).then(|| database.to_owned())
@@ -85,7 +86,7 @@ pub(crate) fn pg_upstream(upstream: &Upstream) -> Option<PgUpstream> {
     })
 }
 
-fn target(upstream: &Upstream, credentials: &Credentials) -> Option<Target> {
+pub(crate) fn target(upstream: &Upstream, credentials: &Credentials) -> Option<Target> {
     Some(Target { address: address_of(&upstream.conn_url)?, credentials: credentials.clone() })
 }
 
@@ -432,6 +433,29 @@ where
         Ok(()) => start(job, server, plan, limit, still_allowed).await,
         Err(outcome) => outcome,
     }
+}
+
+/// Stops a standby, puts the state files of slots into place, and starts it again.
+pub(crate) async fn copy_slots(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    plan: ConfigPlan,
+    (stop_limit, limit): (Duration, Duration),
+    states: BTreeMap<String, Vec<u8>>,
+) -> JobOutcome {
+    let request = restart_request(stop_limit);
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
+    }
+    let dir = server.settings().data_dir.clone();
+    let put = tokio::task::spawn_blocking(move || slots::put_states(&dir, &states)).await;
+    match put.expect("writing files does not panic") {
+        Ok(()) => {}
+        // The server is better off without the copies than stopped.
+        Err(error) => tracing::warn!(error = chain(&error), "the state files of slots could not be written"),
+    }
+    start(job, server, plan, limit, || true).await
 }
 
 /// How a restart stops the server.

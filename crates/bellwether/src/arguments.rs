@@ -10,8 +10,7 @@ use crate::{
     dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
     exit::Status,
-    generate_config,
-    init,
+    generate_config, init,
     run::{self, RunOptions},
     store, validate_config, witness,
 };

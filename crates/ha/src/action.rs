@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bellwether_types::{
     Lsn, MemberName, PostgresState, Revision, Role, Term, TimelineId, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
+    slots::LogicalSlot,
 };
 use serde::{Deserialize, Serialize};
 
@@ -181,11 +182,36 @@ pub enum Action {
     CreateSlots {
         names: BTreeSet<String>,
     },
+    /// Those of them that are still inactive.
     DropSlots {
-        names: BTreeSet<String>,
+        slots: BTreeMap<String, DropWhy>,
     },
+    /// Physical slots.
     AdvanceSlots {
         to: BTreeMap<String, Lsn>,
+    },
+    /// Beside the loop: making a logical slot waits for the transactions that run. Replaces what was asked for before.
+    CreateLogicalSlots {
+        slots: BTreeMap<String, LogicalSlot>,
+    },
+    /// Beside the loop, on a standby: WAL is decoded up to there. Replaces what was asked for before.
+    AdvanceLogicalSlots {
+        to: BTreeMap<String, LogicalAdvance>,
+    },
+    /// Ask the primary about these slots, and for the state files of some; the answer is in a later view.
+    AskLeaderSlots {
+        leader: Upstream,
+        names: BTreeSet<String>,
+        states_of: BTreeSet<String>,
+    },
+    /// Stop a standby, put the state files of these logical slots, as the primary gave them last, into place, and start it again.
+    CopySlots {
+        names: BTreeSet<String>,
+        stop_limit: std::time::Duration,
+    },
+    /// `hot_standby_feedback` is on whatever the user wants, or is the user's again.
+    ForceFeedback {
+        on: bool,
     },
     ResumeReplay,
     CancelJob {
@@ -245,6 +271,32 @@ pub enum CopyBy {
     Methods,
     /// By a base backup, whatever is configured: the operator wants what this very member has.
     Basebackup,
+}
+
+/// Why a slot is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DropWhy {
+    /// Nobody is known to need it.
+    Unknown,
+    /// Its member has been away for `member_slots_ttl`.
+    Expired { ttl: std::time::Duration },
+    /// The WAL that it needs is gone.
+    Lost,
+    /// One of the same name and another kind, database or plugin is wanted.
+    Changed,
+    /// Nobody moves the `xmin` by which it holds back vacuum.
+    HasXmin,
+    /// It does not reserve WAL: somebody else made it.
+    NoRestartLsn,
+    /// A failover slot of the time when this was the primary, which keeps the server from synchronising the present one.
+    NotSynced,
+}
+
+/// How far to move a logical slot. It takes a session in its own database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogicalAdvance {
+    pub database: String,
+    pub to: Lsn,
 }
 
 /// Why and how a primary is stopped.

@@ -76,8 +76,8 @@ fn tick(draft: &mut Draft) -> Reason {
     if draft.ends_something() {
         return reason;
     }
-    slots::process(draft, cluster);
-    restart::scheduled(draft).unwrap_or(reason)
+    let copying = slots::process(draft, cluster);
+    restart::scheduled(draft).or(copying).unwrap_or(reason)
 }
 
 /// PostgreSQL runs, the store answers: lead, follow or race.
@@ -111,7 +111,7 @@ fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
                 return Some(reason);
             }
         }
-        JobKind::Start | JobKind::Restart | JobKind::CrashRecovery => {
+        JobKind::Start | JobKind::Restart | JobKind::CopySlots | JobKind::CrashRecovery => {
             if let Some(reason) = recovery::start_limit(draft, cluster) {
                 return Some(reason);
             }

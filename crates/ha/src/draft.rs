@@ -192,6 +192,7 @@ pub(crate) fn job_kind(action: &Action) -> Option<JobKind> {
         Action::Rewind { .. } => JobKind::Rewind,
         Action::Reinitialize { .. } => JobKind::Reinitialize,
         Action::Checkpoint => JobKind::Checkpoint,
+        Action::CopySlots { .. } => JobKind::CopySlots,
         _ => return None,
     })
 }

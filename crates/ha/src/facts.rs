@@ -159,6 +159,7 @@ impl JobKind {
             Self::CrashRecovery => "doing crash recovery in a single user mode",
             Self::Rewind => "running pg_rewind",
             Self::Checkpoint => "checkpoint",
+            Self::CopySlots => "copy_logical_slots",
         }
     }
 }

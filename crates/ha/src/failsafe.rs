@@ -22,21 +22,32 @@ pub(crate) fn without_store(draft: &mut Draft) -> Reason {
         return start_orphan(draft);
     }
     if !view.is_primary() {
-        if view.settings.failsafe_mode
-            && let Some(cluster) = view.store.cluster.as_deref()
-        {
-            slots::process(draft, cluster);
-        }
+        keep_slots_moving(draft);
         return Reason::StoreUnreachable;
     }
     if view.held().is_some() {
-        return if is_confirmed(draft) { Reason::ContinueByFailsafe } else { Reason::StoreUnreachable };
+        if !is_confirmed(draft) {
+            return Reason::StoreUnreachable;
+        }
+        keep_slots_moving(draft);
+        return Reason::ContinueByFailsafe;
     }
     if view.store.unavailable_since.is_none() && view.store.cluster.is_none() {
         // A running primary was just adopted and the first read is still under way; its guardian knows the deadline.
         return Reason::StoreUnreachable;
     }
     fence::stop(draft, DemoteMode::Offline { stop_by: view.now }, Reason::LeaseRunningOut)
+}
+
+/// Or WAL piles up.
+fn keep_slots_moving(draft: &mut Draft) {
+    let view = draft.view;
+    if view.settings.failsafe_mode
+        && let Some(cluster) = view.store.cluster.as_deref()
+    {
+        // Without the store nothing is copied, so no reason comes of it.
+        let _ = slots::process(draft, cluster);
+    }
 }
 
 /// A primary that was stopped because the store is silent runs on as a standby of nobody, for readers. Everything else that

@@ -1,6 +1,6 @@
 //! This member holds the lock and PostgreSQL runs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bellwether_types::{
     Role,
@@ -142,7 +142,7 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     draft.memory.checkpoint_after_promote = Checkpoint::Wanted;
     draft.memory.rewind = RewindState::Initial;
     draft.memory.crashed_as_primary_at = None;
-    slots::keep_all(draft, cluster);
+    slots::before_promotion(draft, cluster);
     let acquired = std::mem::take(&mut draft.memory.racing);
     let taken = timelines::taken(draft, cluster);
     draft.then(Action::Promote { fence: held.fence(), taken });
@@ -217,16 +217,9 @@ fn write_status(draft: &mut Draft, cluster: &Cluster) {
     if !is_due {
         return;
     }
-    let mut slots: BTreeMap<_, _> = server
-        .slots
-        .iter()
-        .filter(|slot| !slot.temporary)
-        .filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?)))
-        .collect();
-    slots.insert(view.me.name.slot_name(), server.position);
     slots::remember(draft, cluster);
     let retain_slots = slots::retained(draft, server);
-    let status = Status { optime: server.position, slots: Some(slots), retain_slots };
+    let status = Status { optime: server.position, slots: slots::published(view), retain_slots };
     if known != Some(&status) {
         draft.every(view.settings.loop_wait, Attempt::WriteStatus, Action::WriteStatus { status });
     }

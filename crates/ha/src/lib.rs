@@ -50,4 +50,5 @@ pub use decide::decide;
 pub use decision::Decision;
 pub use memory::Memory;
 pub use reason::Reason;
+pub use slots::published as published_slots;
 pub use view::View;

@@ -48,6 +48,7 @@ fn forget_sync_release(draft: &mut Draft) {
     let is_waited_for = view.stopping
         || view.job.is_some()
         || draft.memory.recovering
+        || draft.memory.slot_copies.waiting
         || draft.memory.restart_at.is_some()
         || !view.requests.is_empty();
     if !is_waited_for {

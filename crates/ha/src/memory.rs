@@ -53,6 +53,9 @@ pub struct Memory {
     pub checkpoint_after_promote: Checkpoint,
     /// Slots of absent members and when each was last wanted.
     pub retained_slots: BTreeMap<String, Timestamp>,
+    /// What this standby knows about its copies of logical slots.
+    #[serde(default)]
+    pub slot_copies: SlotCopies,
     /// This member asked to be released from its duty as synchronous standby since then.
     pub sync_release_since: Option<Timestamp>,
     /// Some callback has fired since the agent started.
@@ -138,6 +141,10 @@ pub enum Attempt {
     CreateSlots,
     DropSlots,
     AdvanceSlots,
+    CreateLogicalSlots,
+    AdvanceLogicalSlots,
+    AskLeaderSlots,
+    ForceFeedback,
     SyncNames,
     GenerateWal,
     ProveNamesInForce,
@@ -236,6 +243,23 @@ impl SyncMemory {
             ..Self::default()
         }
     }
+}
+
+/// The copies of logical slots on a standby; see [`crate::slots`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlotCopies {
+    /// Whose slots they are copies of; another leader starts afresh.
+    pub leader: Option<MemberName>,
+    /// The last answer of that leader that was taken in.
+    pub seen_at: Timestamp,
+    /// The `catalog_xmin` of the original when the primary was first seen to keep what this standby asks for.
+    pub recorded: BTreeMap<String, u32>,
+    /// Safe to be used after a promotion.
+    pub ready: BTreeSet<String>,
+    /// When each was copied last.
+    pub copied_at: BTreeMap<String, Timestamp>,
+    /// A copy waits until this standby is released from its duty as synchronous standby.
+    pub waiting: bool,
 }
 
 /// Writes that were tried on one revision of `/sync`: at most one of them lands, and none once the revision has changed.

@@ -60,6 +60,15 @@ reasons! {
     NothingToFollow { me: MemberName } = "nothing_to_follow", "no action. I am ({me})";
     FollowingNewUpstream { upstream: MemberName } = "following_new_upstream", "changing primary_conninfo to follow {upstream}";
 
+    // --- replication slots ---
+    CopyingLogicalSlots { names: String } = "copying_logical_slots", "Copying logical slots [{names}] from the primary";
+    LogicalSlotReady { slot: String } = "logical_slot_ready", "Logical slot {slot} is safe to be used after a failover";
+    LogicalSlotsNotReady { names: String } = "logical_slots_not_ready", "Logical replication slots that might be unsafe to use after promote: {names}";
+    LogicalSlotMismatch { slot: String } = "logical_slot_mismatch", "Will not copy the logical slot \"{slot}\" due to the configuration mismatch: the one on the primary has another database or plugin";
+    LogicalSlotsHaveNoRoom { names: String } = "logical_slots_have_no_room", "logical slots {names} are not copied: this server must run with wal_level=logical and have room for them in max_replication_slots";
+    SlotNameShared { slot: String, members: String } = "slot_name_shared", "Following cluster members share a replication slot name: {members} map to {slot}";
+    SlotNameTaken { slot: String } = "slot_name_taken", "Permanent logical replication slot {slot} is conflicting with physical replication slot for cluster member";
+
     // --- the race ---
     PollingPeers = "polling_peers", "asking the other members before the leader race";
     LostRace = "lost_race", "following new leader after trying and failing to obtain lock";

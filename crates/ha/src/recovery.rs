@@ -24,7 +24,8 @@ pub(crate) fn end_of_start(draft: &mut Draft) -> Option<Reason> {
     if !draft.memory.recovering || view.job.is_some() {
         return None;
     }
-    let ended = draft.outcome(&JobKind::Start).is_some() || draft.outcome(&JobKind::Restart).is_some();
+    let starts = [JobKind::Start, JobKind::Restart, JobKind::CopySlots];
+    let ended = starts.iter().any(|kind| draft.outcome(kind).is_some());
     if view.postgres.process != Process::NotRunning {
         if matches!(view.postgres.process, Process::Running { .. }) {
             draft.memory.recovering = false;

@@ -112,7 +112,7 @@ fn restart(draft: &mut Draft, timeout: Option<Duration>) -> Reason {
 }
 
 /// How long the fast stop of a restart may take: `primary_stop_timeout` if it is set, else as long as the start afterwards.
-fn stop_limit(view: &View, timeout: Option<Duration>) -> Duration {
+pub(crate) fn stop_limit(view: &View, timeout: Option<Duration>) -> Duration {
     let settings = &view.settings;
     if !settings.primary_stop_timeout.is_zero() {
         return settings.primary_stop_timeout;

@@ -1,129 +1,110 @@
-//! Replication slots of the members: every member that may lead keeps one for every other, so that nobody loses WAL when the
-//! leader changes.
+//! Replication slots: which belong on this member, and what is done about those that differ.
 //!
-//! Only slots that are known to belong to members are ever dropped. Slots of other origin are left to their owners.
+//! Every member that may lead keeps a slot for every other, so that nobody loses WAL when the leader changes, and the permanent slots of
+//! the configuration. What nobody is known to need is dropped: it would fill the disk. Slots that are in use, temporary, matched by
+//! `ignore_slots` or looked after by the server itself (failover slots) are never touched, and in pause none is dropped.
+//!
+//! [`wanted`] says which slots belong here, [`dropping`] which do not, [`logical`] carries logical slots over to standbys, and
+//! [`topology`] answers who streams from whom.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod dropping;
+mod logical;
+mod topology;
+mod wanted;
 
-use bellwether_types::{
-    Lsn,
-    cluster::{Cluster, Member},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
+use bellwether_types::{Lsn, cluster::Cluster, slots::SlotKind};
+
 use crate::{
-    Action,
+    Action, Reason, View,
     draft::Draft,
     memory::Attempt,
     view::{Server, Slot},
 };
 
-/// Versions from which on physical slots can be advanced, and so kept on standbys.
+use wanted::{Origin, Wanted};
+
+/// Versions from which on slots can be advanced, and so kept on standbys.
 const CAN_ADVANCE: u32 = 110_000;
+/// Versions whose servers synchronise failover slots.
+const HAS_FAILOVER_SLOTS: u32 = 170_000;
 
-/// What a slot is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wanted {
-    /// The member is expected to stream from here, so the slot moves by itself.
-    is_active: bool,
-    /// Where to move it otherwise.
-    target: Option<Lsn>,
-}
+/// How soon it is tried again to make a slot for which there is no room, say.
+const CREATE_AGAIN: Duration = Duration::from_secs(1);
 
-/// Creates, drops and advances what differs from what is wanted.
-pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) {
+/// Creates, drops, advances and copies what differs from what is wanted. A reason: PostgreSQL is restarted for it.
+pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     if !view.settings.use_slots || draft.memory.bootstrapping.is_some() {
-        return;
+        return None;
     }
-    let Some(server) = view.server() else { return };
-    let wanted = wanted(draft, cluster);
+    let server = view.server()?;
+    force_feedback(draft, cluster);
+    let wanted = wanted::wanted(draft, cluster, server);
+    complain(draft, cluster, &wanted);
     note(draft, &wanted);
+    dropping::process(draft, cluster, server, &wanted);
     create(draft, server, &wanted);
     advance(draft, server, &wanted);
-    drop_unwanted(draft, cluster, server, &wanted);
+    logical::process(draft, cluster, server, &wanted)
 }
 
-fn keeps_slots(draft: &Draft) -> bool {
-    let view = draft.view;
-    let can_advance = view.postgres.server_version == 0 || view.postgres.server_version >= CAN_ADVANCE;
-    can_advance && !view.settings.member_slots_ttl.is_zero()
+fn can_advance(view: &View) -> bool {
+    view.postgres.server_version == 0 || view.postgres.server_version >= CAN_ADVANCE
 }
 
-/// The member slots that belong here.
-fn wanted(draft: &Draft, cluster: &Cluster) -> BTreeMap<String, Wanted> {
-    let view = draft.view;
-    let retains = keeps_slots(draft);
-    let nofailover = view.me.tags.nofailover();
-    let my_slot = view.me.name.slot_name();
-    let status = cluster.status.as_ref().map(|key| &key.value);
-    let published = view
-        .failsafe
-        .accepted
-        .as_ref()
-        .map(|accepted| &accepted.slots)
-        .filter(|_| view.settings.failsafe_mode);
-    let published = published.or(status.and_then(|status| status.slots.as_ref()));
-    let mut slots = BTreeMap::new();
-    for member in cluster.members.values() {
-        if view.is_me(&member.name) || member.tags.nostream() {
-            continue;
-        }
-        let is_active = streams_from_me(draft, cluster, member);
-        if !is_active && (!retains || nofailover) {
-            continue;
-        }
-        let name = member.name.slot_name();
-        if name == my_slot {
-            continue;
-        }
-        let target = published.and_then(|published| published.get(&name).copied());
-        let own = member.tags.replicatefrom().and(member.xlog_location);
-        slots.insert(name, Wanted { is_active, target: target.max(own) });
-    }
-    if retains
-        && !nofailover
-        && let Some(retained) = status.and_then(|status| status.retain_slots.as_ref())
-    {
-        for name in retained.iter().filter(|name| **name != my_slot) {
-            slots.entry(name.clone()).or_insert(Wanted { is_active: false, target: None });
-        }
-    }
-    slots
+/// Slots are kept on all members and for absent ones.
+fn keeps_slots(view: &View) -> bool {
+    can_advance(view) && !view.settings.member_slots_ttl.is_zero()
 }
 
-/// Whether `member` is expected to stream from this member.
-fn streams_from_me(draft: &Draft, cluster: &Cluster, member: &Member) -> bool {
-    let view = draft.view;
-    let named = member.tags.replicatefrom();
-    let is_leader = view.held().is_some() || cluster.leader_name() == Some(&view.me.name);
-    match named {
-        Some(named) if view.is_me(&named) => cluster.leader_name() != Some(&member.name),
-        Some(named) => is_leader && (cluster.member(&named).is_none() || named == member.name),
-        None => is_leader,
+/// Position per slot, as the leader publishes it: for logical slots what the consumer confirmed, for physical ones the start of the WAL
+/// that they keep, and the leader's own name with its own position. With `member_slots_ttl: 0` only permanent ones. `None`: nothing to
+/// tell.
+pub fn published(view: &View) -> Option<BTreeMap<String, Lsn>> {
+    let server = view.server()?;
+    if !can_advance(view) {
+        return None;
     }
+    let own = (view.me.name.slot_name(), server.position);
+    let positions = server.slots.iter().filter(|slot| !slot.temporary).filter_map(|slot| {
+        let position = if slot.physical { slot.restart_lsn } else { slot.confirmed_flush_lsn };
+        Some((slot.name.clone(), position?))
+    });
+    let mut published: BTreeMap<String, Lsn> = positions.chain([own]).collect();
+    if !keeps_slots(view) {
+        published.retain(|name, _| view.settings.slots.contains_key(name));
+    }
+    Some(published).filter(|published| !published.is_empty())
 }
 
 /// Notes which slots are wanted, for those who publish it before [`process`] has its turn.
 pub(crate) fn remember(draft: &mut Draft, cluster: &Cluster) {
-    let wanted = wanted(draft, cluster);
-    note(draft, &wanted);
+    if let Some(server) = draft.view.server() {
+        let wanted = wanted::wanted(draft, cluster, server);
+        note(draft, &wanted);
+    }
 }
 
-/// Notes when each slot was last wanted for a present member.
+/// Notes when the slot of each member was last wanted for it while it was present.
 fn note(draft: &mut Draft, wanted: &BTreeMap<String, Wanted>) {
     let now = draft.now();
     for (name, wanted) in wanted {
-        match draft.memory.retained_slots.get_mut(name) {
+        match wanted.origin {
+            Origin::Member => drop(draft.memory.retained_slots.insert(name.clone(), now)),
             // A name that is only retained is not seen again by that.
-            Some(seen) if wanted.is_active || wanted.target.is_some() => *seen = now,
-            Some(_) => {}
-            None => drop(draft.memory.retained_slots.insert(name.clone(), now)),
+            Origin::Retained => drop(draft.memory.retained_slots.entry(name.clone()).or_insert(now)),
+            Origin::Permanent => drop(draft.memory.retained_slots.remove(name)),
         }
     }
 }
 
-/// A promotion restarts all clocks: whoever is absent now has the full time to come back.
-pub(crate) fn keep_all(draft: &mut Draft, cluster: &Cluster) {
+/// This member is about to be promoted: whoever is absent now has the full time to come back.
+pub(crate) fn before_promotion(draft: &mut Draft, cluster: &Cluster) {
     let now = draft.now();
     for seen in draft.memory.retained_slots.values_mut() {
         *seen = now;
@@ -132,12 +113,14 @@ pub(crate) fn keep_all(draft: &mut Draft, cluster: &Cluster) {
     for name in retained.into_iter().flatten() {
         draft.memory.retained_slots.insert(name.clone(), now);
     }
+    logical::tell_unready(draft, cluster);
 }
 
-/// The names that the leader publishes: slots of members that were here within `member_slots_ttl`, its own included.
+/// The names that the leader publishes: slots of members that were here within `member_slots_ttl`, its own included. Permanent ones are
+/// kept anyhow.
 pub(crate) fn retained(draft: &Draft, server: &Server) -> Option<BTreeSet<String>> {
     let view = draft.view;
-    if !keeps_slots(draft) {
+    if !keeps_slots(view) {
         return None;
     }
     let ttl = view.settings.member_slots_ttl;
@@ -153,21 +136,51 @@ pub(crate) fn retained(draft: &Draft, server: &Server) -> Option<BTreeSet<String
     if !view.me.tags.nostream() {
         names.insert(view.me.name.slot_name());
     }
+    names.retain(|name| !view.settings.slots.contains_key(name));
     Some(names)
 }
 
-fn create(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>) {
-    let is_there = |name: &String| server.slots.iter().any(|slot| slot.name == *name);
-    if wanted.keys().all(is_there) {
-        return;
+/// What a person should put right.
+fn complain(draft: &mut Draft, cluster: &Cluster, wanted: &BTreeMap<String, Wanted>) {
+    let mut by_slot: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for member in cluster.members.values().filter(|member| !member.tags.nostream()) {
+        by_slot.entry(member.name.slot_name()).or_default().push(member.name.as_str());
     }
-    let names = wanted.keys().filter(|name| !is_there(name)).cloned().collect();
-    draft.attempt(Attempt::CreateSlots, Action::CreateSlots { names });
+    for (slot, members) in by_slot.into_iter().filter(|(_, members)| members.len() > 1) {
+        draft.note(Reason::SlotNameShared { slot, members: members.join(", ") });
+    }
+    for (name, permanent) in &draft.view.settings.slots {
+        let is_taken = wanted.get(name).is_some_and(|wanted| wanted.origin == Origin::Member);
+        if matches!(permanent.kind, SlotKind::Logical(_)) && is_taken {
+            draft.note(Reason::SlotNameTaken { slot: name.clone() });
+        }
+    }
 }
 
-/// Slots of members that stream from elsewhere follow what the leader publishes, and never pass what is replayed here.
+/// Without feedback the primary removes the rows of catalogs that a copied slot needs to decode its WAL.
+fn force_feedback(draft: &mut Draft, cluster: &Cluster) {
+    let view = draft.view;
+    let on = can_advance(view) && topology::needs_feedback(view, cluster);
+    if on != view.postgres.feedback_forced {
+        draft.every(view.settings.loop_wait, Attempt::ForceFeedback, Action::ForceFeedback { on });
+    }
+}
+
+fn create(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>) {
+    let is_missing = |name: &String| server.slots.iter().all(|slot| slot.name != *name);
+    let names: BTreeSet<String> = wanted
+        .iter()
+        .filter(|(name, wanted)| wanted.kind == SlotKind::Physical && is_missing(name))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if !names.is_empty() {
+        draft.every(CREATE_AGAIN, Attempt::CreateSlots, Action::CreateSlots { names });
+    }
+}
+
+/// Physical slots whose consumers stream from elsewhere follow what the leader publishes, and never pass what is replayed here.
 fn advance(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>) {
-    if !keeps_slots(draft) {
+    if !can_advance(draft.view) {
         return;
     }
     let limit = if server.in_recovery { server.replayed } else { server.position };
@@ -178,56 +191,11 @@ fn advance(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>
         .filter(behind)
         .filter_map(|slot| {
             let wanted = wanted.get(&slot.name).filter(|wanted| !wanted.is_active)?;
-            let target = wanted.target?.min(limit);
+            let target = wanted.target.filter(|_| wanted.kind == SlotKind::Physical)?.min(limit);
             (target > slot.restart_lsn?).then(|| (slot.name.clone(), target))
         })
         .collect();
     if !to.is_empty() {
         draft.every(draft.view.settings.loop_wait, Attempt::AdvanceSlots, Action::AdvanceSlots { to });
     }
-}
-
-fn drop_unwanted(draft: &mut Draft, cluster: &Cluster, server: &Server, wanted: &BTreeMap<String, Wanted>) {
-    let view = draft.view;
-    if view.settings.pause {
-        return;
-    }
-    let names: BTreeSet<String> = server
-        .slots
-        .iter()
-        .filter(|slot| slot.physical && !slot.temporary && !slot.active)
-        .filter(|slot| match wanted.get(&slot.name) {
-            Some(wanted) => is_broken(draft, cluster, server, slot, *wanted),
-            None => has_expired(draft, slot),
-        })
-        .map(|slot| slot.name.clone())
-        .collect();
-    if names.is_empty() {
-        draft.memory.retained_slots.retain(|name, _| {
-            wanted.contains_key(name) || server.slots.iter().any(|slot| slot.name == *name)
-        });
-        return;
-    }
-    draft.every(view.settings.loop_wait, Attempt::DropSlots, Action::DropSlots { names });
-}
-
-/// The slot of a member that has not been here for `member_slots_ttl`. A slot that was never a member's is not ours to drop.
-fn has_expired(draft: &Draft, slot: &Slot) -> bool {
-    let seen = draft.memory.retained_slots.get(&slot.name);
-    seen.is_some_and(|&seen| {
-        !keeps_slots(draft) || draft.now().since(seen) >= draft.view.settings.member_slots_ttl
-    })
-}
-
-/// A wanted slot that must be made anew.
-fn is_broken(draft: &Draft, cluster: &Cluster, server: &Server, slot: &Slot, wanted: Wanted) -> bool {
-    if slot.wal_status_lost {
-        return true;
-    }
-    if wanted.is_active {
-        return false;
-    }
-    // An xmin that nobody moves freezes vacuum everywhere; but who streams from whom is settled only once a leader leads.
-    let is_settled = cluster.leader.is_some() && (draft.view.held().is_none() || !server.in_recovery);
-    (slot.has_xmin && is_settled) || slot.restart_lsn.is_none()
 }

@@ -3,7 +3,7 @@
 //! The cluster has the members `a` (leader), `b` and `c`, all running, at the same position on timeline 1. The clock stands at
 //! 100,000 s, the lease was renewed a moment ago, the guardian is armed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bellwether_types::{
     Lsn, MemberName, PostgresState, Revision, Role, SystemId, Tags, Term, TimelineId, Timestamp, WallTime,
@@ -385,8 +385,7 @@ impl Scene {
             temporary: false,
             active: true,
             restart_lsn: Some(POSITION),
-            has_xmin: false,
-            wal_status_lost: false,
+            ..Slot::default()
         };
         change(&mut slot);
         self.server(|server| server.slots.push(slot))
@@ -487,8 +486,7 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
         temporary: false,
         active: is_leader,
         restart_lsn: Some(POSITION),
-        has_xmin: false,
-        wal_status_lost: false,
+        ..Slot::default()
     });
     PostgresView {
         data: DataDirectory::Present,
@@ -516,6 +514,8 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
             synchronous_commit: "on".to_owned(),
             standbys: Vec::new(),
             slots: slots.collect(),
+            wal_level: "logical".to_owned(),
+            max_replication_slots: 10,
         }),
         upstream: (!is_leader).then(|| upstream("a", me)),
         pending_restart: false,
@@ -525,6 +525,9 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
         checkpointer_read_at: Some(Timestamp::MAX),
         archives_wal: false,
         postmaster_started_at: Some("2026-11-22 01:00:00.000000+00:00".to_owned()),
+        feedback_forced: false,
+        leader_slots: None,
+        unusable_slots: BTreeSet::new(),
     }
 }
 

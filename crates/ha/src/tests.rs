@@ -6,6 +6,7 @@ mod elections;
 mod failsafe;
 mod hanging;
 mod lock;
+mod logical_slots;
 mod operators;
 mod pause;
 mod postgres;

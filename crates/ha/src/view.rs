@@ -141,6 +141,15 @@ pub struct PostgresView {
     pub archives_wal: bool,
     /// When the running postmaster was started, as PostgreSQL writes it; for scheduled restarts.
     pub postmaster_started_at: Option<String>,
+    /// The configuration files have `hot_standby_feedback` on, whatever the user wants.
+    #[serde(default)]
+    pub feedback_forced: bool,
+    /// The last answer of the primary about logical slots; see [`crate::Action::AskLeaderSlots`].
+    #[serde(default)]
+    pub leader_slots: Option<LeaderSlots>,
+    /// Logical slots here that could not be advanced because what they need is gone, since they were made.
+    #[serde(default)]
+    pub unusable_slots: BTreeSet<String>,
 }
 
 /// A timeline history file of this member.
@@ -247,6 +256,11 @@ pub struct Server {
     pub synchronous_commit: String,
     pub standbys: Vec<Standby>,
     pub slots: Vec<Slot>,
+    /// Both as the running server has them: what a slot file that is put into its directory depends on.
+    #[serde(default)]
+    pub wal_level: String,
+    #[serde(default)]
+    pub max_replication_slots: u32,
 }
 
 /// A row of pg_stat_replication that belongs to a physical standby.
@@ -262,7 +276,8 @@ pub struct Standby {
     pub replay: Option<Lsn>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A row of pg_replication_slots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
     pub name: String,
     pub physical: bool,
@@ -271,6 +286,40 @@ pub struct Slot {
     pub restart_lsn: Option<Lsn>,
     pub has_xmin: bool,
     pub wal_status_lost: bool,
+    /// Of a logical slot, as all that follows but the last.
+    #[serde(default)]
+    pub database: Option<String>,
+    #[serde(default)]
+    pub plugin: Option<String>,
+    #[serde(default)]
+    pub confirmed_flush_lsn: Option<Lsn>,
+    #[serde(default)]
+    pub catalog_xmin: Option<u32>,
+    /// PostgreSQL 17 and later: the servers carry it over to standbys by themselves.
+    #[serde(default)]
+    pub failover: bool,
+    /// On a standby: carried over from the primary by the server.
+    #[serde(default)]
+    pub synced: bool,
+}
+
+/// What the primary said of slots that interest a standby.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaderSlots {
+    pub asked_at: Timestamp,
+    pub leader: MemberName,
+    pub slots: BTreeMap<String, LeaderSlot>,
+}
+
+/// A slot on the primary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeaderSlot {
+    pub database: Option<String>,
+    pub plugin: Option<String>,
+    pub catalog_xmin: Option<u32>,
+    pub failover: bool,
+    /// Its state file came with the answer.
+    pub has_state: bool,
 }
 
 /// Whom to stream from.
@@ -390,6 +439,9 @@ pub struct FailsafeRound {
     pub good_for: Duration,
     /// Still under way.
     pub running: bool,
+    /// Where those that accepted were then: while the store is silent nothing else tells it.
+    #[serde(default)]
+    pub positions: BTreeMap<MemberName, Lsn>,
 }
 
 /// What keeps this member from writing when the agent cannot.
@@ -460,6 +512,7 @@ pub enum JobKind {
     CrashRecovery,
     Rewind,
     Checkpoint,
+    CopySlots,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@
 //! | the postmaster: who it is, when it ends, how to end it | [`postmaster`], [`stop`], `process`, [`pidfile`] |
 //! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], `pending` |
 //! | synchronous replication: do commits wait | [`checkpointer`] |
+//! | logical replication slots | [`slots`] |
 //! | facts: control file, data directory, one look at the running server | [`control`], [`datadir`], [`observation`], [`replication`] |
 //! | long work, cancelled by a token | [`bootstrap`], [`clone`], [`rewind`] |
 //! | other people's programs | [`program`], [`callbacks`] |
@@ -44,6 +45,7 @@ pub mod replication;
 pub mod rewind;
 pub mod server;
 pub mod settings;
+pub mod slots;
 pub mod stop;
 mod timelines;
 pub mod tls;

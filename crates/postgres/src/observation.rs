@@ -27,6 +27,8 @@ pub struct Observation {
     pub primary_slot_name: String,
     pub walsenders: Vec<WalSenderRow>,
     pub slots: Vec<SlotRow>,
+    pub wal_level: String,
+    pub max_replication_slots: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -97,7 +99,7 @@ pub struct SlotRow {
     pub restart_lsn: Option<Lsn>,
     pub confirmed_flush_lsn: Option<Lsn>,
     pub has_xmin: bool,
-    pub catalog_xmin: Option<u64>,
+    pub catalog_xmin: Option<u32>,
     /// `reserved`, `extended`, `unreserved`, `lost`.
     pub wal_status: Option<String>,
     /// PostgreSQL 17 and later.
@@ -130,6 +132,8 @@ SELECT json_build_object(
   'synchronous_standby_names', current_setting('synchronous_standby_names'),
   'synchronous_commit', current_setting('synchronous_commit'),
   'restore_command', current_setting('restore_command'),
+  'wal_level', current_setting('wal_level'),
+  'max_replication_slots', current_setting('max_replication_slots')::int,
   'primary_conninfo', current_setting('primary_conninfo'),
   'primary_slot_name', current_setting('primary_slot_name'),
   'receiver', (SELECT row_to_json(w) FROM (
@@ -168,6 +172,8 @@ struct Answer {
     receiver: Option<ReceiverAnswer>,
     walsenders: Vec<SenderAnswer>,
     slots: Vec<SlotAnswer>,
+    wal_level: String,
+    max_replication_slots: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -251,6 +257,8 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         primary_slot_name: answer.primary_slot_name,
         walsenders: answer.walsenders.into_iter().map(walsender).collect(),
         slots: answer.slots.into_iter().map(slot).collect(),
+        wal_level: answer.wal_level,
+        max_replication_slots: answer.max_replication_slots,
     })
 }
 

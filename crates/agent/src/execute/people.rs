@@ -48,10 +48,9 @@ impl Agent {
             accepted: std::collections::BTreeSet::default(),
             good_for: rely_on,
             running: true,
+            positions: BTreeMap::new(),
         });
-        let slots = view.postgres.server.as_ref().map(|server| {
-            server.slots.iter().filter_map(|slot| Some((slot.name.clone(), slot.restart_lsn?))).collect()
-        });
+        let slots = bellwether_ha::published_slots(view);
         let request = FailsafeRequest {
             name: self.config.name.clone(),
             conn_url: self.conn_url(),

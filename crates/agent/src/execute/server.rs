@@ -1,9 +1,6 @@
 //! Actions on the local server. Quick ones are done here; long ones become the job.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_ha::{
     action::{CopyBy, DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
@@ -12,7 +9,7 @@ use bellwether_ha::{
 use bellwether_postgres::{
     config::ConfigPlan, datadir::Wiped, postmaster, settings::ConfigRole, stop::StopRequest,
 };
-use bellwether_types::{Lsn, PostgresState, Role, settings::SyncMode};
+use bellwether_types::{PostgresState, Role, settings::SyncMode};
 use tracing::{debug, info, warn};
 
 use super::Effect;
@@ -39,16 +36,23 @@ impl Agent {
         // With synchronous replication off, the names are the user's own once ours have been taken back.
         let are_the_users = self.effective.settings.sync_mode() == SyncMode::Off && self.memory.sync.released;
         let names = self.local.sync_names.clone().filter(|_| !are_the_users);
-        ConfigPlan { synchronous_standby_names: names, ..ConfigPlan::primary() }
+        ConfigPlan { synchronous_standby_names: names, overrides: self.overrides(), ..ConfigPlan::primary() }
+    }
+
+    /// Parameters that win over the user's.
+    fn overrides(&self) -> BTreeMap<String, String> {
+        let feedback = ("hot_standby_feedback".to_owned(), "on".to_owned());
+        self.local.feedback_forced.then_some(feedback).into_iter().collect()
     }
 
     /// A standby's files. Its synchronous names stay empty unless a promotion prepares them.
-    fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
+    pub(super) fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
         let mut plan = ConfigPlan::standby(upstream.and_then(work::pg_upstream));
         if self.local.role == Role::StandbyLeader {
             plan.role = ConfigRole::StandbyLeader;
         }
         plan.recovery_overrides = upstream.map(work::archive_settings).unwrap_or_default();
+        plan.overrides = self.overrides();
         if self.local.sync_names.is_some() {
             plan.synchronous_standby_names.clone_from(&self.local.sync_names);
         }
@@ -64,12 +68,13 @@ impl Agent {
     }
 
     /// What a job that begins now writes into the files.
-    fn give(&self, as_primary: bool) -> Given {
+    pub(super) fn give(&self, as_primary: bool) -> Given {
         Given {
             settings: self.settings.clone(),
             as_primary,
             upstream: self.local.upstream.clone(),
             sync_names: self.local.sync_names.clone(),
+            feedback_forced: self.local.feedback_forced,
         }
     }
 
@@ -216,6 +221,7 @@ impl Agent {
             return Effect::Failed;
         }
         info!(taken = taken.map(|taken| taken.through.0), "promoting");
+        self.slots.leave_off();
         self.clock.promoting(clock::now());
         let server = self.server.clone();
         let still_allowed = self.still_allowed(Some(fence));
@@ -465,7 +471,8 @@ impl Agent {
         }
     }
 
-    async fn errand(&mut self, errand: Errand) -> Effect {
+    /// `Nothing`: there was nothing to do.
+    pub(super) async fn errand(&mut self, errand: Errand) -> Effect {
         let Some(postmaster) = &self.local.postmaster else { return Effect::Failed };
         let what = format!("{errand:?}");
         let Some(patience) = self.errands.patience(clock::now(), self.effective.settings.ttl) else {
@@ -473,7 +480,8 @@ impl Agent {
             return Effect::Failed;
         };
         match self.monitor.run(postmaster.id(), errand, patience).await {
-            Ok(()) => Effect::Changed,
+            Ok(true) => Effect::Changed,
+            Ok(false) => Effect::Nothing,
             Err(error) => {
                 warn!(what, error = work::chain(&error), "an errand on the local server failed");
                 Effect::Failed
@@ -510,29 +518,6 @@ impl Agent {
     pub(super) fn checkpoint(&mut self) -> Effect {
         let settings = self.settings.clone();
         self.jobs.start(JobKind::Checkpoint, move |job| work::checkpoint(job, settings));
-        Effect::Nothing
-    }
-
-    pub(super) async fn create_slots(&mut self, names: BTreeSet<String>) -> Effect {
-        let mut effect = Effect::Nothing;
-        for name in names {
-            effect = self.errand(Errand::CreateSlot(name)).await;
-        }
-        effect
-    }
-
-    pub(super) async fn drop_slots(&mut self, names: BTreeSet<String>) -> Effect {
-        for name in names {
-            info!(slot = name, "Trying to drop unknown replication slot");
-            self.errand(Errand::DropSlot(name)).await;
-        }
-        Effect::Nothing
-    }
-
-    pub(super) async fn advance_slots(&mut self, to: BTreeMap<String, Lsn>) -> Effect {
-        for (name, lsn) in to {
-            self.errand(Errand::AdvanceSlot(name, lsn)).await;
-        }
         Effect::Nothing
     }
 
@@ -592,7 +577,9 @@ impl Agent {
             JobKind::Demote | JobKind::Stop if succeeded => self.server_is_down(PostgresState::Stopped),
             JobKind::Demote | JobKind::Stop => self.local.state = PostgresState::StopFailed,
             JobKind::Start if !succeeded => self.server_is_down(PostgresState::StartFailed),
-            JobKind::Restart if !succeeded => self.server_is_down(PostgresState::RestartFailed),
+            JobKind::Restart | JobKind::CopySlots if !succeeded => {
+                self.server_is_down(PostgresState::RestartFailed)
+            }
             JobKind::Bootstrap if !succeeded => {
                 let is_custom = std::mem::take(&mut self.local.custom_bootstrap);
                 self.server_is_down(if is_custom {

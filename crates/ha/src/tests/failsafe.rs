@@ -29,7 +29,8 @@ fn accepted(until: Duration, slots: BTreeMap<String, Lsn>) -> FailsafeAcceptance
 fn round(asked: &[&str], accepted: &[&str]) -> FailsafeRound {
     let set = |names: &[&str]| names.iter().map(|text| name(text)).collect();
     let good_for = Duration::from_secs(5);
-    FailsafeRound { began_at: NOW, asked: set(asked), accepted: set(accepted), good_for, running: false }
+    let (asked, accepted) = (set(asked), set(accepted));
+    FailsafeRound { began_at: NOW, asked, accepted, good_for, running: false, positions: BTreeMap::new() }
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bellwether_types::Lsn;
+use bellwether_types::{
+    Lsn,
+    slots::{PermanentSlot, SlotClusterType, SlotKind, SlotMatcher},
+};
 use serde_json::json;
 
 use crate::{
     Action, Decision,
+    action::DropWhy,
     testing::{self, NOW, POSITION, Scene, leader, name, orphan, replica},
 };
 
@@ -20,10 +24,17 @@ fn created(decision: &Decision) -> BTreeSet<String> {
 
 fn dropped(decision: &Decision) -> BTreeSet<String> {
     let dropped = decision.actions.iter().find_map(|action| match action {
-        Action::DropSlots { names } => Some(names.clone()),
+        Action::DropSlots { slots } => Some(slots.keys().cloned().collect()),
         _ => None,
     });
     dropped.unwrap_or_default()
+}
+
+fn why(decision: &Decision, slot: &str) -> Option<DropWhy> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::DropSlots { slots } => slots.get(slot).copied(),
+        _ => None,
+    })
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -51,9 +62,21 @@ fn h2_what_is_in_use_or_not_ours_is_never_dropped() {
     assert_eq!(gone(|_| ()), set(&["gone"]));
     assert_eq!(gone(|slot| slot.active = true), set(&[]));
     assert_eq!(gone(|slot| slot.temporary = true), set(&[]));
-    assert_eq!(gone(|slot| slot.physical = false), set(&[]));
-    let foreign = leader().slot("somebody_elses", |slot| slot.active = false).decide();
-    assert_eq!(dropped(&foreign), set(&[]));
+    assert_eq!(gone(|slot| slot.failover = true), set(&[]));
+    let strange = || leader().slot("strange", |slot| slot.active = false);
+    assert_eq!(why(&strange().decide(), "strange"), Some(DropWhy::Unknown));
+    let ignored = |matcher: SlotMatcher| {
+        dropped(&strange().settings(|settings| settings.ignore_slots = vec![matcher]).decide())
+    };
+    assert_eq!(ignored(SlotMatcher::named("strange")), set(&[]));
+    assert_eq!(ignored(SlotMatcher::named("other")), set(&["strange"]));
+    assert_eq!(ignored(SlotMatcher::default()), set(&[]), "what names nothing takes all");
+    for (case, unknown) in [
+        ("no configuration", strange().cluster(|cluster| cluster.config = None)),
+        ("no status", strange().cluster(|cluster| cluster.status = None)),
+    ] {
+        assert_eq!(dropped(&unknown.decide()), set(&[]), "{case}: what is wanted is not known");
+    }
     let paused = absent_for(TTL).settings(|settings| settings.pause = true).decide();
     assert_eq!(dropped(&paused), set(&[]));
 }
@@ -62,7 +85,8 @@ fn h2_what_is_in_use_or_not_ours_is_never_dropped() {
 fn h3_the_slot_of_an_absent_member_is_kept_for_its_time() {
     let kept = absent_for(TTL - Duration::from_secs(1)).decide();
     assert_eq!(dropped(&kept), set(&[]));
-    assert_eq!(dropped(&absent_for(TTL).decide()), set(&["gone"]));
+    let ttl = TTL;
+    assert_eq!(why(&absent_for(TTL).decide(), "gone"), Some(DropWhy::Expired { ttl }));
 }
 
 #[test]
@@ -88,6 +112,14 @@ fn h3_the_leader_publishes_which_slots_are_to_be_kept() {
     });
     let status = status.unwrap_or_else(|| panic!("{decision:#?}"));
     assert_eq!(status.retain_slots, Some(set(&["a", "b", "c", "gone"])), "its own slot included");
+    let permanent = absent_for(Duration::from_secs(60))
+        .settings(|settings| settings.slots = [permanent("c", None), permanent("a", None)].into())
+        .decide();
+    let retained = permanent.actions.iter().find_map(|action| match action {
+        Action::WriteStatus { status } => status.retain_slots.clone(),
+        _ => None,
+    });
+    assert_eq!(retained, Some(set(&["b", "gone"])), "what is kept anyhow needs no retention");
     let listed = replica().cluster(|cluster| {
         cluster.status.as_mut().unwrap().value.retain_slots = Some(set(&["b", "gone"]));
     });
@@ -177,4 +209,128 @@ fn an_idle_slot_follows_the_leader_but_never_passes_what_is_replayed_here() {
     assert_eq!(behind(POSITION), Some(POSITION));
     assert_eq!(behind(Lsn(POSITION.0 - 8)), Some(Lsn(POSITION.0 - 8)));
     assert_eq!(behind(Lsn(POSITION.0 - 64)), None);
+}
+
+fn permanent(name: &str, cluster_type: Option<SlotClusterType>) -> (String, PermanentSlot) {
+    (name.to_owned(), PermanentSlot { kind: SlotKind::Physical, cluster_type })
+}
+
+#[test]
+fn permanent_slots_are_on_every_member_that_may_lead() {
+    let with = |scene: Scene| {
+        let slots = [permanent("always", None), permanent("b", None)].into();
+        scene.settings(|settings| settings.slots = slots)
+    };
+    assert_eq!(created(&with(leader()).decide()), set(&["always"]));
+    assert_eq!(created(&with(replica()).decide()), set(&["always"]), "none for itself");
+    let nofailover = |scene: Scene| {
+        scene.view(|view| view.me.tags = serde_json::from_value(json!({"nofailover": true})).unwrap())
+    };
+    assert_eq!(created(&nofailover(with(replica())).decide()), set(&[]));
+    assert_eq!(created(&nofailover(with(leader())).decide()), set(&["always"]), "it leads");
+    let old = with(replica()).view(|view| view.postgres.server_version = 100_000);
+    assert_eq!(created(&old.decide()), set(&[]), "there it could not be moved");
+    let there = with(leader()).slot("always", |slot| slot.active = false).decide();
+    assert_eq!(dropped(&there), set(&[]));
+}
+
+#[test]
+fn the_kind_of_cluster_counts_where_there_are_only_physical_slots() {
+    let slots = || {
+        [
+            permanent("any", None),
+            permanent("here", Some(SlotClusterType::Primary)),
+            permanent("there", Some(SlotClusterType::Standby)),
+        ]
+    };
+    let with = |scene: Scene| scene.settings(|settings| settings.slots = slots().into());
+    assert_eq!(created(&with(replica()).decide()), set(&["any", "here", "there"]), "as Patroni does");
+    let silent = with(replica()).view(|view| {
+        view.me.tags = serde_json::from_value(json!({"nostream": true})).unwrap();
+    });
+    assert_eq!(created(&silent.decide()), set(&["any", "here"]));
+    let standby = with(replica()).settings(|settings| {
+        settings.standby_cluster = Some(bellwether_types::settings::StandbyCluster::default());
+    });
+    assert_eq!(created(&standby.decide()), set(&["any", "there"]));
+}
+
+#[test]
+fn what_is_published_of_slots_depends_on_whether_they_are_kept() {
+    let scene = || {
+        leader()
+            .settings(|settings| settings.slots = [permanent("always", None)].into())
+            .slot("always", |slot| slot.active = false)
+            .slot("logical", |slot| {
+                slot.physical = false;
+                slot.confirmed_flush_lsn = Some(Lsn(7));
+            })
+            .slot("passing", |slot| slot.temporary = true)
+    };
+    let of = |scene: Scene| crate::published_slots(&scene.view);
+    let all = [("a", POSITION), ("b", POSITION), ("c", POSITION), ("always", POSITION), ("logical", Lsn(7))];
+    let all = all.map(|(name, lsn)| (name.to_owned(), lsn));
+    assert_eq!(of(scene()), Some(all.into()));
+    let at_once = |scene: Scene| scene.settings(|settings| settings.member_slots_ttl = Duration::ZERO);
+    assert_eq!(of(at_once(scene())), Some([("always".to_owned(), POSITION)].into()));
+    assert_eq!(of(at_once(leader())), None);
+    assert_eq!(of(scene().view(|view| view.postgres.server_version = 100_000)), None);
+}
+
+#[test]
+fn h13_an_old_leader_publishes_no_member_slots_so_members_tell_themselves() {
+    let ahead = Lsn(POSITION.0 + 64);
+    let advanced = |version: &str| {
+        let scene = replica()
+            .server(|server| server.replayed = Lsn(POSITION.0 + 128))
+            .member("c", |member| member.xlog_location = Some(ahead))
+            .member("a", |member| member.version = Some(version.to_owned()));
+        scene.decide().actions.iter().find_map(|action| match action {
+            Action::AdvanceSlots { to } => to.get("c").copied(),
+            _ => None,
+        })
+    };
+    assert_eq!(advanced("3.3.0"), Some(ahead));
+    assert_eq!(advanced("4.1.0"), None);
+}
+
+#[test]
+fn members_that_share_a_slot_name_are_complained_about() {
+    let scene = leader().cluster(|cluster| {
+        let member = crate::testing::member("B", bellwether_types::Role::Replica);
+        cluster.members.insert(name("B"), member);
+    });
+    assert!(scene.decide().says("slot_name_shared"));
+    assert!(!leader().decide().says("slot_name_shared"));
+}
+
+#[test]
+fn e6_without_the_store_cascading_members_tell_the_leader_where_they_are() {
+    let advanced = |told: bool| {
+        let behind = Lsn(POSITION.0 - 64);
+        let scene = tagged(leader(), "c", json!({"replicatefrom": "b"}))
+            .member("c", |member| member.xlog_location = Some(behind))
+            .cluster(|cluster| cluster.status.as_mut().unwrap().value.slots = None)
+            .server(|server| {
+                for slot in server.slots.iter_mut().filter(|slot| slot.name == "c") {
+                    (slot.active, slot.restart_lsn) = (false, Some(behind));
+                }
+            })
+            .view(|view| {
+                view.failsafe.round = Some(crate::view::FailsafeRound {
+                    began_at: NOW,
+                    asked: [name("b"), name("c")].into(),
+                    accepted: [name("b"), name("c")].into(),
+                    good_for: Duration::from_secs(5),
+                    running: false,
+                    positions: told.then(|| (name("c"), POSITION)).into_iter().collect(),
+                });
+            });
+        scene.decide().actions.iter().find_map(|action| match action {
+            Action::AdvanceSlots { to } => to.get("c").copied(),
+            _ => None,
+        })
+    };
+    assert_eq!(advanced(true), Some(POSITION));
+    assert_eq!(advanced(false), None);
 }

@@ -154,9 +154,9 @@ impl Story {
                     self.scene = self.scene.clone().slot(&name, |_| ());
                 }
             }
-            Action::DropSlots { names } => {
+            Action::DropSlots { slots } => {
                 let server = view.postgres.server.as_mut().expect("a running server");
-                server.slots.retain(|slot| !names.contains(&slot.name));
+                server.slots.retain(|slot| !slots.contains_key(&slot.name));
             }
             Action::WipeDataDirectory { .. } => self.scene = self.scene.clone().empty(),
             Action::Answer { request, .. } => view.requests.retain(|open| open.id != request),

@@ -217,8 +217,8 @@ impl World {
                 self.hosts[host].pg.data.slots.extend(names);
                 self.takes(host, 2 * MILLIS)
             }
-            Action::DropSlots { names } => {
-                self.hosts[host].pg.data.slots.retain(|slot| !names.contains(slot));
+            Action::DropSlots { slots } => {
+                self.hosts[host].pg.data.slots.retain(|slot| !slots.contains_key(slot));
                 self.takes(host, 2 * MILLIS)
             }
             Action::WipeDataDirectory { .. } | Action::SetDataDirectoryAside => {
@@ -246,6 +246,10 @@ impl World {
                 Step::Done
             }
             Action::AdvanceSlots { .. }
+            | Action::CreateLogicalSlots { .. }
+            | Action::AdvanceLogicalSlots { .. }
+            | Action::AskLeaderSlots { .. }
+            | Action::ForceFeedback { .. }
             | Action::Reload
             | Action::ResumeReplay
             | Action::ActivateWatchdog

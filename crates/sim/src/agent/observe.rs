@@ -1,5 +1,7 @@
 //! Builds the view: what this member knows now, with the age of everything.
 
+use std::collections::BTreeSet;
+
 use bellwether_ha::{
     View,
     view::{
@@ -149,8 +151,7 @@ impl World {
             temporary: false,
             active: false,
             restart_lsn: Some(flushed),
-            has_xmin: false,
-            wal_status_lost: false,
+            ..Slot::default()
         };
         Server {
             answered_at: now,
@@ -167,6 +168,8 @@ impl World {
             synchronous_commit: "on".to_owned(),
             standbys: server.senders.iter().enumerate().map(standby).collect(),
             slots: pg.data.slots.iter().map(slot).collect(),
+            wal_level: "replica".to_owned(),
+            max_replication_slots: 10,
         }
     }
 
@@ -203,6 +206,9 @@ impl World {
                 .map(|(_, at)| at),
             archives_wal: false,
             postmaster_started_at: None,
+            feedback_forced: false,
+            leader_slots: None,
+            unusable_slots: BTreeSet::new(),
         }
     }
 

@@ -89,6 +89,7 @@ impl World {
             accepted: BTreeSet::new(),
             good_for: rely_on,
             running: true,
+            positions: BTreeMap::new(),
         });
         for name in members.keys() {
             let to = self.names.index_of(name);

@@ -1,0 +1,115 @@
+//! Which slots are dropped, and why.
+
+use std::collections::BTreeMap;
+
+use bellwether_types::{
+    cluster::{Cluster, ConfigDocument},
+    slots::SlotKind,
+};
+
+use super::{HAS_FAILOVER_SLOTS, Wanted, keeps_slots};
+use crate::{
+    Action,
+    action::DropWhy,
+    draft::Draft,
+    memory::Attempt,
+    view::{Server, Slot},
+};
+
+pub(super) fn process(
+    draft: &mut Draft,
+    cluster: &Cluster,
+    server: &Server,
+    wanted: &BTreeMap<String, Wanted>,
+) {
+    let view = draft.view;
+    // What was wanted when the store was heard last may not be all that is wanted now.
+    if view.settings.pause || view.store.usable(view.now, view.patience()).is_none() {
+        return;
+    }
+    let slots: BTreeMap<String, DropWhy> = server
+        .slots
+        .iter()
+        .filter(|slot| !slot.temporary && !slot.active && !is_ignored(draft, slot))
+        .filter_map(|slot| Some((slot.name.clone(), why(draft, cluster, server, slot, wanted)?)))
+        .collect();
+    if slots.is_empty() {
+        draft.memory.retained_slots.retain(|name, _| {
+            wanted.contains_key(name) || server.slots.iter().any(|slot| slot.name == *name)
+        });
+        return;
+    }
+    draft.every(view.settings.loop_wait, Attempt::DropSlots, Action::DropSlots { slots });
+}
+
+fn is_ignored(draft: &Draft, slot: &Slot) -> bool {
+    let (database, plugin) = (slot.database.as_deref(), slot.plugin.as_deref());
+    draft.view.settings.ignore_slots.iter().any(|matcher| matcher.matches(&slot.name, database, plugin))
+}
+
+fn why(
+    draft: &Draft,
+    cluster: &Cluster,
+    server: &Server,
+    slot: &Slot,
+    wanted: &BTreeMap<String, Wanted>,
+) -> Option<DropWhy> {
+    if slot.failover || slot.synced {
+        return is_stale_original(draft, cluster, server, slot).then_some(DropWhy::NotSynced);
+    }
+    let Some(wanted) = wanted.get(&slot.name) else { return why_unwanted(draft, cluster, slot) };
+    if slot.wal_status_lost {
+        return Some(DropWhy::Lost);
+    }
+    if !is_as_wanted(slot, &wanted.kind) {
+        return Some(DropWhy::Changed);
+    }
+    if !slot.physical || wanted.is_active {
+        return None;
+    }
+    // An xmin that nobody moves freezes vacuum everywhere; but who streams from whom is settled only once a leader leads.
+    let is_settled = cluster.leader.is_some() && (draft.view.held().is_none() || !server.in_recovery);
+    match slot {
+        Slot { has_xmin: true, .. } => is_settled.then_some(DropWhy::HasXmin),
+        Slot { restart_lsn: None, .. } => Some(DropWhy::NoRestartLsn),
+        _ => None,
+    }
+}
+
+/// A slot of which nobody here knows. As long as it is not known what is wanted, all are kept; and without a leader those who
+/// need one may just not be registered.
+fn why_unwanted(draft: &Draft, cluster: &Cluster, slot: &Slot) -> Option<DropWhy> {
+    let config = cluster.config.as_ref().map(|key| &key.value);
+    let is_known = matches!(config, Some(ConfigDocument::Valid(_))) && cluster.status.is_some();
+    if !is_known || cluster.is_unlocked() {
+        return None;
+    }
+    let ttl = draft.view.settings.member_slots_ttl;
+    match draft.memory.retained_slots.get(&slot.name).filter(|_| slot.physical) {
+        None => Some(DropWhy::Unknown),
+        Some(_) if !keeps_slots(draft.view) => Some(DropWhy::Unknown),
+        Some(&seen) if draft.now().since(seen) >= ttl => Some(DropWhy::Expired { ttl }),
+        Some(_) => None,
+    }
+}
+
+fn is_as_wanted(slot: &Slot, wanted: &SlotKind) -> bool {
+    match wanted {
+        SlotKind::Physical => slot.physical,
+        SlotKind::Logical(wanted) => {
+            slot.database.as_ref() == Some(&wanted.database) && slot.plugin.as_ref() == Some(&wanted.plugin)
+        }
+    }
+}
+
+/// A failover slot of the time when this member was the primary: the server refuses to synchronise over it.
+fn is_stale_original(draft: &Draft, cluster: &Cluster, server: &Server, slot: &Slot) -> bool {
+    let view = draft.view;
+    let somebody_else_leads = cluster.leader_name().is_some_and(|leader| !view.is_me(leader));
+    view.postgres.server_version >= HAS_FAILOVER_SLOTS
+        && server.in_recovery
+        && somebody_else_leads
+        && !slot.physical
+        && slot.failover
+        && !slot.synced
+}

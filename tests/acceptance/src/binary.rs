@@ -51,6 +51,14 @@ pub fn postgres_bin_dir() -> PathBuf {
     env::var_os("BELLWETHER_TEST_PG_BIN").unwrap_or_else(|| "/usr/lib/postgresql/15/bin".into()).into()
 }
 
+/// The major version of these programs.
+pub fn postgres_major() -> u32 {
+    let output = Command::new(postgres_bin_dir().join("postgres")).arg("--version").output();
+    let text = String::from_utf8(output.expect("PostgreSQL is there").stdout).expect("it tells its version");
+    let digits = text.split_whitespace().filter_map(|word| word.split('.').next()?.parse().ok());
+    digits.into_iter().next().expect("a version has a number")
+}
+
 /// One of PostgreSQL's programs as a command of the nodes' account.
 pub fn postgres_program(name: &str, account: Account) -> Command {
     let mut command = Command::new(postgres_bin_dir().join(name));

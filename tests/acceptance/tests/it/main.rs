@@ -17,6 +17,7 @@ mod pause;
 mod postgres_killed;
 mod quiet_log;
 mod reinitialize;
+mod replication_slots;
 mod restart;
 mod rewind_after_crash;
 mod service_and_watchdog;

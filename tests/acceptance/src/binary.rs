@@ -17,17 +17,26 @@ static BINARY: OnceLock<File> = OnceLock::new();
 
 /// The binary under test as a command of the nodes' account, without arguments.
 pub fn bellwether(account: Account) -> Command {
+    called("bellwether", account)
+}
+
+/// The same under another name, which makes it another program.
+pub fn called(name: &str, account: Account) -> Command {
     let binary = BINARY.get_or_init(open);
     let mut command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    command.arg0("bellwether");
+    command.arg0(name);
+    without_our_settings(&mut command);
+    account.apply(&mut command);
+    command
+}
+
+/// Settings of whoever runs the tests are none of the nodes.
+pub(crate) fn without_our_settings(command: &mut Command) {
     for (key, _) in env::vars_os() {
-        // Settings of whoever runs the tests are none of the nodes.
         if key.to_string_lossy().starts_with("PATRONI") || key.to_string_lossy().starts_with("PG") {
             command.env_remove(key);
         }
     }
-    account.apply(&mut command);
-    command
 }
 
 fn open() -> File {

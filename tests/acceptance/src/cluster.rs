@@ -12,6 +12,7 @@ use crate::{
     etcd::Etcd,
     links::Links,
     node::Node,
+    patroni::Program,
     ports::Ports,
     rest::Api,
     servers::{Kind, Servers},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// For a whole cluster to come up: initdb and base backups on a busy machine.
-const UP_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const UP_WITHIN: Duration = Duration::from_secs(120);
 /// The name of every test cluster.
 pub const SCOPE: &str = "acceptance";
 const LOG_LINES: usize = 60;
@@ -164,6 +165,7 @@ impl Cluster {
             api: Api::on(place.api_port),
             account: self.account,
             document,
+            program: Program::default(),
             supervisor: None,
         };
         node.rewrite(&node.document);
@@ -253,7 +255,7 @@ impl Cluster {
         self.whole_within(PATIENCE).await
     }
 
-    async fn whole_within(&self, limit: Duration) -> &Node {
+    pub(crate) async fn whole_within(&self, limit: Duration) -> &Node {
         eventually("all nodes are whole", limit, || self.is_whole()).await
     }
 

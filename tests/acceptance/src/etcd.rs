@@ -7,10 +7,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
     ports::Ports,
+    processes,
     wait::{PATIENCE, eventually},
 };
 
@@ -69,6 +71,45 @@ impl Etcd {
         let rows = answer["kvs"].as_array().cloned().unwrap_or_default();
         let lease = |kv: &Value| kv["lease"].as_str().unwrap_or("0").to_owned();
         rows.iter().map(|kv| (text(kv, "key"), text(kv, "value"), lease(kv))).collect()
+    }
+
+    /// What the key holds, `null` if there is none or if it is no JSON.
+    pub async fn document(&self, key: &str) -> Value {
+        let keys = self.keys().await;
+        let found = keys.iter().find(|(found, ..)| found == key);
+        found.and_then(|(_, value, _)| serde_json::from_str(value).ok()).unwrap_or_default()
+    }
+
+    /// Stops the servers in their tracks: nobody hears anything from them.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for child in &self.children {
+            let pid = i32::try_from(child.id()).expect("a process id");
+            assert!(processes::send(pid, signal), "etcd runs");
+        }
+    }
+
+    /// For how many seconds the lease was granted that this key hangs on.
+    pub async fn lease_time(&self, key: &str) -> Result<u64, String> {
+        let keys = self.keys().await;
+        let (.., lease) = keys.iter().find(|(found, ..)| found == key).ok_or_else(|| format!("no {key}"))?;
+        let answer = self.ask("lease/timetolive", json!({"ID": lease})).await?;
+        let granted = answer["grantedTTL"].as_str().and_then(|seconds| seconds.parse().ok());
+        granted.ok_or_else(|| answer.to_string())
+    }
+
+    /// Ends the lease that this key hangs on, as if it had not been renewed for its whole time.
+    pub async fn end_lease_of(&self, key: &str) {
+        let keys = self.keys().await;
+        let (.., lease) = keys.iter().find(|(found, ..)| found == key).unwrap_or_else(|| panic!("no {key}"));
+        self.ask("lease/revoke", json!({"ID": lease})).await.expect("a lease can be ended");
     }
 
     async fn ask(&self, path: &str, body: Value) -> Result<Value, String> {

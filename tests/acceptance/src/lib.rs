@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `BELLWETHER_BINARY` | the binary to test, instead of the one in the target directory |
 //! | `BELLWETHER_TEST_PG_BIN` | the directory of PostgreSQL's programs, instead of Debian's version 15 |
+//! | `BELLWETHER_TEST_PATRONI` | the directory of the real Patroni's programs, instead of where `scripts/prerequisites` puts them |
 //! | `BELLWETHER_MATRIX` | run the expensive variations as well (`make test-matrix` sets it) |
 
 pub mod account;
@@ -27,6 +28,7 @@ pub mod journal;
 pub mod ledger;
 pub mod links;
 pub mod node;
+pub mod patroni;
 pub mod ports;
 pub mod processes;
 pub mod rest;

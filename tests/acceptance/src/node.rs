@@ -13,6 +13,7 @@ use crate::{
     account::Account,
     binary,
     journal::Journal,
+    patroni::Program,
     processes,
     rest::Api,
     sql::Session,
@@ -35,6 +36,7 @@ pub struct Node {
     pub account: Account,
     /// As it was written; [`Node::rewrite`] changes it.
     pub document: Value,
+    pub(crate) program: Program,
     pub(crate) supervisor: Option<Supervisor>,
 }
 
@@ -80,11 +82,30 @@ impl Node {
     /// Starts the agent under supervision.
     pub fn start(&mut self) {
         self.supervisor = Some(Supervisor::start(Recipe {
+            program: self.program,
             configuration: self.configuration(),
             working_dir: self.dir.clone(),
             log: self.log(),
             account: self.account,
         }));
+    }
+
+    /// What runs as this node's agent.
+    pub fn program(&self) -> Program {
+        self.program
+    }
+
+    /// Stops the agent in order and starts another program in its place, with the same configuration and data directory.
+    pub async fn hand_to(&mut self, program: Program) {
+        let status = self.stop().await;
+        assert!(status.success(), "{}: {:?} ended with {status}", self.name, self.program);
+        self.start_as(program);
+    }
+
+    /// Starts the agent with this program.
+    pub fn start_as(&mut self, program: Program) {
+        self.program = program;
+        self.start();
     }
 
     /// The agent as a command, to be run by a test itself.

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{account::Account, binary, processes};
+use crate::{account::Account, patroni::Program, processes};
 
 const RESPAWN_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EACH: Duration = Duration::from_millis(5);
@@ -23,6 +23,7 @@ const PERMANENT: [i32; 5] = [2, 65, 66, 76, 78];
 /// How to start an agent.
 #[derive(Clone, Debug)]
 pub struct Recipe {
+    pub program: Program,
     pub configuration: PathBuf,
     pub working_dir: PathBuf,
     pub log: PathBuf,
@@ -128,10 +129,8 @@ fn supervise(recipe: &Recipe, first: Child, shared: &Mutex<State>) {
 
 fn spawn(recipe: &Recipe, state: &mut State) -> Child {
     let log = log_file(&recipe.log);
-    let mut command = binary::bellwether(recipe.account);
+    let mut command = recipe.program.agent(recipe.account, &recipe.configuration);
     command
-        .arg("run")
-        .arg(&recipe.configuration)
         .current_dir(&recipe.working_dir)
         .env("HOME", &recipe.working_dir)
         // Ctrl-C is for the tests alone.

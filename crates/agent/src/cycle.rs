@@ -125,16 +125,6 @@ impl Cycle {
         Told::Aloud
     }
 
-    /// The copy of another member has ended.
-    pub(crate) fn tell_copied(&self, succeeded: bool) {
-        let copy = self.copy.as_deref().unwrap_or("from another member");
-        if succeeded {
-            info!("bootstrapped {copy}");
-        } else {
-            error!("failed to bootstrap {copy}");
-        }
-    }
-
     /// A cycle that took longer than the time to the next one.
     pub(crate) fn tell_slow(&self, view: &View, now: Timestamp) {
         let took = now.since(view.now);

@@ -115,6 +115,7 @@ pub(crate) async fn ask_failsafe(
         let (client, request) = (client.clone(), request.clone());
         calls.spawn(async move {
             let answer = client.post_failsafe(&url, &request, limit).await;
+            let url = url.trim_end_matches("patroni").to_owned() + "failsafe";
             match answer {
                 Ok(FailsafeReply::Accepted { promised, lsn }) => {
                     told.answer(&name, &url, "Accepted");

@@ -566,9 +566,6 @@ impl Agent {
         self.journal.record("job", serde_json::json!({"job": kind, "outcome": outcome}));
         self.requests.job_ended(kind, outcome);
         let succeeded = *outcome == JobOutcome::Succeeded;
-        if *kind == JobKind::Clone && *outcome != JobOutcome::Cancelled {
-            self.cycle.tell_copied(succeeded);
-        }
         match kind {
             JobKind::Promote if succeeded => self.local.role = Role::Promoted,
             JobKind::Start if succeeded && self.local.role == Role::Replica => {

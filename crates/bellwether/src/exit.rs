@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use bellwether_types::Failure;
 
+/// Under the name `patroni`: the last lines of the log could not be written.
+pub(crate) const LOG_NOT_WRITTEN: u8 = 5;
+
 /// Why a process of ours ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -61,11 +61,9 @@ pub(crate) fn reload(log: &Log) {
     running.queue.change(log.max_queue_size, output(log));
 }
 
-/// Waits until everything is written, for two seconds at most.
-pub(crate) fn flush() {
-    if let Some(running) = LOG.get() {
-        running.queue.settle(LAST_LINES);
-    }
+/// Waits until everything is written, for two seconds at most; whether it is.
+pub(crate) fn flush() -> bool {
+    LOG.get().is_none_or(|running| running.queue.settle(LAST_LINES))
 }
 
 /// Lines that wait to be written, and how many have been lost so far.

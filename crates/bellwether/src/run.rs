@@ -16,7 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{control::AgentControl, exit::Status, failure, logging, reload, store};
+use crate::{
+    control::AgentControl,
+    exit::{LOG_NOT_WRITTEN, Status},
+    failure, logging, reload, store,
+};
 
 /// For the last look at Consul's catalogue.
 #[cfg(feature = "consul")]
@@ -64,7 +68,9 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
     let status = runtime.block_on(serve(loaded, options));
     // Tasks that hang in a dead server must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    logging::flush();
+    if !logging::flush() && options.as_patroni {
+        return ExitCode::from(LOG_NOT_WRITTEN);
+    }
     status.code(options.as_patroni)
 }
 

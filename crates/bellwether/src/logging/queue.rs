@@ -69,10 +69,11 @@ impl Queue {
         (waiting.lines.len(), waiting.lost)
     }
 
-    /// Waits until everything is written, but no longer than `limit`.
-    pub(crate) fn settle(&self, limit: Duration) {
+    /// Waits until everything is written, but no longer than `limit`; whether it is.
+    pub(crate) fn settle(&self, limit: Duration) -> bool {
         let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
-        let _ = self.changed.wait_timeout_while(self.lock(), limit, is_busy);
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, is_busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -122,8 +123,9 @@ mod tests {
             queue.push(line.to_owned());
         }
         assert_eq!(queue.backlog(), (2, 1));
+        assert!(!queue.settle(Duration::from_millis(1)), "nobody writes");
         queue.start();
-        queue.settle(Duration::from_secs(30));
+        assert!(queue.settle(Duration::from_secs(30)));
         assert_eq!(queue.backlog(), (0, 1));
         let written = || std::fs::read_to_string(dir.path().join("patroni.log")).unwrap();
         assert_eq!(written(), "1\n2\n");

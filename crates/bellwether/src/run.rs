@@ -12,7 +12,7 @@ use bellwether_api::{Api, ApiConfig, ListenOn, TlsFiles, VerifyClient};
 use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig};
 use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
 use bellwether_types::Failure;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -77,6 +77,8 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
 async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
     let stop = CancellationToken::new();
     tokio::spawn(watch_stop_signals(stop.clone()));
+    // Caught from now on: an uncaught one would end an agent that still waits for the store.
+    let hangups = signal(SignalKind::hangup()).expect("signals can be watched");
     let opened = match store::open(&loaded.config).await {
         Ok(opened) => opened,
         Err(error) => {
@@ -86,7 +88,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
         }
     };
     let status = tokio::select! {
-        status = serve_with_store(loaded, options, &opened, &stop) => status,
+        status = serve_with_store(loaded, options, &opened, &stop, hangups) => status,
         // PostgreSQL is left to the guardian and to the agent that comes next.
         why = opened.stopped() => {
             let code = Failure::StoreNodeStopped;
@@ -103,6 +105,7 @@ async fn serve_with_store(
     options: &RunOptions,
     opened: &store::Opened,
     stop: &CancellationToken,
+    hangups: Signal,
 ) -> Status {
     let Loaded { config, document, .. } = loaded;
     let client = match ApiClient::new(client_config(&config)) {
@@ -156,7 +159,7 @@ async fn serve_with_store(
     };
     let reloading = reload::follow(latest, api.handle(), client, opened);
     let served = tokio::spawn(api.serve(control, api_stop.clone()));
-    tokio::spawn(reload_on_hangup(handle));
+    tokio::spawn(reload_on_hangup(handle, hangups));
 
     // The loop's futures are large; it lives once. It holds the source of reloads, so that ends last.
     let mut running = Box::pin(agent.run(stop.clone()));
@@ -202,9 +205,8 @@ async fn watch_stop_signals(stop: CancellationToken) {
     }
 }
 
-async fn reload_on_hangup(agent: bellwether_agent::AgentHandle) {
-    let mut hangup = signal(SignalKind::hangup()).expect("signals can be watched");
-    while hangup.recv().await.is_some() {
+async fn reload_on_hangup(agent: bellwether_agent::AgentHandle, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
         info!("received SIGHUP");
         agent.reload().await;
     }

@@ -81,9 +81,9 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     let mut reader = Reader { map, reasons: Vec::new(), messages: Vec::new() };
     let mut settings = read_settings(&mut reader);
     let written = Timings {
-        ttl: reader.seconds("ttl", settings.ttl),
-        loop_wait: reader.seconds("loop_wait", settings.loop_wait),
-        retry_timeout: reader.seconds("retry_timeout", settings.retry_timeout),
+        ttl: reader.timing("ttl", settings.ttl),
+        loop_wait: reader.timing("loop_wait", settings.loop_wait),
+        retry_timeout: reader.timing("retry_timeout", settings.retry_timeout),
     };
     let adjusted = timing::adjust(written, floors, &mut reader.messages);
     settings.ttl = adjusted.ttl;
@@ -98,6 +98,31 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     }
     Ok(Dynamic { settings, postgresql, document: document.clone(), messages: reader.messages })
 }
+
+/// Writes Patroni's adjustments of the three timings into a document. One with timings that are no numbers stays as it is.
+pub(crate) fn keep_the_timing_rule(document: &mut Map<String, Value>) {
+    let read = |key: &str, default: i64| match document.get(key) {
+        None => Some(default),
+        Some(value) => plain_int(value),
+    };
+    let numbers = (read("ttl", 30), read("loop_wait", 10), read("retry_timeout", 10));
+    let (Some(ttl), Some(loop_wait), Some(retry_timeout)) = numbers else { return };
+    let span = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST));
+    let written = Timings { ttl: span(ttl), loop_wait: span(loop_wait), retry_timeout: span(retry_timeout) };
+    let adjusted = timing::adjust(written, Floors::patroni(), &mut Vec::new());
+    for (key, before, after) in [
+        ("ttl", written.ttl, adjusted.ttl),
+        ("loop_wait", written.loop_wait, adjusted.loop_wait),
+        ("retry_timeout", written.retry_timeout, adjusted.retry_timeout),
+    ] {
+        if before != after {
+            document.insert(key.to_owned(), after.as_secs().into());
+        }
+    }
+}
+
+/// Thirty years, in seconds: sums of such durations cannot overflow.
+const LONGEST: u64 = 1_000_000_000;
 
 /// Reads keys of the document and remembers what is wrong with them.
 struct Reader<'a> {
@@ -116,10 +141,13 @@ impl<'a> Reader<'a> {
         self.reasons.push(format!("{key}: {reason} (found `{value}`)"));
     }
 
+    /// What is no number counts as not set, as in Patroni: one such value must not keep a member from following the rest.
     fn int(&mut self, key: &str, default: i64) -> i64 {
         let Some(value) = self.get(key) else { return default };
-        plain_int(value).unwrap_or_else(|| {
-            self.refuse(key, "expects a whole number without unit", value);
+        int_with_unit(value, None).unwrap_or_else(|| {
+            self.messages.push(format!(
+                "{key}: expects a whole number without unit, and counts as {default} (found `{value}`)"
+            ));
             default
         })
     }
@@ -130,10 +158,18 @@ impl<'a> Reader<'a> {
         u64::try_from(self.int(key, default)).unwrap_or(0)
     }
 
-    /// Cut at thirty years, so that sums of durations cannot overflow.
     fn seconds(&mut self, key: &str, default: Duration) -> Duration {
-        const LONGEST: u64 = 1_000_000_000;
         Duration::from_secs(self.count(key, default.as_secs()).min(LONGEST))
+    }
+
+    /// One of the three that the lease hangs on: without a number the document is refused.
+    fn timing(&mut self, key: &str, default: Duration) -> Duration {
+        let Some(value) = self.get(key) else { return default };
+        let Some(seconds) = plain_int(value) else {
+            self.refuse(key, "expects a whole number without unit", value);
+            return default;
+        };
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST))
     }
 
     /// Whether a key is set to a true value; what is neither true nor false counts as not set.
@@ -184,7 +220,9 @@ fn read_member_slots_ttl(reader: &mut Reader<'_>, default: Duration) -> Duration
     match int_with_unit(value, Some(Unit::Seconds)) {
         Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
         None => {
-            reader.refuse("member_slots_ttl", "expects a time, for example `30min`", value);
+            reader.messages.push(format!(
+                "member_slots_ttl: expects a time, for example `30min`, and counts as not set (found `{value}`)"
+            ));
             default
         }
     }
@@ -303,6 +341,42 @@ mod tests {
              postgresql.parameters: expects a map (found `[]`)"
         );
         assert!(parse(&json!([]), Floors::patroni()).is_err());
+    }
+
+    #[test]
+    fn other_numbers_that_are_none_count_as_not_set() {
+        let document = json!({"maximum_lag_on_failover": "much", "primary_start_timeout": [], "synchronous_node_count": "a",
+            "maximum_lag_on_syncnode": "1MB", "member_slots_ttl": "soon", "max_timelines_history": "0x10"});
+        let dynamic = parse(&document, Floors::patroni()).unwrap();
+        assert_eq!(dynamic.settings, Settings { max_timelines_history: 16, ..Settings::default() });
+        assert_eq!(dynamic.messages.len(), 5, "{:?}", dynamic.messages);
+    }
+
+    /// The answers of Patroni 4.1.
+    #[test]
+    fn a_first_document_is_stored_with_its_timings_adjusted() {
+        for (written, stored) in [
+            (json!({}), json!({})),
+            (json!({"ttl": 20}), json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 9})),
+            (json!({"ttl": "20"}), json!({"ttl": "20", "loop_wait": 1, "retry_timeout": 9})),
+            (json!({"ttl": 30, "loop_wait": 0}), json!({"ttl": 30, "loop_wait": 1})),
+            (
+                json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2}),
+                json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 3}),
+            ),
+            (json!({"loop_wait": 20}), json!({"loop_wait": 10})),
+            (json!({"retry_timeout": 20}), json!({"retry_timeout": 14, "loop_wait": 1})),
+            (json!({"loop_wait": 15.7}), json!({"loop_wait": 10})),
+            (
+                json!({"ttl": 25, "loop_wait": "10", "retry_timeout": "10"}),
+                json!({"ttl": 25, "loop_wait": 5, "retry_timeout": "10"}),
+            ),
+            (json!({"ttl": "40s", "loop_wait": 99}), json!({"ttl": "40s", "loop_wait": 99})),
+        ] {
+            let Value::Object(mut document) = written.clone() else { unreachable!() };
+            keep_the_timing_rule(&mut document);
+            assert_eq!(Value::Object(document), stored, "{written}");
+        }
     }
 
     #[test]

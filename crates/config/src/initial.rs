@@ -2,14 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, DefaultsChoice};
+use crate::{
+    config::{Config, DefaultsChoice},
+    dynamic,
+};
 
 const TIMINGS: [(&str, u64); 3] = [("ttl", 5), ("loop_wait", 1), ("retry_timeout", 2)];
 
 /// The document that the bootstrapping member writes to `/config`: `bootstrap.dcs`, and our defaults where they apply.
 ///
 /// Ours apply with the embedded store, unless the process was started as `patroni`; `defaults` overrides both. The three
-/// timings belong together: naming one in `bootstrap.dcs` keeps Patroni's for the others.
+/// timings belong together: naming one in `bootstrap.dcs` keeps Patroni's for the others. In Patroni's manner, timings that
+/// break its rule are stored as they are adjusted.
 pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_store: bool) -> Value {
     let written = &config.bootstrap.dcs;
     let ours = match config.defaults {
@@ -18,7 +22,11 @@ pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_stor
         DefaultsChoice::Bellwether => true,
     };
     if !ours {
-        return Value::Object(written.clone());
+        let mut document = written.clone();
+        if started_as_patroni || config.defaults == DefaultsChoice::Patroni {
+            dynamic::keep_the_timing_rule(&mut document);
+        }
+        return Value::Object(document);
     }
     let mut document = Map::new();
     if !TIMINGS.iter().any(|(key, _)| written.contains_key(*key)) {

@@ -110,6 +110,15 @@ fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
         ("started as patroni", "{}", "auto", true, true, json!({})),
         ("another store", "{}", "auto", false, false, json!({})),
         ("asked for Patroni's", "{}", "patroni", false, true, json!({})),
+        (
+            "as Patroni, timings are stored as it adjusts them",
+            "{ttl: 20}",
+            "auto",
+            true,
+            false,
+            json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 9}),
+        ),
+        ("under our own name they stay", "{ttl: 5}", "auto", false, false, json!({"ttl": 5})),
         ("asked for ours", "{}", "bellwether", true, false, ours.clone()),
         (
             "one timing keeps Patroni's others",

@@ -75,12 +75,17 @@ fn made(origin: Origin) -> Result<Value, GenerateError> {
         Origin::Nothing => {
             let program = program(&local, "postgres");
             let version = major_version(&program).ok_or(GenerateError::Version { program })?;
-            sample(version.parse().unwrap_or(9.6), local["postgresql"]["bin_dir"].as_str().unwrap_or(""))
+            let section = &local["postgresql"];
+            let replicator = section["authentication"]["replication"]["username"].as_str();
+            sample(
+                version.parse().unwrap_or(9.6),
+                section["bin_dir"].as_str().unwrap_or(""),
+                replicator.unwrap_or("replicator"),
+            )
         }
         Origin::Instance { dsn } => instance::document(dsn, &environment)?,
     };
     patch(&mut document, &local);
-    // Without a role for rewinding nobody wants to be asked for its password.
     Ok(document)
 }
 
@@ -119,7 +124,7 @@ fn frame(host: &str, postgres_listen: &str, postgres_address: &str) -> Value {
     })
 }
 
-fn sample(version: f64, bin_dir: &str) -> Value {
+fn sample(version: f64, bin_dir: &str, replicator: &str) -> Value {
     let host = own_address();
     let address = format!("{host}:5432");
     let mut document = frame(&host, &address, &address);
@@ -136,7 +141,7 @@ fn sample(version: f64, bin_dir: &str) -> Value {
     }
     let mut authentication = json!({
         "superuser": {"username": "postgres", "password": UNKNOWN},
-        "replication": {"username": "replicator", "password": UNKNOWN},
+        "replication": {"username": replicator, "password": UNKNOWN},
     });
     if version >= 11.0 {
         authentication["rewind"] = json!({"username": "rewind_user", "password": UNKNOWN});
@@ -149,7 +154,7 @@ fn sample(version: f64, bin_dir: &str) -> Value {
     local["authentication"] = authentication;
     local["parameters"] = json!({"password_encryption": method});
     local["pg_hba"] =
-        json!([format!("host all all all {method}"), format!("host replication replicator all {method}"),]);
+        json!([format!("host all all all {method}"), format!("host replication {replicator} all {method}"),]);
     document
 }
 
@@ -215,7 +220,7 @@ mod tests {
             (10.0, "scram-sha-256", "wal_keep_segments", false),
             (9.6, "md5", "wal_keep_segments", false),
         ] {
-            let document = sample(version, "/b");
+            let document = sample(version, "/b", "rep");
             let parameters = &document["bootstrap"]["dcs"]["postgresql"]["parameters"];
             assert!(parameters.get(keep).is_some(), "{version}");
             assert_eq!(document["postgresql"]["parameters"]["password_encryption"], method, "{version}");

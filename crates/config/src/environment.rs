@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     node::{Kind, Node},
     problem::{Origin, Problem},
-    value::lenient_bool,
+    value::{int_with_unit, lenient_bool},
     yaml,
 };
 
@@ -78,13 +78,13 @@ const FIXED: &[Group] = &[
             ("FORMAT", "format", Form::LogFormat),
             ("DATEFORMAT", "dateformat", Form::Text),
             ("STATIC_FIELDS", "static_fields", Form::Map),
-            ("MAX_QUEUE_SIZE", "max_queue_size", Form::Text),
+            ("MAX_QUEUE_SIZE", "max_queue_size", Form::Int),
             ("DIR", "dir", Form::Text),
-            ("MODE", "mode", Form::Text),
-            ("FILE_SIZE", "file_size", Form::Text),
-            ("FILE_NUM", "file_num", Form::Text),
+            ("MODE", "mode", Form::Int),
+            ("FILE_SIZE", "file_size", Form::Int),
+            ("FILE_NUM", "file_num", Form::Int),
             ("LOGGERS", "loggers", Form::Map),
-            ("DEDUPLICATE_HEARTBEAT_LOGS", "deduplicate_heartbeat_logs", Form::Text),
+            ("DEDUPLICATE_HEARTBEAT_LOGS", "deduplicate_heartbeat_logs", Form::Flag),
         ],
     ),
     (
@@ -102,8 +102,8 @@ const FIXED: &[Group] = &[
             ("HTTP_EXTRA_HEADERS", "http_extra_headers", Form::Map),
             ("HTTPS_EXTRA_HEADERS", "https_extra_headers", Form::Map),
             ("ALLOWLIST", "allowlist", Form::List),
-            ("ALLOWLIST_INCLUDE_MEMBERS", "allowlist_include_members", Form::Text),
-            ("REQUEST_QUEUE_SIZE", "request_queue_size", Form::Text),
+            ("ALLOWLIST_INCLUDE_MEMBERS", "allowlist_include_members", Form::Flag),
+            ("REQUEST_QUEUE_SIZE", "request_queue_size", Form::Int),
             ("SERVER_TOKENS", "server_tokens", Form::Text),
         ],
     ),
@@ -120,7 +120,7 @@ const FIXED: &[Group] = &[
         "PATRONI_CTL_",
         &["ctl"],
         &[
-            ("INSECURE", "insecure", Form::Text),
+            ("INSECURE", "insecure", Form::Flag),
             ("CACERT", "cacert", Form::Text),
             ("CERTFILE", "certfile", Form::Text),
             ("KEYFILE", "keyfile", Form::Text),
@@ -312,9 +312,8 @@ fn convert(text: &str, form: Form, origin: &Origin) -> Result<Option<Node>, Box<
         Form::LogFormat if text.contains("%(") => Some(Node::text(text, origin.clone())),
         Form::LogFormat | Form::List => Some(yaml_part(text, ('[', ']'), "list", origin)?),
         Form::Map => Some(yaml_part(text, ('{', '}'), "map", origin)?),
-        Form::Int => {
-            text.trim().parse::<i64>().ok().map(|number| Node::scalar(number.into(), text, origin.clone()))
-        }
+        Form::Int => int_with_unit(&Value::String(text.to_owned()), None)
+            .map(|number| Node::scalar(number.into(), text, origin.clone())),
         Form::Flag => lenient_bool(&Value::String(text.to_owned()))
             .map(|flag| Node::scalar(flag.into(), text, origin.clone())),
     })
@@ -413,7 +412,11 @@ mod tests {
                 "admin",
                 json!({"restapi": {"authentication": {"username": "admin"}}}),
             ),
-            ("PATRONI_CTL_INSECURE", "on", json!({"ctl": {"insecure": "on"}})),
+            ("PATRONI_CTL_INSECURE", "on", json!({"ctl": {"insecure": true}})),
+            ("PATRONI_CTL_INSECURE", "perhaps", json!({})),
+            ("PATRONI_LOG_MODE", "0640", json!({"log": {"mode": 416}})),
+            ("PATRONI_LOG_FILE_NUM", "6", json!({"log": {"file_num": 6}})),
+            ("PATRONI_RESTAPI_REQUEST_QUEUE_SIZE", "9", json!({"restapi": {"request_queue_size": 9}})),
             ("PATRONI_POSTGRESQL_DATA_DIR", "/d", json!({"postgresql": {"data_dir": "/d"}})),
             ("PATRONI_POSTGRESQL_BIN_PG_CTL", "x", json!({"postgresql": {"bin_name": {"pg_ctl": "x"}}})),
             (

@@ -11,6 +11,7 @@
 
 pub mod agent;
 mod budget;
+mod changes;
 pub mod clock;
 mod cycle;
 mod event;

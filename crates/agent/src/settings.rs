@@ -1,6 +1,6 @@
 //! Taking new configuration into use: the document in the store, and the local file on reload.
 
-use std::sync::Arc;
+use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
 use bellwether_postgres::settings::CallbackAction;
@@ -10,12 +10,20 @@ use tracing::{error, info, warn};
 
 use crate::{
     agent::{Agent, ReloadError, Reloaded},
+    changes::differs,
     level,
     pg_settings::pg_settings,
 };
 
 /// The last dynamic configuration that was applied, kept in the data directory for the time before the store answers.
 const DYNAMIC_FILE: &str = "patroni.dynamic.json";
+
+/// Whether PostgreSQL reads its files again although nothing has changed in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reload {
+    Always,
+    IfChanged,
+}
 
 impl Agent {
     /// Applies `/config` if it has changed. A document that cannot be applied leaves the one before in force.
@@ -62,21 +70,21 @@ impl Agent {
 
     async fn use_dynamic(&mut self, dynamic: Dynamic) {
         for message in &dynamic.messages {
-            info!("{message}");
+            warn!("{message}");
         }
         self.dynamic = dynamic;
-        if self.use_effective(effective(&self.config, &self.dynamic)).await == Some(true) {
+        if self.use_effective(effective(&self.config, &self.dynamic), Reload::IfChanged).await == Some(true) {
             self.tell_reload();
         }
         self.journal.record("configuration", serde_json::json!({"document": self.dynamic.document}));
     }
 
     /// Whether the files of the running server have changed; `None`: none runs, or they could not be written.
-    async fn use_effective(&mut self, effective: Effective) -> Option<bool> {
+    async fn use_effective(&mut self, effective: Effective, reload: Reload) -> Option<bool> {
         for message in &effective.messages {
             warn!("{message}");
         }
-        self.effective = effective;
+        let before = std::mem::replace(&mut self.effective, effective);
         let settings = &self.effective.settings;
         self.ttl.send_if_modified(|ttl| std::mem::replace(ttl, settings.ttl) != settings.ttl);
         self.mirror.set_poll(settings.loop_wait);
@@ -90,8 +98,16 @@ impl Agent {
         self.server.set_settings(self.settings.clone());
         self.monitor.set_settings(self.settings.clone()).await;
         self.callbacks.set_settings(self.settings.clone());
+        if reload == Reload::Always || differs(&before, &self.effective) {
+            self.tell_changes(&before).await;
+            info!("Reloading PostgreSQL configuration.");
+            self.local.postmaster.as_ref()?;
+            return self.reload_server().await;
+        }
+        info!("No PostgreSQL configuration items changed, nothing to reload.");
         self.local.postmaster.as_ref()?;
-        self.reload_server().await
+        // What the daemon derives (from slots, for example) may still be different.
+        self.write_configuration().await
     }
 
     /// The script for a reload, unless this server has not been told of at all yet.
@@ -110,6 +126,8 @@ impl Agent {
             Ok(reloaded) => reloaded,
             Err(ReloadError { from, why }) => {
                 error!("Exception when reloading local configuration from {from}: {why}");
+                let unchanged = effective(&self.config, &self.dynamic);
+                self.use_effective(unchanged, Reload::Always).await;
                 return;
             }
         };
@@ -123,9 +141,8 @@ impl Agent {
             info!("No local configuration items changed.");
         }
         self.config = Arc::new(config);
-        info!("Reloading PostgreSQL configuration.");
         // Told of even if nothing has changed: whoever asks for a reload wants one.
-        if self.use_effective(effective(&self.config, &self.dynamic)).await.is_some() {
+        if self.use_effective(effective(&self.config, &self.dynamic), Reload::Always).await.is_some() {
             self.tell_reload();
         }
     }
@@ -142,12 +159,21 @@ impl Agent {
         self.kept_config = self.applied_config;
         let temporary = dir.join(format!("{DYNAMIC_FILE}.tmp"));
         let text = self.dynamic.document.to_string();
-        let result = std::fs::write(&temporary, text)
+        let result = write_like_the_data(dir, &temporary, &text)
             .and_then(|()| std::fs::rename(&temporary, dir.join(DYNAMIC_FILE)));
         if let Err(error) = result {
             warn!(%error, "`{DYNAMIC_FILE}` could not be written");
         }
     }
+}
+
+/// Writes a file that the group may read only where it may read the data directory.
+fn write_like_the_data(dir: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    let for_the_group = std::fs::metadata(dir)?.permissions().mode() & 0o040 != 0;
+    let mode = if for_the_group { 0o640 } else { 0o600 };
+    std::fs::write(path, "")?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    std::fs::write(path, text)
 }
 
 /// The dynamic configuration to begin with: the store's, else the copy beside the data, else that of a new cluster.
@@ -176,4 +202,21 @@ pub(crate) fn first_dynamic(
         }
     }
     Dynamic::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_beside_the_data_is_as_private_as_the_data() {
+        for (of_the_directory, of_the_file) in [(0o700, 0o600), (0o750, 0o640)] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(of_the_directory)).unwrap();
+            let file = dir.path().join(DYNAMIC_FILE);
+            write_like_the_data(dir.path(), &file, "{}").unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, of_the_file);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
+        }
+    }
 }

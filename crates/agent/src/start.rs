@@ -135,6 +135,9 @@ pub async fn start(
     let floors_in_force = level::floors(&cluster, &config.name, floors);
     let dynamic = first_dynamic(&config, stored, &new_cluster, floors_in_force);
     let effective = effective(&config, &dynamic);
+    for message in dynamic.messages.iter().chain(&effective.messages) {
+        warn!("{message}");
+    }
     let (settings, warnings) = pg_settings(&config, &effective, &runtime_dir);
     for warning in warnings {
         warn!(warning, "parameters of PostgreSQL");

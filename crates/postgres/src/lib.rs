@@ -9,7 +9,7 @@
 //! | topic | where |
 //! |---|---|
 //! | the postmaster: who it is, when it ends, how to end it | [`postmaster`], [`stop`], `process`, [`pidfile`] |
-//! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], `pending` |
+//! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], [`pending`] |
 //! | synchronous replication: do commits wait | [`checkpointer`] |
 //! | logical replication slots | [`slots`] |
 //! | facts: control file, data directory, one look at the running server | [`control`], [`datadir`], [`observation`], [`replication`] |
@@ -36,7 +36,7 @@ pub mod leftover;
 pub mod monitor;
 pub mod observation;
 pub mod parameters;
-mod pending;
+pub mod pending;
 pub mod pidfile;
 pub mod postmaster;
 mod process;

@@ -19,6 +19,15 @@ const IGNORED: &str = "'hot_standby', 'primary_conninfo', 'primary_slot_name', '
     'recovery_target', 'recovery_target_action', 'recovery_target_inclusive', 'recovery_target_lsn', \
     'recovery_target_name', 'recovery_target_time', 'recovery_target_timeline', 'recovery_target_xid'";
 
+/// A parameter of the running server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentValue {
+    /// With its unit.
+    pub text: String,
+    /// A change takes effect only when PostgreSQL is started again.
+    pub needs_restart: bool,
+}
+
 impl Server {
     /// Compares the running server with the files and the settings. Right after a reload the server may not have noticed yet:
     /// ask a second later. Uses a connection of its own.
@@ -34,6 +43,30 @@ impl Server {
         pending.sort_by(|a, b| a.name.cmp(&b.name));
         pending.dedup_by(|a, b| a.name == b.name);
         Ok(pending)
+    }
+
+    /// The present values of parameters, as SHOW tells them, and whether a change needs a restart. Names that the server does
+    /// not know are left out. Uses a connection of its own.
+    pub async fn present_values(
+        &self,
+        names: impl IntoIterator<Item = &str>,
+    ) -> Result<BTreeMap<String, PresentValue>, ServerError> {
+        let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
+        let quoted: Vec<String> = names
+            .into_iter()
+            .filter(is_name)
+            .map(|name| format!("'{}'", name.to_ascii_lowercase()))
+            .collect();
+        if quoted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let statement = format!(
+            "SELECT lower(name), current_setting(name), context = 'postmaster' FROM pg_settings WHERE lower(name) IN ({})",
+            quoted.join(", ")
+        );
+        let rows = self.ask(&statement).await?;
+        let value = |row: &Row| PresentValue { text: row.get(1), needs_restart: row.get(2) };
+        Ok(rows.iter().map(|row| (row.get(0), value(row))).collect())
     }
 
     /// What the server itself reports after reading the files: name, present value, unit.

@@ -317,6 +317,12 @@ impl Agent {
         Effect::Nothing
     }
 
+    /// Writes the files; PostgreSQL reads them again only if they have changed. Whether they did; `None`: they could not be written.
+    pub(crate) async fn write_configuration(&mut self) -> Option<bool> {
+        let plan = self.present_plan();
+        self.apply(&plan).await
+    }
+
     pub(super) async fn reload_for_decision(&mut self) -> Effect {
         match self.reload_server().await {
             Some(_) => Effect::Nothing,

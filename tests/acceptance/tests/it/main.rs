@@ -18,6 +18,7 @@ mod pause;
 mod postgres_killed;
 mod quiet_log;
 mod reinitialize;
+mod reload;
 mod replication_slots;
 mod restart;
 mod rewind_after_crash;

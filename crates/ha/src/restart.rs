@@ -10,6 +10,7 @@ use crate::{
     draft::Draft,
     facts::Held,
     memory::ScheduledRestart,
+    recovery,
     requests::reply,
     schedule::{self, Due},
     view::{DataDirectory, Guardian, JobKind, Process, RestartConditions},
@@ -41,7 +42,7 @@ pub(crate) fn requested(
         reply(draft, id, Answer::Refused { why: "there is no data directory to start from".to_owned() });
         return None;
     }
-    if !is_running(draft) {
+    if !is_running(draft) && !is_standby_at_rest(draft) {
         reply(draft, id, Answer::Refused { why: "PostgreSQL is not running".to_owned() });
         return None;
     }
@@ -123,6 +124,16 @@ pub(crate) fn stop_limit(view: &View, timeout: Option<Duration>) -> Duration {
 /// A server that is down, or going down, is for the rules of recovery: they know whether it may come up, and as what.
 fn is_running(draft: &Draft) -> bool {
     matches!(draft.view.postgres.process, Process::Starting { .. } | Process::Running { .. })
+}
+
+/// In pause nothing but a restart brings a stopped server up again. For a standby that says nothing about who leads; for a former
+/// primary it would.
+fn is_standby_at_rest(draft: &Draft) -> bool {
+    let view = draft.view;
+    view.settings.pause
+        && view.held().is_none()
+        && view.postgres.process == Process::NotRunning
+        && view.postgres.control.as_ref().is_some_and(|control| !recovery::was_primary(control))
 }
 
 /// The words for what keeps an operator's request from being begun.

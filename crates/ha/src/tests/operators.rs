@@ -93,6 +93,19 @@ fn a_restart_is_answered_and_begun() {
 }
 
 #[test]
+fn in_pause_a_restart_brings_up_a_stopped_standby_but_no_former_primary() {
+    let asked = |scene: Scene| {
+        let paused = scene.settings(|settings| settings.pause = true);
+        paused.asked(restart(RestartConditions::default())).decide()
+    };
+    let decision = asked(replica().stopped());
+    assert!(restarts(&decision), "{decision:#?}");
+    assert_eq!(answer(&decision), Some(&Answer::Started));
+    let decision = asked(replica().as_primary().stopped());
+    assert_eq!(refusal(&decision), Some("PostgreSQL is not running"), "{decision:#?}");
+}
+
+#[test]
 fn every_condition_of_a_restart_must_hold() {
     let asked = |conditions| replica().asked(restart(conditions)).decide();
     for (case, conditions, allowed) in [

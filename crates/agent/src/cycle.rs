@@ -26,7 +26,8 @@ pub(crate) struct Cycle {
     /// What was told last, and when.
     told: Option<(Reason, bool)>,
     told_at: Timestamp,
-    remarks: Vec<Reason>,
+    /// Remarks, and when each came up last: one that comes and goes is told once.
+    remarks: Vec<(Reason, Timestamp)>,
     lock_owner: String,
     /// Where the copy that runs, or ran last, comes from: `from leader 'a'`.
     copy: Option<String>,
@@ -56,6 +57,8 @@ impl Cycle {
     pub(crate) fn tell(&mut self, view: &View, reasons: &[Reason]) -> bool {
         let Some(reason) = reasons.first() else { return false };
         let scene = Scene {
+            now: view.now,
+            forget_after: 2 * view.settings.loop_wait,
             is_due: view.now >= self.due_at(view),
             is_paused: view.settings.pause,
             leader: leader_of(view),
@@ -81,13 +84,18 @@ impl Cycle {
     /// What is to be said now: remarks that are new, and under the name `patroni` the result.
     fn lines(&mut self, scene: &Scene, reasons: &[Reason]) -> Vec<Line> {
         let Some((reason, remarks)) = reasons.split_first() else { return Vec::new() };
-        let is_new = |remark: &&Reason| scene.is_due || !self.remarks.contains(remark);
-        let mut lines: Vec<Line> = remarks
-            .iter()
-            .filter(is_new)
-            .map(|remark| Line::new(weight(remark), remark.sentence()))
-            .collect();
-        self.remarks = remarks.to_vec();
+        self.remarks.retain(|(_, at)| scene.now.since(*at) < scene.forget_after);
+        let mut lines = Vec::new();
+        for remark in remarks {
+            let known = self.remarks.iter_mut().find(|(known, _)| known == remark);
+            if known.is_none() || scene.is_due {
+                lines.push(Line::new(weight(remark), remark.sentence()));
+            }
+            match known {
+                Some((_, at)) => *at = scene.now,
+                None => self.remarks.push((remark.clone(), scene.now)),
+            }
+        }
         self.copy = copy_of(reason).or(self.copy.take());
         let told = Some((reason.clone(), scene.is_paused));
         if self.as_patroni && (scene.is_due || self.told != told) {
@@ -141,6 +149,9 @@ impl Cycle {
 
 /// What the lines of a cycle depend on besides its reasons.
 struct Scene<'a> {
+    now: Timestamp,
+    /// A remark that has not come up for so long is news again.
+    forget_after: Duration,
     is_due: bool,
     is_paused: bool,
     leader: Option<&'a str>,
@@ -264,7 +275,15 @@ mod tests {
     }
 
     fn scene() -> Scene<'static> {
-        Scene { is_due: false, is_paused: false, leader: Some("a"), me: "b", everything: false }
+        Scene {
+            now: Timestamp::from_millis(100_000),
+            forget_after: Duration::from_secs(20),
+            is_due: false,
+            is_paused: false,
+            leader: Some("a"),
+            me: "b",
+            everything: false,
+        }
     }
 
     fn texts(cycle: &mut Cycle, scene: Scene<'_>, reasons: &[Reason]) -> Vec<String> {
@@ -305,6 +324,20 @@ mod tests {
             ["Error communicating with DCS", "DCS is not accessible"],
             "the owner was told a moment ago"
         );
+    }
+
+    #[test]
+    fn a_remark_that_comes_and_goes_is_told_once() {
+        let mut cycle = Cycle::new(false);
+        let remark = Reason::PeerAhead { name: name("c") };
+        let mut told_at = |seconds: u64, reasons: &[Reason]| {
+            let now = Timestamp::from_millis(seconds * 1_000);
+            texts(&mut cycle, Scene { now, ..scene() }, reasons).len()
+        };
+        let (with, without) = ([following(), remark], [following()]);
+        assert_eq!(told_at(100, &with), 1);
+        assert_eq!((told_at(101, &without), told_at(102, &with), told_at(121, &with)), (0, 0, 0));
+        assert_eq!(told_at(142, &with), 1, "long ago");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Agent {
         }
         match dynamic::parse(document, self.floors_in_force) {
             Ok(dynamic) => self.use_dynamic(dynamic).await,
-            Err(error) => warn!(%error, "the dynamic configuration stays as it was"),
+            Err(error) => error!("Exception when setting dynamic_configuration: {error}; it stays as it was"),
         }
     }
 
@@ -131,14 +131,15 @@ impl Agent {
                 return;
             }
         };
-        for warning in warnings {
+        if !changed {
+            info!("No local configuration items changed.");
+        }
+        // They have been told before.
+        for warning in warnings.into_iter().filter(|_| changed) {
             warn!("{warning}");
         }
         for key in config.keep_what_needs_a_restart(&self.config) {
             warn!(key, "the new value is used when the agent is started again");
-        }
-        if !changed {
-            info!("No local configuration items changed.");
         }
         self.config = Arc::new(config);
         // Told of even if nothing has changed: whoever asks for a reload wants one.

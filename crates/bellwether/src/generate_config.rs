@@ -118,7 +118,7 @@ fn frame(host: &str, postgres_listen: &str, postgres_address: &str) -> Value {
             "data_dir": UNKNOWN,
         },
         "tags": {
-            "failover_priority": 1, "sync_priority": 1, "noloadbalance": false, "clonefrom": true, "nosync": false,
+            "failover_priority": 1, "sync_priority": 1, "noloadbalance": false, "clonefrom": true,
             "nostream": false,
         },
     })

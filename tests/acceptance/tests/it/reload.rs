@@ -1,8 +1,13 @@
 //! A reload takes an edited file into force, says in known words what it changes, and leaves alone what needs a restart of
 //! the agent. A file that cannot be used changes nothing.
 
+use std::os::unix::process::CommandExt as _;
+
 use bellwether_acceptance::{
-    Cluster, Node, Options, PATIENCE, binary, eventually, processes, run::to_the_end, wait::until,
+    Cluster, Node, Options, PATIENCE, binary, eventually, processes,
+    run::{Ended, to_the_end},
+    sql,
+    wait::until,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -79,14 +84,35 @@ async fn an_edited_file_comes_into_force_where_it_may() {
     .await;
     assert_eq!(kept, node.api.get("/config").await.expect("an answer").json());
 
-    // The file of a running member is valid for `patroni --validate-config`, apart from addresses that mean this machine.
+    // A configuration can be made out of the server that runs, and the file of the running member be judged.
+    let dsn = format!(
+        "host=127.0.0.1 port={} dbname=postgres user={} password={}",
+        node.postgres_port,
+        sql::SUPERUSER,
+        sql::PASSWORD
+    );
+    let made = patroni(node, &["--generate-config", "--dsn", &dsn]);
+    assert_eq!(made.code(), Some(0), "{}", made.text);
+    for line in [
+        format!("  data_dir: {}", node.data_dir().display()),
+        "        work_mem: 7MB".to_owned(),
+        "  - host all all 127.0.0.1/32 scram-sha-256".to_owned(),
+        format!("  listen: 127.0.0.1:{}", node.postgres_port),
+    ] {
+        made.says(&format!("\n{line}\n"));
+    }
     node.rewrite(&node.document);
+    let file = node.configuration().display().to_string();
+    let judged = patroni(node, &["--validate-config", &file]);
+    assert_eq!(judged.code(), Some(1), "{}", judged.text);
+    judged.says(&format!("didn't pass validation: Port {} is already in use.", node.postgres_port));
+    judged.says("restapi.connect_address 127.0.0.1:");
+    judged.says("  help: ");
+}
+
+/// The binary by its other name.
+fn patroni(node: &Node, arguments: &[&str]) -> Ended {
     let mut command = binary::bellwether(node.account);
-    std::os::unix::process::CommandExt::arg0(&mut command, "patroni");
-    command.arg("--validate-config").arg(node.configuration());
-    let ended = to_the_end(command, PATIENCE);
-    assert_eq!(ended.code(), Some(1), "{}", ended.text);
-    ended.says(&format!("didn't pass validation: Port {} is already in use.", node.postgres_port));
-    ended.says("restapi.connect_address 127.0.0.1:");
-    ended.says("  help: ");
+    command.arg0("patroni").args(arguments).env_remove("BELLWETHER_LOG");
+    to_the_end(command, PATIENCE)
 }

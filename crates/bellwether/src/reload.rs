@@ -72,7 +72,7 @@ pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient
                 "calls to other members keep their old settings and certificates"
             );
         }
-        tell(opened.renew_certificates(&config.store).await);
+        tell(opened.renew_credentials(&config.store).await);
     }
 }
 
@@ -80,6 +80,7 @@ pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient
 pub(crate) fn tell(renewal: Result<Renewed, bellwether_dcs_raft::CredentialsError>) {
     match renewal {
         Ok(Renewed::Certificates) => info!("the certificates of the store have been read anew"),
+        Ok(Renewed::Login) => info!("the store is talked to under the new login"),
         Ok(Renewed::None) => {}
         Ok(Renewed::OnlyAtStart) => info!(
             "certificates for the store are read when the agent starts: if they are new, restart the agent in a maintenance pause or after a switchover"

@@ -83,12 +83,18 @@ pub(crate) enum Opened {
     Client(Arc<RaftClient>),
     /// Somebody else's servers.
     External(Arc<dyn Store>),
+    /// etcd, whose login may change.
+    #[cfg(feature = "etcd")]
+    Etcd(Arc<bellwether_dcs_etcd::EtcdStore>),
 }
 
 /// What a renewal found to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewed {
     Certificates,
+    /// The name or the password that we log in with.
+    #[cfg_attr(not(feature = "etcd"), allow(dead_code, reason = "only some stores take a new one"))]
+    Login,
     /// The store uses a password, or takes new certificates by itself.
     None,
     /// There are some, and only a restart of the agent reads them.
@@ -101,6 +107,8 @@ impl Opened {
             Self::Node(node) => node.clone(),
             Self::Client(client) => client.clone(),
             Self::External(store) => store.clone(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(store) => store.clone(),
         }
     }
 
@@ -109,16 +117,25 @@ impl Opened {
         match self {
             Self::Node(node) => node.stopped().await,
             Self::Client(_) | Self::External(_) => std::future::pending().await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => std::future::pending().await,
         }
     }
 
-    /// Reads the certificates anew, if the store uses any; after an error the present ones stay in force.
-    pub(crate) async fn renew_certificates(
+    /// Reads the certificates anew, if the store uses any, and takes another login; after an error the present ones stay in
+    /// force.
+    pub(crate) async fn renew_credentials(
         &self,
         section: &StoreSection,
     ) -> Result<Renewed, CredentialsError> {
         let raft = match section {
             StoreSection::Raft(raft) => raft,
+            #[cfg(feature = "etcd")]
+            StoreSection::Etcd3(section) => {
+                let Self::Etcd(store) = self else { return Ok(Renewed::None) };
+                let is_new = store.renew_login(etcd::credentials(section)).await;
+                return Ok(if is_new { Renewed::Login } else { Renewed::None });
+            }
             // The adapter keeps its connections, with what they were made from.
             StoreSection::Consul(consul)
                 if consul.tls && consul.files().iter().any(|(_, file)| file.is_some()) =>
@@ -131,7 +148,7 @@ impl Opened {
         match self {
             Self::Node(node) => node.renew_certificates(files).await?,
             Self::Client(client) => client.renew_certificates(files).await?,
-            Self::External(_) => return Ok(Renewed::None),
+            _ => return Ok(Renewed::None),
         }
         Ok(Renewed::Certificates)
     }
@@ -150,6 +167,11 @@ impl Opened {
 pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, StartError> {
     let StoreSection::Raft(raft) = &config.store else {
         let of = Of { cluster: &config.scope, namespace: &config.namespace, member: Some(&config.name) };
+        #[cfg(feature = "etcd")]
+        if let StoreSection::Etcd3(section) = &config.store {
+            let config = etcd::config(section, of.prefix());
+            return Ok(Opened::Etcd(Arc::new(bellwether_dcs_etcd::EtcdStore::start(config).await?)));
+        }
         return Ok(Opened::External(connect(&config.store, &of).await?));
     };
     Ok(match node_config(raft, &config.scope, false) {

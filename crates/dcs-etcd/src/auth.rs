@@ -9,9 +9,14 @@ use crate::{config::Credentials, connection::Connection, proto::AuthenticateRequ
 /// The login of one client.
 #[derive(Debug)]
 pub(crate) struct Login {
-    credentials: Option<Credentials>,
     /// Held while logging in, so that callers share one login.
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    credentials: Option<Credentials>,
+    state: State,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -25,13 +30,29 @@ enum State {
 
 impl Login {
     pub(crate) fn new(credentials: Option<Credentials>) -> Self {
-        Self { credentials, state: Mutex::default() }
+        Self { inner: Mutex::new(Inner { credentials, state: State::LoggedOut }) }
+    }
+
+    /// Logs in as somebody else, or with another password, from the next call on. Whether that is a change.
+    pub(crate) async fn renew(&self, credentials: Option<Credentials>) -> bool {
+        let mut inner = self.inner.lock().await;
+        let key = |credentials: &Option<Credentials>| {
+            let credentials = credentials.as_ref()?;
+            Some((credentials.username.clone(), credentials.password.expose_secret().to_owned()))
+        };
+        if key(&inner.credentials) == key(&credentials) {
+            return false;
+        }
+        *inner = Inner { credentials, state: State::LoggedOut };
+        true
     }
 
     /// The token to send along; logs in if there is none.
     pub(crate) async fn token(&self, connection: &Connection) -> Result<Option<AsciiMetadataValue>, Status> {
-        let Some(Credentials { username, password }) = &self.credentials else { return Ok(None) };
-        let mut state = self.state.lock().await;
+        let mut inner = self.inner.lock().await;
+        let Inner { credentials: Some(Credentials { username, password }), state } = &mut *inner else {
+            return Ok(None);
+        };
         match &*state {
             State::LoggedIn(token) => return Ok(Some(token.clone())),
             State::NotNeeded => return Ok(None),
@@ -59,16 +80,16 @@ impl Login {
 
     /// A token was refused: the next call logs in anew, unless somebody did so meanwhile. Whether there is any point in that.
     pub(crate) async fn refused(&self, token: Option<&AsciiMetadataValue>) -> bool {
-        let mut state = self.state.lock().await;
-        let same = match &*state {
+        let mut inner = self.inner.lock().await;
+        let same = match &inner.state {
             State::LoggedIn(present) => Some(present) == token,
             State::NotNeeded => token.is_none(),
             State::LoggedOut => false,
         };
         if same {
-            *state = State::LoggedOut;
+            inner.state = State::LoggedOut;
         }
-        self.credentials.is_some()
+        inner.credentials.is_some()
     }
 }
 

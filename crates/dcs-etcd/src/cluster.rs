@@ -81,6 +81,10 @@ impl Cluster {
         Self { config, endpoints, login, guard: Guard::default(), discovery: Mutex::default() }
     }
 
+    pub(crate) fn login(&self) -> &Login {
+        &self.login
+    }
+
     pub(crate) fn prefix(&self) -> &str {
         &self.config.prefix
     }

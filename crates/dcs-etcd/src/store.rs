@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::{
     cluster::{Cluster, Repeat, Unanswered},
-    config::EtcdConfig,
+    config::{Credentials, EtcdConfig},
     lease,
     proto::{LeaseGrantRequest, LeaseRevokeRequest},
     tls::{self, TlsError},
@@ -73,6 +73,12 @@ impl EtcdStore {
             }
         }
         Ok(store)
+    }
+
+    /// Uses these credentials from the next call on; leases and watches go on. Whether they are others than before. Nothing is
+    /// asked of etcd: if it refuses them, calls fail as unauthorized until better ones come.
+    pub async fn renew_login(&self, credentials: Option<Credentials>) -> bool {
+        self.cluster.login().renew(credentials).await
     }
 }
 

@@ -14,12 +14,14 @@ pub(super) fn config(section: &Etcd, prefix: String) -> EtcdConfig {
         name_server: None,
     });
     config.discover_members = !section.use_proxies;
-    config.credentials = section
-        .username
-        .clone()
-        .zip(section.password.clone())
-        .map(|(username, password)| Credentials { username, password });
+    config.credentials = credentials(section);
     config.tls =
         TlsFiles { cacert: section.cacert.clone(), cert: section.cert.clone(), key: section.key.clone() };
     config
+}
+
+/// Who we are to etcd.
+pub(super) fn credentials(section: &Etcd) -> Option<Credentials> {
+    let login = section.username.clone().zip(section.password.clone());
+    login.map(|(username, password)| Credentials { username, password })
 }

@@ -41,7 +41,7 @@ async fn a_store_is_opened_with_the_floor_that_its_section_says_or_told_to_be_ab
                 let capabilities = opened.as_store().capabilities();
                 assert_eq!(capabilities.kind, kind);
                 assert_eq!(capabilities.minimum_ttl, config.store.minimum_ttl(), "{kind}");
-                assert!(matches!(opened, Opened::External(_)), "{kind}");
+                assert!(!matches!(opened, Opened::Node(_) | Opened::Client(_)), "{kind}");
             }
             Err(error) => {
                 assert!(!is_built_in, "{kind}: {error}");
@@ -49,6 +49,17 @@ async fn a_store_is_opened_with_the_floor_that_its_section_says_or_told_to_be_ab
                 assert_eq!(error.failure(), Failure::StoreSettings);
             }
         }
+    }
+}
+
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn another_login_for_etcd_is_taken_by_a_reload() {
+    let (first, opened) = open_it("etcd3: {url: 'http://127.0.0.1:1', use_proxies: true}").await.unwrap();
+    assert_eq!(opened.renew_credentials(&first.store).await.unwrap(), Renewed::None);
+    let second = config("etcd3: {url: 'http://127.0.0.1:1', username: u, password: p}");
+    for expected in [Renewed::Login, Renewed::None] {
+        assert_eq!(opened.renew_credentials(&second.store).await.unwrap(), expected);
     }
 }
 
@@ -61,7 +72,7 @@ async fn certificates_for_consul_are_told_to_need_a_restart() {
     };
     for (scheme, expected) in [("https", Renewed::OnlyAtStart), ("http", Renewed::None)] {
         let (config, opened) = open_it(&section(scheme, ca.path())).await.unwrap();
-        assert_eq!(opened.renew_certificates(&config.store).await.unwrap(), expected, "{scheme}");
+        assert_eq!(opened.renew_credentials(&config.store).await.unwrap(), expected, "{scheme}");
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) const ETCD3: &[Key] = &[
         "",
         "Asks for `_etcd-client-SUFFIX._tcp` instead of `_etcd-client._tcp`.",
     ),
-    key("username", Text, Restart, "", "Name of the etcd user."),
-    key("password", Secret, Restart, "", "Its password."),
-    key("password_file", Text, Restart, "", SECRET_FILE),
+    key("username", Text, Reload, "", "Name of the etcd user."),
+    key("password", Secret, Reload, "", "Its password."),
+    key("password_file", Text, Reload, "", SECRET_FILE),
     key(
         "cacert",
         Text,

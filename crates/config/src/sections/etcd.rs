@@ -12,7 +12,7 @@ use crate::{
 
 const DEFAULT_PORT: i64 = 2379;
 
-/// An etcd cluster. None of it is applied on reload; the TLS files are read for each new connection.
+/// An etcd cluster. The login is applied on reload, and the TLS files are read for each new connection; nothing else is.
 #[derive(Clone, Debug)]
 pub struct Etcd {
     /// Tried in this order.

@@ -97,6 +97,21 @@ async fn wrong_logins_are_told_apart_from_absent_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_password_is_used_without_a_new_client() {
+    let servers = with_users(&[]).await;
+    let store = EtcdStore::start(config(&servers, "secret")).await.unwrap();
+    let lease = store.grant_lease(Duration::from_secs(20), soon()).await.unwrap();
+    assert!(!store.renew_login(config(&servers, "secret").credentials).await, "nothing new");
+    assert!(store.renew_login(config(&servers, "wrong").credentials).await);
+    let read = store.snapshot(Deadline::after(Duration::from_secs(2))).await;
+    assert!(matches!(read, Err(StoreError::Unauthorized(_))), "{read:?}");
+    assert!(store.renew_login(config(&servers, "secret").credentials).await);
+    store.snapshot(soon()).await.unwrap();
+    let renewal = store.keep_alive(lease, None, soon()).await;
+    assert!(matches!(renewal, Renewal::Valid { .. }), "the lease goes on: {renewal:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_nobody_asks_for_does_no_harm() {
     let servers = Servers::start(1).await;
     let store = EtcdStore::start(config(&servers, "secret")).await.unwrap();

@@ -1,3 +1,4 @@
 //! The binary as people start it, over real clusters.
 
+mod called_patronictl;
 mod demo;

@@ -121,6 +121,32 @@ pub(crate) async fn session(
     }
 }
 
+/// A session on any server for a person's statements, with TLS as the options have it (`sslmode`, `sslrootcert`, `sslcert`,
+/// `sslkey`; encrypted if the server can, by default). Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Visit(Session);
+
+impl Visit {
+    /// `config` says where, and as whom.
+    pub async fn begin(
+        mut config: tokio_postgres::Config,
+        options: BTreeMap<String, String>,
+    ) -> Result<Self, ConnectError> {
+        let credentials = Credentials { options, ..Credentials::default() };
+        let tls = blocking(move || Tls::of(&credentials)).await?;
+        let session = match tls {
+            Tls::Never => open(config.ssl_mode(SslMode::Disable), NoTls).await,
+            Tls::Preferred(connector) => open(config.ssl_mode(SslMode::Prefer), connector).await,
+            Tls::Required(connector) => open(config.ssl_mode(SslMode::Require), connector).await,
+        };
+        session.map(Self)
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+}
+
 async fn open<T>(config: &tokio_postgres::Config, tls: T) -> Result<Session, ConnectError>
 where
     T: MakeTlsConnect<Socket>,

@@ -51,4 +51,4 @@ mod timelines;
 pub mod tls;
 mod wire;
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Visit};

@@ -1,13 +1,15 @@
 //! `query`: SQL on a member that is chosen by name or role.
 
+mod passfile;
 mod values;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use bellwether_config::sections::postgresql::Credentials;
+use bellwether_postgres::{ConnectError, Visit};
 use bellwether_types::cluster::Member;
 use serde_json::{Value, json};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, types::Type};
+use tokio_postgres::{Client, SimpleQueryMessage, types::Type};
 
 use super::dsn::Which;
 use crate::{
@@ -99,23 +101,22 @@ async fn ask(
     };
     let member = which.find(groups).ok_or_else(nobody)?;
     let settings = connection(session, args, member, password).ok_or_else(nobody)?;
-    let connecting = tokio::time::timeout(CONNECT_PATIENCE, settings.connect(NoTls));
-    let (client, connection) = match connecting.await {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(error)) => return Err(not_connected(member, &error)),
+    let tls = tls_options(&session.env);
+    let connecting = tokio::time::timeout(CONNECT_PATIENCE, Visit::begin(settings, tls));
+    let visit = match connecting.await {
+        Ok(Ok(visit)) => visit,
+        Ok(Err(ConnectError::Server(error))) => return Err(not_connected(member, &error)),
+        Ok(Err(error)) => {
+            let why =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            return Err(format!("ERROR, SQLSTATE: {why}"));
+        }
         Err(_) => return Err(nobody()),
     };
-    // Ends with the client, at the end of this function.
-    let work = tokio::spawn(connection);
-    let answer = match has_expected_role(&client, which).await {
-        true => run(&client, sql).await.map_err(|error| failure(&error)),
+    match has_expected_role(visit.client(), which).await {
+        true => run(visit.client(), sql).await.map_err(|error| failure(&error)),
         false => Err(nobody()),
-    };
-    drop(client);
-    if let Ok(Err(error)) = work.await {
-        tracing::debug!(%error, "the connection did not end well");
     }
-    answer
 }
 
 fn connection(
@@ -126,7 +127,7 @@ fn connection(
 ) -> Option<tokio_postgres::Config> {
     let mut settings: tokio_postgres::Config = member.conn_url.as_deref()?.parse().ok()?;
     let superuser = session.config.postgresql.as_ref().map(|section| &section.authentication.superuser);
-    let login = login(args, &session.env, superuser);
+    let login = login(args, session.manner, &session.env, superuser);
     settings.user(&login.user).connect_timeout(CONNECT_PATIENCE).application_name("Patroni ctl");
     if let Some(password) = password.map(str::to_owned).or(login.password) {
         settings.password(password);
@@ -134,7 +135,27 @@ fn connection(
     if let Some(database) = args.dbname.as_ref().or_else(|| session.env.get("PGDATABASE")) {
         settings.dbname(database);
     }
+    if settings.get_password().is_none() {
+        let (host, port) = host_and_port(member)?;
+        let database = settings.get_dbname().unwrap_or("postgres");
+        let wanted = passfile::Wanted { host: &host, port, database, user: &login.user };
+        if let Some(password) = passfile::password(&session.env, wanted) {
+            settings.password(password);
+        }
+    }
     Some(settings)
+}
+
+/// What libpq takes from the environment about TLS.
+fn tls_options(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let variables = [
+        ("PGSSLMODE", "sslmode"),
+        ("PGSSLROOTCERT", "sslrootcert"),
+        ("PGSSLCERT", "sslcert"),
+        ("PGSSLKEY", "sslkey"),
+    ];
+    let given = |(variable, option): (&str, &str)| Some((option.to_owned(), env.get(variable)?.clone()));
+    variables.into_iter().filter_map(given).collect()
 }
 
 struct Login {
@@ -142,14 +163,19 @@ struct Login {
     password: Option<String>,
 }
 
-/// The options, then libpq's variables, then the superuser of the configuration where it is a member's.
-fn login(args: &QueryArgs, env: &BTreeMap<String, String>, superuser: Option<&Credentials>) -> Login {
+/// The options, then libpq's variables, then in our own manner the superuser of the configuration where it is a member's.
+fn login(
+    args: &QueryArgs,
+    manner: Manner,
+    env: &BTreeMap<String, String>,
+    superuser: Option<&Credentials>,
+) -> Login {
     let configured = superuser.and_then(|superuser| superuser.username.clone());
     let user = args
         .username
         .clone()
         .or_else(|| env.get("PGUSER").cloned())
-        .or_else(|| configured.clone())
+        .or_else(|| configured.clone().filter(|_| manner == Manner::Bellwether))
         .or_else(|| env.get("USER").cloned())
         .unwrap_or_else(|| "postgres".to_owned());
     let own = superuser

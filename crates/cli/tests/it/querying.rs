@@ -1,6 +1,7 @@
 //! `query`, against a real PostgreSQL 15.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -50,6 +51,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        encrypt_for_ann(&data);
         // Another process may take the port in between; then the server ends, and the test says so.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Self::run(&data, port, dir.path());
@@ -61,10 +63,27 @@ impl Server {
         command
             .arg("-D")
             .arg(data)
-            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-F", "-k"])
+            .args(["-c", "ssl=on", "-p", &port.to_string(), "-h", "127.0.0.1", "-F", "-k"])
             .arg(sockets);
         command.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
+}
+
+/// The role `ann` comes in with TLS and a password only.
+fn encrypt_for_ann(data: &Path) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    for (name, text) in [("server.crt", own.cert.pem()), ("server.key", own.signing_key.serialize_pem())] {
+        let path = data.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            assert!(Command::new("chown").args(["postgres", "--"]).arg(&path).status().unwrap().success());
+        }
+    }
+    let rules = data.join("pg_hba.conf");
+    let trusting = std::fs::read_to_string(&rules).unwrap();
+    let first = "hostssl all ann 127.0.0.1/32 scram-sha-256\nhost all ann all reject\n";
+    std::fs::write(rules, format!("{first}{trusting}")).unwrap();
 }
 
 impl Drop for Server {
@@ -89,7 +108,7 @@ async fn once_it_answers(world: &World) -> Ended {
 
 #[tokio::test]
 async fn rows_come_in_every_form_and_errors_as_rows() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     let server = Server::start();
     world
         .change_member("a", json!({"conn_url": format!("postgres://127.0.0.1:{}/postgres", server.port)}))
@@ -117,6 +136,20 @@ async fn rows_come_in_every_form_and_errors_as_rows() {
     let ended = world.patronictl(&failing, &[]).await;
     assert_eq!((ended.status, &ended.out[19..]), (0, "\tERROR, SQLSTATE: 22012\n"), "{}", ended.out);
     assert_eq!(world.bellwether(&failing, &[]).await.status, 1);
+
+    let nothing = world
+        .patronictl(&["query", "-U", "postgres", "-c", "CREATE ROLE ann LOGIN PASSWORD 'word'"], &[])
+        .await;
+    assert_eq!((nothing.status, &nothing.out[19..]), (0, "\tERROR, SQLSTATE: no results to fetch\n"));
+    let passwords = world.dir.path().join("pgpass");
+    std::fs::write(&passwords, "*:*:*:ann:word\n").unwrap();
+    std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o600)).unwrap();
+    world.set_env("PGPASSFILE", passwords.to_str().unwrap());
+    let as_ann = ["query", "-U", "ann", "-c", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"];
+    assert_eq!(world.patronictl(&as_ann, &[]).await.out, "ssl\nTrue\n");
+    world.set_env("PGSSLMODE", "disable");
+    let refused = world.patronictl(&as_ann, &[]).await.out;
+    assert!(refused.contains("failed: FATAL:  pg_hba.conf rejects connection"), "{refused}");
 
     // The store says that `b` follows, but behind its address is a primary.
     world

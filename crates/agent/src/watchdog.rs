@@ -16,7 +16,7 @@ use std::{
 use bellwether_config::sections::watchdog::{Watchdog as Section, WatchdogDriver, WatchdogMode};
 use bellwether_ha::view;
 use bellwether_types::{Timestamp, settings::Settings};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::clock;
 
@@ -286,7 +286,7 @@ impl State {
         };
         if is_usual && self.section.mode == WatchdogMode::Automatic {
             // Most machines have none, leases may be shorter than it can be, and nobody asked for one.
-            info!(%device, "{text}");
+            debug!(%device, "{text}");
         } else {
             warn!(%device, "{text}");
         }

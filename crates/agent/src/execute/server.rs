@@ -10,7 +10,7 @@ use bellwether_postgres::{
     config::ConfigPlan, datadir::Wiped, postmaster, settings::ConfigRole, stop::StopRequest,
 };
 use bellwether_types::{PostgresState, Role, settings::SyncMode};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Effect;
 use crate::{agent::Agent, clock, event::Event, job::JobNews, local::Given, monitor::Errand, work};
@@ -180,13 +180,28 @@ impl Agent {
         if !self.mark_begin(JobKind::Clone) {
             return Effect::Failed;
         }
-        let member = from.as_ref().map(|source| source.member.as_str());
-        info!(source = member.unwrap_or("none"), "creating a replica");
+        let source = self.name_source(from.as_ref());
         self.local.state = PostgresState::CreatingReplica;
         self.local.sync_names = None;
         let settings = self.settings.clone();
-        self.jobs.start(JobKind::Clone, move |job| work::clone(job, settings, from));
+        self.jobs.start(JobKind::Clone, move |job| async move {
+            let outcome = work::clone(job, settings, from).await;
+            match outcome {
+                JobOutcome::Succeeded => info!("bootstrapped {source}"),
+                _ => error!("failed to bootstrap {source}"),
+            }
+            outcome
+        });
         Effect::Nothing
+    }
+
+    /// Where a copy comes from, in the words that people look for in the log.
+    fn name_source(&self, from: Option<&Upstream>) -> String {
+        let Some(from) = from else { return "(without leader)".to_owned() };
+        let mirrored = self.mirror.state();
+        let leader = mirrored.cluster.as_ref().and_then(|cluster| cluster.leader_name());
+        let what = if leader == Some(&from.member) { "leader" } else { "replica" };
+        format!("from {what} '{}'", from.member)
     }
 
     pub(super) fn start_server(&mut self, role: StartRole) -> Effect {

@@ -84,6 +84,7 @@ impl Agent {
     }
 
     pub(super) async fn remove_initialize(&mut self, expect: Revision) -> Effect {
+        info!("removing initialize key after failed attempt to bootstrap the cluster");
         let outcome = ops::abandon_initialize(&*self.store, expect, self.write_budget()).await;
         self.conclude("remove initialize", outcome).await
     }

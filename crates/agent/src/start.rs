@@ -6,7 +6,11 @@ use bellwether_api_client::{ApiClient, Method};
 use bellwether_config::{Config, Floors, effective, initial_document, sections::watchdog::WatchdogDriver};
 use bellwether_dcs::{Deadline, Store, mirror::Mirror};
 use bellwether_ha::{Memory, view::Peers};
-use bellwether_postgres::{callbacks::CallbackRunner, leftover::kill_leftovers, server::Server};
+use bellwether_postgres::{
+    callbacks::CallbackRunner,
+    leftover::{kill_commands, kill_leftovers},
+    server::Server,
+};
 use bellwether_types::{Failure, cluster::Cluster, topology::Topology};
 use tokio::{
     sync::{mpsc, watch},
@@ -148,7 +152,8 @@ pub async fn start(
     let watchdog = Watchdog::new(&config.watchdog, &effective.settings);
     let data_dir = config.postgresql.data_dir.clone();
     let fencing = Fencing::new(guardian_use(&config), data_dir, runtime_dir.clone(), watchdog);
-    end_leftovers(&config).await?;
+    let mark = Mark::open(&runtime_dir);
+    end_leftovers(&config, mark.job().is_some()).await?;
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
     let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
@@ -224,7 +229,7 @@ pub async fn start(
         effective,
         settings,
         local: Local::new(),
-        mark: Mark::open(&runtime_dir),
+        mark,
         earlier_guardians_gone: false,
         services,
         jobs: Jobs::new(events_in.clone()),
@@ -260,10 +265,17 @@ pub async fn start(
 }
 
 /// A rewind or copy that outlived its agent would go on writing under the next one's feet.
-async fn end_leftovers(config: &Config) -> Result<(), StartError> {
+async fn end_leftovers(config: &Config, is_interrupted: bool) -> Result<(), StartError> {
     let data_dir = config.postgresql.data_dir.clone();
     let looked_at = data_dir.clone();
-    let killed = tokio::task::spawn_blocking(move || kill_leftovers(&looked_at))
+    let work = move || {
+        let mut killed = kill_leftovers(&looked_at)?;
+        if is_interrupted {
+            killed.extend(kill_commands(&looked_at)?);
+        }
+        Ok(killed)
+    };
+    let killed = tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         .map_err(|cause| StartError::Leftover { data_dir, cause })?;

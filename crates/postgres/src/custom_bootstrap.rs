@@ -27,9 +27,9 @@ pub(crate) async fn run_command(
     custom: &CustomBootstrap,
     cancel: &CancellationToken,
 ) -> Result<(), BootstrapError> {
-    let mut command = settings.hook(&custom.command)?;
+    let mut command = settings.filling_hook(&custom.command)?;
     command.args(arguments(settings, custom));
-    tracing::info!(method = custom.name, command = custom.command, "running custom bootstrap script");
+    tracing::info!(method = custom.name, "Running custom bootstrap script: {}", custom.command);
     let finished = run(command, None, cancel).await?;
     if !finished.status.success() {
         let (status, last_line) = (finished.status.to_string(), finished.last_line());

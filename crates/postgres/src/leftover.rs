@@ -1,7 +1,8 @@
 //! Programs that an earlier agent started on our data directory and that have outlived it.
 //!
 //! pg_rewind and pg_basebackup are no children that end with the agent: one that goes on writing while the next agent starts
-//! PostgreSQL, or copies anew, would leave a directory of two histories.
+//! PostgreSQL, or copies anew, would leave a directory of two histories. The same goes for users' commands that make a data directory;
+//! those, and whatever they start, are known by a variable in their environment.
 
 use std::{
     fs, io,
@@ -16,17 +17,29 @@ use rustix::{
 
 /// What writes into a data directory besides the postmaster.
 const WRITERS: [&str; 3] = ["pg_rewind", "pg_basebackup", "initdb"];
+/// In the environment of a user's command that fills a data directory: which one.
+pub(crate) const MARK: &str = "BELLWETHER_WRITES_TO";
 /// How long a killed one may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Kills them and returns their pids once they are gone. For the start of an agent, which has none of its own yet. Blocking.
 pub fn kill_leftovers(data_dir: &Path) -> io::Result<Vec<i32>> {
+    kill_all(data_dir, works_on)
+}
+
+/// The same for users' commands that fill the data directory. Only while one of them has not succeeded: what a successful one leaves
+/// running is its own business.
+pub fn kill_commands(data_dir: &Path) -> io::Result<Vec<i32>> {
+    kill_all(data_dir, is_marked)
+}
+
+fn kill_all(data_dir: &Path, is_one: fn(i32, &Path) -> bool) -> io::Result<Vec<i32>> {
     let mut killed = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        if works_on(pid, data_dir) && kill(pid, data_dir)? {
+        if is_one(pid, data_dir) && kill(pid, data_dir, is_one)? {
             killed.push(pid);
         }
     }
@@ -45,11 +58,17 @@ fn works_on(pid: i32, data_dir: &Path) -> bool {
         && words.any(|word| word == dir || word.split_once('=').is_some_and(|(_, value)| value == dir))
 }
 
+fn is_marked(pid: i32, data_dir: &Path) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let mark = format!("{MARK}={}", data_dir.display());
+    environment.split(|&byte| byte == 0).any(|variable| variable == mark.as_bytes())
+}
+
 /// By pidfd, looked at again once it is held: the number may have gone to somebody else.
-fn kill(pid: i32, data_dir: &Path) -> io::Result<bool> {
+fn kill(pid: i32, data_dir: &Path, is_one: fn(i32, &Path) -> bool) -> io::Result<bool> {
     let Some(raw) = Pid::from_raw(pid) else { return Ok(false) };
     let Ok(pidfd) = pidfd_open(raw, PidfdFlags::empty()) else { return Ok(false) };
-    if !works_on(pid, data_dir) {
+    if !is_one(pid, data_dir) {
         return Ok(false);
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -75,6 +94,7 @@ fn kill(pid: i32, data_dir: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::{
+        io::BufRead,
         os::unix::process::CommandExt,
         process::{Child, Command, Stdio},
     };
@@ -110,5 +130,25 @@ mod tests {
             other.wait().unwrap();
         }
         assert!(kill_leftovers(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn users_commands_are_known_with_all_that_they_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let command = |writes_to: &Path| {
+            let mut command = Command::new("sh");
+            command.args(["-c", "sleep 600 & echo up; wait"]).env(MARK, writes_to);
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            let mut line = String::new();
+            io::BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+            child
+        };
+        let (mut ours, mut elsewhere) = (command(dir.path()), command(Path::new("/somewhere/else")));
+        assert!(kill_leftovers(dir.path()).unwrap().is_empty(), "their names say nothing");
+        assert_eq!(kill_commands(dir.path()).unwrap().len(), 2, "the shell and what it runs");
+        assert!(!ours.wait().unwrap().success());
+        assert!(elsewhere.try_wait().unwrap().is_none(), "not ours to kill");
+        assert_eq!(kill_commands(Path::new("/somewhere/else")).unwrap().len(), 2);
+        elsewhere.wait().unwrap();
     }
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::PgSettings;
+use crate::{leftover, settings::PgSettings};
 
 /// Variables that would silently change what libpq connects to.
 const LIBPQ_VARIABLES: [&str; 9] = [
@@ -124,6 +124,13 @@ impl PgSettings {
             words.split_first().ok_or_else(|| ProgramError::Unparsable { hook: line.to_owned() })?;
         let mut command = self.command(program);
         command.args(arguments);
+        Ok(command)
+    }
+
+    /// A user's script that fills the data directory. Should it outlive this agent, the next one finds and ends it.
+    pub(crate) fn filling_hook(&self, line: &str) -> Result<Command, ProgramError> {
+        let mut command = self.hook(line)?;
+        command.env(leftover::MARK, &self.data_dir);
         Ok(command)
     }
 }

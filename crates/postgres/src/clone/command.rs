@@ -36,7 +36,7 @@ async fn run_once(
     source: Option<&Target>,
     cancel: &CancellationToken,
 ) -> Result<(), CloneError> {
-    let mut command = settings.hook(&method.command)?;
+    let mut command = settings.filling_hook(&method.command)?;
     command.args(arguments(settings, method, source));
     let passfile = match source {
         Some(source) => {

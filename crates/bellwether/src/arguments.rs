@@ -3,9 +3,11 @@
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use bellwether_cli::{Console, Globals, Manner, Surroundings};
+use bellwether_dcs::codec::COMPATIBLE_VERSION;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
+    adopt::{self, AdoptArgs},
     config_commands::{self, ConfigArgs},
     dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
@@ -51,6 +53,8 @@ enum Command {
     },
     /// Looks after the embedded store (the DCS): its members, its keys, its backups.
     Dcs(DcsArgs),
+    /// Looks at a node that Patroni or nobody runs, and says how Bellwether would take it over.
+    Adopt(AdoptArgs),
     /// Checks and explains configurations; connects to nothing.
     Config(ConfigArgs),
     #[command(flatten)]
@@ -65,7 +69,7 @@ pub(crate) fn program() -> clap::Command {
 
 /// `patroni [configfile]`, and what else Patroni's users type.
 #[derive(Debug, Parser)]
-#[command(name = "patroni", version, about = "Runs this node's agent as Patroni's users know it.")]
+#[command(name = "patroni", version = COMPATIBLE_VERSION, about = "Runs this node's agent as Patroni's users know it.")]
 struct Patroni {
     /// A file, or a directory of *.yml files. Without it PATRONI_CONFIGURATION or the PATRONI_* variables are used
     #[arg(value_name = "configfile")]
@@ -131,6 +135,7 @@ fn obey(line: Bellwether, arguments: &[OsString]) -> ExitCode {
         Command::Demo(args) => show_demo(args),
         Command::Witness { file } => witness::run(file.or(line.globals.config_file)),
         Command::Dcs(args) => dcs_commands::run(args.or_config(line.globals.config_file)),
+        Command::Adopt(args) => client_runtime().block_on(adopt::run(args)),
         Command::Config(args) => config_commands::run(args),
         Command::Operator(command) => {
             let surroundings = surroundings(Bellwether::command());

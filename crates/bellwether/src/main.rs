@@ -3,6 +3,7 @@
 //! Arguments, wiring, logging, signals and exit statuses; everything else is in the crates beside this one. The name that it
 //! is called by matters: `patroni FILE` runs the agent, `patronictl ...` the command line, both as Patroni's users know them.
 
+mod adopt;
 mod arguments;
 mod config_commands;
 mod control;

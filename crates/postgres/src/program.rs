@@ -30,6 +30,9 @@ const LIBPQ_VARIABLES: [&str; 9] = [
     "PGOPTIONS",
 ];
 
+/// What the variables begin with that tell a pod about its cluster.
+const KUBERNETES: &str = "KUBERNETES_";
+
 /// Between the polite signal and the other one.
 const TERMINATION_GRACE: Duration = Duration::from_secs(10);
 
@@ -95,6 +98,14 @@ impl PgSettings {
             || self.scrub_env.iter().any(|prefix| name.starts_with(prefix.as_str()))
     }
 
+    /// Users' scripts may want to talk to Kubernetes, or to another database: they get what the agent was started with, but its own
+    /// settings and secrets.
+    fn is_kept_from_scripts(&self, name: &OsStr) -> bool {
+        let name = name.to_string_lossy();
+        let ours = self.scrub_env.iter().filter(|prefix| *prefix != KUBERNETES);
+        ours.into_iter().any(|prefix| name.starts_with(prefix.as_str()))
+    }
+
     /// A command with a clean environment in a process group of its own, so that no signal meant for us reaches it.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
@@ -123,7 +134,8 @@ impl PgSettings {
         let (program, arguments) =
             words.split_first().ok_or_else(|| ProgramError::Unparsable { hook: line.to_owned() })?;
         let mut command = self.command(program);
-        command.args(arguments);
+        let environment = std::env::vars_os().filter(|(name, _)| !self.is_kept_from_scripts(name));
+        command.args(arguments).env_clear().envs(environment);
         Ok(command)
     }
 
@@ -248,15 +260,18 @@ mod tests {
     #[test]
     fn secrets_of_the_agent_are_not_handed_down() {
         let settings = settings();
-        for (name, scrubbed) in [
-            ("PATRONI_SUPERUSER_PASSWORD", true),
-            ("KUBERNETES_PORT", true),
-            ("NOTIFY_SOCKET", true),
-            ("PGPASSWORD", true),
-            ("PATH", false),
-            ("PGTZ", false),
+        for (name, from_postgres, from_scripts) in [
+            ("PATRONI_SUPERUSER_PASSWORD", true, true),
+            ("BELLWETHER_LOG", true, true),
+            ("KUBERNETES_PORT", true, false),
+            ("NOTIFY_SOCKET", true, true),
+            ("PGPASSWORD", true, false),
+            ("PATH", false, false),
+            ("PGTZ", false, false),
         ] {
-            assert_eq!(settings.is_scrubbed(OsStr::new(name)), scrubbed, "{name}");
+            let name = OsStr::new(name);
+            let told = (settings.is_scrubbed(name), settings.is_kept_from_scripts(name));
+            assert_eq!(told, (from_postgres, from_scripts), "{name:?}");
         }
     }
 

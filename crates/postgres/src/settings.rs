@@ -68,7 +68,7 @@ pub struct PgSettings {
     pub pg_ctl_timeout: Duration,
     /// Where the postmaster's own output goes; `None` = the agent's stdout and stderr.
     pub log_file: Option<PathBuf>,
-    /// Environment variables that no PostgreSQL process and no hook may see, as prefixes of names.
+    /// Environment variables that no PostgreSQL process may see, as prefixes of names. Users' scripts see Kubernetes' ones of them.
     pub scrub_env: BTreeSet<String>,
 }
 

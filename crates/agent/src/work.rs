@@ -485,7 +485,6 @@ where
         Ok(true) => {}
         Ok(false) if job.cancel.is_cancelled() => return JobOutcome::Cancelled,
         Ok(false) => {
-            tracing::warn!("Releasing the leader key voluntarily because the pre-promote script failed");
             return JobOutcome::Failed { why: "pre_promote refused".into(), source_unreachable: false };
         }
         Err(error) => return failed(&error),

@@ -283,12 +283,17 @@ fn program_options(
 
 fn replica_methods(section: &Map<String, Value>) -> Vec<ReplicaMethod> {
     let listed = section.get("create_replica_methods").or_else(|| section.get("create_replica_method"));
-    let names: Vec<String> = match listed {
+    let mut names: Vec<String> = match listed {
         Some(Value::Array(items)) => items.iter().filter_map(scalar_text).collect(),
         Some(Value::String(text)) => text.split(',').map(|name| name.trim().to_owned()).collect(),
-        _ => vec!["basebackup".to_owned()],
+        _ => Vec::new(),
     };
-    names.into_iter().filter(|name| !name.is_empty()).map(|name| replica_method(section, name)).collect()
+    names.retain(|name| !name.is_empty());
+    if names.is_empty() {
+        // Without any there would be no replica, ever.
+        names.push("basebackup".to_owned());
+    }
+    names.into_iter().map(|name| replica_method(section, name)).collect()
 }
 
 fn replica_method(section: &Map<String, Value>, name: String) -> ReplicaMethod {

@@ -113,7 +113,9 @@ pub async fn create_replica(
             tracing::info!("replica has been created using {}", name(method));
             return complete(settings).await;
         };
-        tell(&error);
+        if !error.is_cancelled() {
+            tell(&error);
+        }
         let is_final = error.is_cancelled() || matches!(error, CloneError::Running { .. });
         failure = error;
         if is_final {

@@ -180,6 +180,7 @@ impl Agent {
         if !self.mark_begin(JobKind::Clone) {
             return Effect::Failed;
         }
+        self.local.custom_bootstrap = false;
         let source = self.name_source(from.as_ref());
         self.local.state = PostgresState::CreatingReplica;
         self.local.sync_names = None;
@@ -188,7 +189,8 @@ impl Agent {
             let outcome = work::clone(job, settings, from).await;
             match outcome {
                 JobOutcome::Succeeded => info!("bootstrapped {source}"),
-                _ => error!("failed to bootstrap {source}"),
+                JobOutcome::Failed { .. } => error!("failed to bootstrap {source}"),
+                JobOutcome::Cancelled => {}
             }
             outcome
         });
@@ -214,6 +216,7 @@ impl Agent {
             StartRole::Standby { upstream } => (self.be_standby(Role::Replica, upstream), None),
             StartRole::StandbyLeader { upstream } => (self.be_standby(Role::StandbyLeader, upstream), None),
         };
+        self.local.custom_bootstrap = false;
         self.local.given = Some(self.give(fence.is_some()));
         let still_allowed = self.still_allowed(fence);
         self.local.state = PostgresState::Starting;
@@ -465,6 +468,7 @@ impl Agent {
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
         match self.server.set_aside().await {
             Ok(path) => {
+                self.local.custom_bootstrap = false;
                 info!("renaming data directory to {}", path.display());
                 self.local.control = None;
                 self.local.system_id = None;

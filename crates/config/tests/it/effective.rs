@@ -84,6 +84,8 @@ fn replica_methods_callbacks_and_options_are_ready_to_run() {
     assert_eq!((plain.command.as_str(), plain.keep_data), ("plain", true), "its name is the command");
     assert_eq!(passed(plain), ["--url=x"], "it hears of nothing that is ours");
     assert_eq!(effective.create_replica_methods[2], ReplicaMethod::Basebackup);
+    let none = merged("  create_replica_methods: []", json!({})).create_replica_methods;
+    assert_eq!(none, [ReplicaMethod::Basebackup], "there must be some way");
     let options: Vec<String> = effective.basebackup.iter().map(ToString::to_string).collect();
     assert_eq!(options, ["--max-rate=100M", "--verbose"]);
     assert_eq!(effective.messages.len(), 2, "{:?}", effective.messages);

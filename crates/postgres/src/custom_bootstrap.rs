@@ -4,7 +4,7 @@
 //! its own that is named only for that start: whatever happens, the real `pg_hba.conf` never says so. When the server has left
 //! recovery and the roles have their passwords, it is started again with everything as configured.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
@@ -61,15 +61,15 @@ fn arguments(settings: &PgSettings, custom: &CustomBootstrap) -> Vec<String> {
 }
 
 /// What the files are to say for the first start; the plan itself if initdb makes the data directory.
-pub fn first_plan(settings: &PgSettings, plan: ConfigPlan) -> ConfigPlan {
+pub fn first_plan(settings: &PgSettings, mut plan: ConfigPlan) -> ConfigPlan {
     let Some(custom) = &settings.bootstrap.custom else { return plan };
-    let recovery = match &custom.recovery {
+    plan.recovery = match &custom.recovery {
         FirstRecovery::None => Recovery::None,
         FirstRecovery::AsFound => Recovery::AsFound,
         FirstRecovery::Targeted(settings) => Recovery::Targeted { settings: settings.clone() },
     };
-    let hba_file = access_file(settings).to_string_lossy().into_owned();
-    ConfigPlan { recovery, overrides: BTreeMap::from([("hba_file".to_owned(), hba_file)]), ..plan }
+    plan.overrides.insert("hba_file".to_owned(), access_file(settings).to_string_lossy().into_owned());
+    plan
 }
 
 /// After the last start that used it: the file with which this machine was trusted goes.

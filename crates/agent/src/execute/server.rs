@@ -580,10 +580,7 @@ impl Agent {
         match outcome {
             // Nothing was changed, and it is asked again: a server that comes up cannot tell its position at once.
             JobOutcome::Failed { why, .. } if *kind == JobKind::CheckDivergence => {
-                // A cluster elsewhere may be away for hours.
-                if self.local.not_compared.replace(why.clone()).is_none_or(|before| before != *why) {
-                    info!(why, "histories could not be compared yet");
-                }
+                self.tell_not_compared(why)
             }
             JobOutcome::Failed { why, .. } => warn!(job = ?kind, why, "job failed"),
             _ => {}
@@ -622,6 +619,14 @@ impl Agent {
                 self.server_is_down(PostgresState::Stopped);
             }
             _ => {}
+        }
+    }
+
+    /// Once for each reason: a cluster elsewhere may be away for hours.
+    fn tell_not_compared(&mut self, why: &str) {
+        if self.local.not_compared.as_deref() != Some(why) {
+            info!(why, "histories could not be compared yet");
+            self.local.not_compared = Some(why.to_owned());
         }
     }
 

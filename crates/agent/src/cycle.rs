@@ -239,9 +239,11 @@ fn weight(reason: &Reason) -> Weight {
             Weight::Error
         }
         Reason::PrimaryAlive { .. }
+        | Reason::FeedbackIsOff
         | Reason::LogicalSlotMismatch { .. }
         | Reason::LogicalSlotsHaveNoRoom { .. }
         | Reason::LogicalSlotsNotReady { .. }
+        | Reason::SlotMissingOnPrimary { .. }
         | Reason::SlotNameShared { .. }
         | Reason::WatchdogNotUsable
         | Reason::RequestAlreadyLeader { .. }

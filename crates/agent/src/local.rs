@@ -274,6 +274,7 @@ impl Local {
             synchronous_commit: observation.synchronous_commit.clone(),
             standbys: observation.walsenders.iter().map(standby).collect(),
             slots: observation.slots.iter().map(slot).collect(),
+            hot_standby_feedback: observation.hot_standby_feedback,
             wal_level: observation.wal_level.clone(),
             max_replication_slots: observation.max_replication_slots,
         })

@@ -66,6 +66,8 @@ reasons! {
     LogicalSlotsNotReady { names: String } = "logical_slots_not_ready", "Logical replication slots that might be unsafe to use after promote: {names}";
     LogicalSlotMismatch { slot: String } = "logical_slot_mismatch", "Will not copy the logical slot \"{slot}\" due to the configuration mismatch: the one on the primary has another database or plugin";
     LogicalSlotsHaveNoRoom { names: String } = "logical_slots_have_no_room", "logical slots {names} are not copied: this server must run with wal_level=logical and have room for them in max_replication_slots";
+    FeedbackIsOff = "feedback_is_off", "Logical slot failover requires \"hot_standby_feedback\". Please check postgresql.auto.conf";
+    SlotMissingOnPrimary { slot: String } = "slot_missing_on_primary", "Physical slot {slot} does not exist on the primary";
     SlotNameShared { slot: String, members: String } = "slot_name_shared", "Following cluster members share a replication slot name: {members} map to {slot}";
     SlotNameTaken { slot: String } = "slot_name_taken", "Permanent logical replication slot {slot} is conflicting with physical replication slot for cluster member";
 

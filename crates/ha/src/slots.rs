@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_types::{Lsn, cluster::Cluster, slots::SlotKind};
+use bellwether_types::{Lsn, Role, cluster::Cluster, slots::SlotKind};
 
 use crate::{
     Action, Reason, View,
@@ -43,7 +43,7 @@ pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         return None;
     }
     let server = view.server()?;
-    force_feedback(draft, cluster);
+    force_feedback(draft, cluster, server);
     let wanted = wanted::wanted(draft, cluster, server);
     complain(draft, cluster, &wanted);
     note(draft, &wanted);
@@ -149,8 +149,10 @@ fn complain(draft: &mut Draft, cluster: &Cluster, wanted: &BTreeMap<String, Want
     for (slot, members) in by_slot.into_iter().filter(|(_, members)| members.len() > 1) {
         draft.note(Reason::SlotNameShared { slot, members: members.join(", ") });
     }
+    let my_slot = draft.view.me.name.slot_name();
     for (name, permanent) in &draft.view.settings.slots {
-        let is_taken = wanted.get(name).is_some_and(|wanted| wanted.origin == Origin::Member);
+        let is_taken =
+            *name == my_slot || wanted.get(name).is_some_and(|wanted| wanted.origin == Origin::Member);
         if matches!(permanent.kind, SlotKind::Logical(_)) && is_taken {
             draft.note(Reason::SlotNameTaken { slot: name.clone() });
         }
@@ -158,10 +160,16 @@ fn complain(draft: &mut Draft, cluster: &Cluster, wanted: &BTreeMap<String, Want
 }
 
 /// Without feedback the primary removes the rows of catalogs that a copied slot needs to decode its WAL.
-fn force_feedback(draft: &mut Draft, cluster: &Cluster) {
+fn force_feedback(draft: &mut Draft, cluster: &Cluster, server: &Server) {
     let view = draft.view;
     let on = can_advance(view) && topology::needs_feedback(view, cluster);
-    if on != view.postgres.feedback_forced {
+    // The files are written for the role; in the middle of a change of it they would be the wrong ones.
+    let is_settled = match view.postgres.role {
+        Role::Primary => !server.in_recovery,
+        Role::Replica | Role::StandbyLeader => server.in_recovery,
+        _ => false,
+    };
+    if is_settled && on != view.postgres.feedback_forced {
         draft.every(view.settings.loop_wait, Attempt::ForceFeedback, Action::ForceFeedback { on });
     }
 }

@@ -514,6 +514,7 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
             synchronous_commit: "on".to_owned(),
             standbys: Vec::new(),
             slots: slots.collect(),
+            hot_standby_feedback: true,
             wal_level: "logical".to_owned(),
             max_replication_slots: 10,
         }),

@@ -256,6 +256,8 @@ pub struct Server {
     pub synchronous_commit: String,
     pub standbys: Vec<Standby>,
     pub slots: Vec<Slot>,
+    #[serde(default)]
+    pub hot_standby_feedback: bool,
     /// Both as the running server has them: what a slot file that is put into its directory depends on.
     #[serde(default)]
     pub wal_level: String,

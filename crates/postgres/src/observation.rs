@@ -27,6 +27,7 @@ pub struct Observation {
     pub primary_slot_name: String,
     pub walsenders: Vec<WalSenderRow>,
     pub slots: Vec<SlotRow>,
+    pub hot_standby_feedback: bool,
     pub wal_level: String,
     pub max_replication_slots: u32,
 }
@@ -132,6 +133,7 @@ SELECT json_build_object(
   'synchronous_standby_names', current_setting('synchronous_standby_names'),
   'synchronous_commit', current_setting('synchronous_commit'),
   'restore_command', current_setting('restore_command'),
+  'hot_standby_feedback', current_setting('hot_standby_feedback')::bool,
   'wal_level', current_setting('wal_level'),
   'max_replication_slots', current_setting('max_replication_slots')::int,
   'primary_conninfo', current_setting('primary_conninfo'),
@@ -172,6 +174,7 @@ struct Answer {
     receiver: Option<ReceiverAnswer>,
     walsenders: Vec<SenderAnswer>,
     slots: Vec<SlotAnswer>,
+    hot_standby_feedback: bool,
     wal_level: String,
     max_replication_slots: u32,
 }
@@ -257,6 +260,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         primary_slot_name: answer.primary_slot_name,
         walsenders: answer.walsenders.into_iter().map(walsender).collect(),
         slots: answer.slots.into_iter().map(slot).collect(),
+        hot_standby_feedback: answer.hot_standby_feedback,
         wal_level: answer.wal_level,
         max_replication_slots: answer.max_replication_slots,
     })

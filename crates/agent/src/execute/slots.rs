@@ -86,7 +86,9 @@ impl Agent {
         let states: BTreeMap<String, Vec<u8>> =
             names.iter().filter_map(|name| Some((name.clone(), known.states.get(name)?.clone()))).collect();
         known.unusable.retain(|name| !names.contains(name));
+        // Used up: another copy takes another answer.
         known.states.clear();
+        known.of_leader = None;
         self.slots.leave_off();
         self.local.state = PostgresState::Restarting;
         self.local.stopping_since = Some(clock::now());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bellwether_types::{
-    Timestamp,
+    Role, Timestamp,
     cluster::Cluster,
     slots::{LogicalSlot, SlotKind},
 };
@@ -23,7 +23,7 @@ use crate::{
     failsafe,
     memory::{Attempt, SlotCopies},
     restart,
-    view::{JobKind, LeaderSlot, LeaderSlots, Server, Slot},
+    view::{JobKind, JobOutcome, LeaderSlot, LeaderSlots, Server, Slot},
 };
 
 /// The same slot is not copied again earlier: each time costs a restart of the server.
@@ -129,9 +129,14 @@ fn take_in_readiness(
     }
     copies.seen_at = answer.asked_at;
     let my_slot = topology::slot_on_primary(cluster, &view.me.name, &view.me.tags);
-    let kept = my_slot.and_then(|slot| answer.slots.get(&slot)?.catalog_xmin);
-    let Some(kept) = kept else {
+    let on_primary = my_slot.as_ref().and_then(|slot| answer.slots.get(slot));
+    let Some(kept) = on_primary.and_then(|slot| slot.catalog_xmin) else {
         copies.recorded.clear();
+        if !server.hot_standby_feedback {
+            draft.note(Reason::FeedbackIsOff);
+        } else if let Some(slot) = my_slot.filter(|_| on_primary.is_none()) {
+            draft.note(Reason::SlotMissingOnPrimary { slot });
+        }
         return;
     };
     let unready: Vec<&String> =
@@ -172,8 +177,10 @@ fn to_copy(
 ) -> BTreeSet<String> {
     let view = draft.view;
     let Some(published) = wanted::published(draft, cluster) else { return BTreeSet::new() };
+    let was_cancelled = draft.outcome(&JobKind::CopySlots) == Some(&JobOutcome::Cancelled);
     let copied_at = &draft.memory.slot_copies.copied_at;
-    let is_time = |at: Option<&Timestamp>| at.is_none_or(|&at| view.now.since(at) >= COPY_AGAIN);
+    let is_time =
+        |at: Option<&Timestamp>| was_cancelled || at.is_none_or(|&at| view.now.since(at) >= COPY_AGAIN);
     logical
         .iter()
         .filter(|(name, slot)| {
@@ -216,7 +223,11 @@ fn copy(
     needed: BTreeSet<String>,
 ) -> Option<Reason> {
     let view = draft.view;
-    if needed.is_empty() || view.settings.pause || failsafe::living_leader(draft).is_some() {
+    let may_restart = view.postgres.role == Role::Replica
+        && view.held().is_none()
+        && !view.settings.pause
+        && failsafe::living_leader(draft).is_none();
+    if needed.is_empty() || !may_restart {
         return None;
     }
     let cluster = view.store.usable(view.now, view.patience())?;

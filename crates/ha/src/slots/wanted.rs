@@ -131,9 +131,9 @@ fn add_permanent(draft: &Draft, cluster: &Cluster, server: &Server, slots: &mut 
         if only_physical && !belongs_in(permanent, is_standby_cluster) {
             continue;
         }
-        let is_physical = permanent.kind == SlotKind::Physical;
         let is_members = slots.get(name).is_some_and(|wanted| wanted.origin == Origin::Member);
-        if is_members || (is_physical && *name == my_slot) || (!is_physical && !can_advance(view)) {
+        let is_physical = permanent.kind == SlotKind::Physical;
+        if is_members || *name == my_slot || (!is_physical && !can_advance(view)) {
             continue;
         }
         let cascades = cluster

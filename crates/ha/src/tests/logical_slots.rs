@@ -13,7 +13,7 @@ use crate::{
     Action, Decision,
     action::{DropWhy, LogicalAdvance},
     testing::{NOW, POSITION, Scene, leader, name, replica},
-    view::{FailsafeAcceptance, LeaderSlot, LeaderSlots, Slot},
+    view::{FailsafeAcceptance, JobKind, JobOutcome, LeaderSlot, LeaderSlots, Slot},
 };
 
 fn logical() -> LogicalSlot {
@@ -345,4 +345,46 @@ fn a_synchronous_standby_is_released_before_it_is_restarted_for_a_copy() {
         view.memory.sync_release_since = Some(NOW.saturating_sub(view.settings.loop_wait * 2));
     });
     assert_eq!(copies(&later.decide()), feed());
+}
+
+#[test]
+fn h10_a_person_is_told_what_keeps_a_copy_from_getting_safe() {
+    let says = |scene: Scene, code: &str| answered(copied(scene, |_| ()), None, 700).decide().says(code);
+    assert!(!says(with_feed(replica()), "feedback_is_off"));
+    assert!(says(
+        with_feed(replica()).server(|server| server.hot_standby_feedback = false),
+        "feedback_is_off"
+    ));
+    let gone = answered(copied(with_feed(replica()), |_| ()), None, 700);
+    let gone = gone.view(|view| drop(view.postgres.leader_slots.as_mut().unwrap().slots.remove("b")));
+    assert!(gone.decide().says("slot_missing_on_primary"));
+    assert!(!says(with_feed(replica()), "slot_missing_on_primary"));
+}
+
+#[test]
+fn a_copy_that_was_cancelled_is_made_as_soon_as_it_can() {
+    let scene = |outcome: JobOutcome| {
+        answered(with_feed(replica()), None, 700)
+            .memory(|memory| {
+                memory.slot_copies.leader = Some(name("a"));
+                memory.slot_copies.copied_at.insert("feed".to_owned(), NOW);
+            })
+            .ended(JobKind::CopySlots, outcome)
+    };
+    assert_eq!(copies(&scene(JobOutcome::Cancelled).decide()), feed());
+    assert_eq!(copies(&scene(JobOutcome::Succeeded).decide()), BTreeSet::new());
+}
+
+#[test]
+fn a_logical_slot_must_not_bear_the_name_of_a_member() {
+    for member in ["a", "b"] {
+        let scene = leader().settings(|settings| {
+            let slot = PermanentSlot { kind: SlotKind::Logical(logical()), cluster_type: None };
+            settings.slots = [(member.to_owned(), slot)].into();
+        });
+        let decision = scene.decide();
+        assert!(decision.says("slot_name_taken"), "{member}");
+        let makes = |action: &Action| matches!(action, Action::CreateLogicalSlots { .. });
+        assert!(!decision.actions.iter().any(makes), "{member}");
+    }
 }

@@ -168,6 +168,7 @@ impl World {
             synchronous_commit: "on".to_owned(),
             standbys: server.senders.iter().enumerate().map(standby).collect(),
             slots: pg.data.slots.iter().map(slot).collect(),
+            hot_standby_feedback: false,
             wal_level: "replica".to_owned(),
             max_replication_slots: 10,
         }

@@ -22,7 +22,7 @@ pub(crate) struct Facts<'a> {
     /// `None`: PostgreSQL should run, but did not answer.
     pub(crate) state: Option<PostgresState>,
     pub(crate) role: Role,
-    /// This member holds the leader lease.
+    /// This member holds the leader lease and is not stepping down.
     pub(crate) leads: bool,
     /// Lines of the log that wait to be written, and how many have been lost so far.
     pub(crate) log_backlog: (usize, u64),
@@ -78,7 +78,8 @@ impl<'a> Facts<'a> {
             (Some(_), Role::Replica) if is_voter() => SyncStandby::of(status.settings.sync_mode()),
             _ => None,
         };
-        let leads = is_fresh && status.holds_lease_at(now);
+        // Who steps down keeps the lease until its server is gone, and must get no client meanwhile.
+        let leads = is_fresh && status.holds_lease_at(now) && status.role != Role::Demoted;
         Self { status, now, is_fresh, server, view, state, role, leads, standby, log_backlog: (0, 0) }
     }
 

@@ -27,6 +27,7 @@ fn every_situation_has_its_codes() {
     let mut archive = replica();
     archive.server.as_mut().unwrap().replication_state = Some(ReplicationState::InArchiveRecovery);
     let hung = NodeStatus { server: None, ..leader() };
+    let steps_down = |state| NodeStatus { state, role: Role::Demoted, ..leader() };
     let old = NodeStatus { taken_at: NOW.saturating_sub(Duration::from_secs(31)), ..leader() };
     let old_replica = NodeStatus { taken_at: old.taken_at, ..replica() };
     let old_paused = paused(without_store(old.clone()));
@@ -52,6 +53,12 @@ fn every_situation_has_its_codes() {
         ("leader, paused", paused(leader()), "xx-- x--- xxxx"),
         ("leader, PostgreSQL crashed", down(leader(), PostgresState::Crashed), "xx-- x--- xx-x"),
         ("leader, PostgreSQL restarts", down(leader(), PostgresState::Restarting), "xx-- x--- xx-x"),
+        ("leader that steps down", steps_down(PostgresState::Stopping), "---- ---- ----"),
+        (
+            "leader that stepped down, lock not released yet",
+            steps_down(PostgresState::Stopped),
+            "---- ---- ----",
+        ),
         ("leader, PostgreSQL hangs", hung, "xx-- x--- xx-x"),
         ("took the lock, not promoted yet", promoting.clone(), "xx-x x-x- xxxx"),
         ("took the lock, was sync standby", sync_voter(promoting, SyncMode::On), "xx-x xx-- xxxx"),

@@ -230,15 +230,17 @@ impl LeaseKeeper {
             warn!("the loop has not decided anything for a whole ttl: the lease is not renewed");
             return;
         }
-        let Some(lease) = self.current_lease().await else {
+        // For all steps, like that of `acquire`.
+        let by = self.budget();
+        let Some(lease) = self.current_lease(by).await else {
             self.note_unavailable();
             return;
         };
         let holding = matches!(self.state.borrow().view, LeaseView::Held { .. });
         let leader = Key::new(keys::LEADER);
         let sent_at = clock::now();
-        let (store, budget) = (self.store.clone(), self.budget());
-        let mut renewal = store.keep_alive(lease, holding.then_some(&leader), budget);
+        let store = self.store.clone();
+        let mut renewal = store.keep_alive(lease, holding.then_some(&leader), by);
         // A renewal that gets no answer takes its whole time. Nothing that is asked meanwhile may wait for it, least of all the
         // promises of the other members, which are what we need in just this silence.
         let renewal = loop {
@@ -315,16 +317,16 @@ impl LeaseKeeper {
     }
 
     /// Our lease, granted if there is none or if `ttl` has changed; keys move to the new one as they are next written.
-    async fn current_lease(&mut self) -> Option<LeaseId> {
+    async fn current_lease(&mut self, by: Deadline) -> Option<LeaseId> {
         let ttl = *self.ttl.borrow();
         let present = self.state.borrow().lease;
         if let (Some(lease), true) = (present, ttl == self.granted_ttl) {
             return Some(lease);
         }
-        match self.store.grant_lease(ttl, self.budget()).await {
+        match self.store.grant_lease(ttl, by).await {
             Ok(lease) => {
                 debug!(?lease, ?ttl, "granted a lease");
-                if !self.move_leadership(lease).await {
+                if !self.move_leadership(lease, by).await {
                     // The key still hangs on the old lease, or nobody can say: that one is renewed, and this is tried again.
                     return present;
                 }
@@ -342,11 +344,11 @@ impl LeaseKeeper {
     }
 
     /// Hangs a leader key that we hold on another lease of ours. True if no key of ours hangs on the old one any more.
-    async fn move_leadership(&mut self, lease: LeaseId) -> bool {
+    async fn move_leadership(&mut self, lease: LeaseId, by: Deadline) -> bool {
         let LeaseView::Held { revision, .. } = self.state.borrow().view else { return true };
         let checks = [Check::at(keys::LEADER, revision)];
         let writes = [Write::put_leased(keys::LEADER, self.me.as_str(), lease)];
-        match self.store.commit(&checks, &writes, self.budget()).await {
+        match self.store.commit(&checks, &writes, by).await {
             CommitOutcome::Applied(new) => {
                 self.state.send_modify(|state| {
                     if let LeaseView::Held { revision, .. } = &mut state.view {
@@ -362,14 +364,16 @@ impl LeaseKeeper {
             CommitOutcome::Unknown(error) => {
                 warn!(%error, "moving the leader key to a new lease: outcome unknown");
                 let leader = Key::new(keys::LEADER);
-                let asked = self.store.keep_alive(lease, Some(&leader), self.budget()).await;
+                let asked = self.store.keep_alive(lease, Some(&leader), by).await;
                 matches!(asked, Renewal::Valid { .. })
             }
         }
     }
 
     async fn acquire(&mut self, wanted: Wanted) -> Acquired {
-        let Some(lease) = self.current_lease().await else {
+        // For all steps: a lease if there is none, the lock, the proof. Limits of their own would add up.
+        let by = Deadline::after(self.period() * 3 / 2);
+        let Some(lease) = self.current_lease(by).await else {
             return Acquired::Unknown(StoreError::TimedOut);
         };
         let still = |key: &'static str, revision: Option<Revision>| match revision {
@@ -383,18 +387,18 @@ impl LeaseKeeper {
             checks.push(still(keys::TIMELINE, next.expect));
             writes.push(Write::put(keys::TIMELINE, codec::encode_timeline_claim(&claim)));
         }
-        match self.store.commit(&checks, &writes, self.budget()).await {
-            CommitOutcome::Applied(revision) => self.prove(lease, revision).await,
+        match self.store.commit(&checks, &writes, by).await {
+            CommitOutcome::Applied(revision) => self.prove(lease, revision, by).await,
             CommitOutcome::Refused { .. } => Acquired::No,
             CommitOutcome::Unknown(error) => Acquired::Unknown(error),
         }
     }
 
     /// The key is ours; how long the lease behind it is good for only a renewal can tell.
-    async fn prove(&mut self, lease: LeaseId, revision: Revision) -> Acquired {
+    async fn prove(&mut self, lease: LeaseId, revision: Revision, by: Deadline) -> Acquired {
         let leader = Key::new(keys::LEADER);
         let sent_at = clock::now();
-        match self.store.keep_alive(lease, Some(&leader), self.budget()).await {
+        match self.store.keep_alive(lease, Some(&leader), by).await {
             Renewal::Valid { guaranteed } => {
                 self.guaranteed = Some(guaranteed);
                 let limits = lease::limits(sent_at, guaranteed);
@@ -672,6 +676,44 @@ mod tests {
         assert!(matches!(b.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
         assert!(matches!(a.lease.release(None).await, Released::No), "it is somebody else's now");
         assert!(is_held(&b.lease.state().view));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_steps_to_the_lock_share_one_deadline() {
+        let a = node("a", &MemoryStore::new());
+        // The lock and its proof would each be in time for a renewal, and together they are not.
+        let step = TTL * 7 / 40;
+        a.link.set_fault(Some(Fault::Delayed(step)));
+        let began = clock::now();
+        let acquired = a.lease.acquire(Wanted::default()).await;
+        let took = clock::now().since(began);
+        assert!(matches!(acquired, Acquired::Unknown(_)), "{acquired:?} after {took:?}");
+        assert_eq!(a.lease.state().view, LeaseView::NotHeld, "a lock without a proof is none");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lease_is_kept_by_who_does_not_lead_and_replaced_when_it_is_gone() {
+        let store = MemoryStore::new();
+        let a = node("a", &store);
+        let granted = async |other: Option<LeaseId>| {
+            let mut changes = a.lease.subscribe();
+            let seen = changes.wait_for(|state| state.lease.is_some() && state.lease != other);
+            let state = tokio::time::timeout(10 * TTL, seen).await.expect("a lease").unwrap().lease;
+            state.unwrap()
+        };
+        let first = granted(None).await;
+        let key = Key::new("members/a");
+        let soon = || Deadline::after(TTL);
+        store.commit(&[], &[Write::put_leased(key.clone(), "{}", first)], soon()).await;
+        let end = clock::now() + 2 * TTL;
+        while clock::now() < end {
+            assert!(store.snapshot(soon()).await.unwrap().entries.contains_key(&key), "nobody renewed it");
+            tokio::time::sleep(TTL / 20).await;
+        }
+        store.revoke_lease(first, soon()).await.unwrap();
+        let second = granted(Some(first)).await;
+        assert!(matches!(store.keep_alive(second, None, soon()).await, Renewal::Valid { .. }));
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -333,3 +333,6 @@ fn own_position(status: &NodeStatus) -> Option<bellwether_types::Lsn> {
         WalStatus::Standby { received, replayed, .. } => (*received).max(*replayed),
     })
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -133,15 +133,11 @@ impl Agent {
                 .cluster
                 .as_ref()
                 .and_then(|cluster| Some(cluster.failsafe.as_ref()?.value.clone())),
-            next_tick_by: self.wake_at.min(now + view.settings.loop_wait) + self.tolerance(view),
+            next_tick_by: self.wake_at.min(now + view.settings.loop_wait)
+                + tolerance(self.local.role, view.settings.ttl),
             reason: reason.map(|reason| reason.sentence()).unwrap_or_default(),
             reason_code: reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
         }
-    }
-
-    /// How late the loop may be before it counts as stuck: a primary must not be, a replica may for a while.
-    fn tolerance(&self, view: &View) -> Duration {
-        if self.local.role == Role::Primary { view.settings.ttl } else { 2 * view.settings.ttl }
     }
 
     fn server_status(&self) -> Option<ServerStatus> {
@@ -193,6 +189,11 @@ impl Agent {
             believable_until: view.store.confirmed_at + view.settings.ttl,
         }
     }
+}
+
+/// How late the loop may be before it counts as stuck: a primary must not be, a replica may for a while.
+fn tolerance(role: Role, ttl: Duration) -> Duration {
+    if role == Role::Primary { ttl } else { 2 * ttl }
 }
 
 /// A scheduled restart as Patroni's tools read it.
@@ -289,5 +290,19 @@ pub(crate) fn first_status(
         next_tick_by: now + settings.ttl,
         reason: "starting".into(),
         reason_code: "starting".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_may_be_late_for_twice_as_long_as_a_primary() {
+        let ttl = Duration::from_secs(30);
+        assert_eq!(tolerance(Role::Primary, ttl), ttl);
+        for role in [Role::Replica, Role::StandbyLeader, Role::Demoted, Role::Uninitialized] {
+            assert_eq!(tolerance(role, ttl), 2 * ttl, "{role:?}");
+        }
     }
 }

@@ -207,7 +207,12 @@ pub(crate) fn first_dynamic(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::handle::tests::config;
 
     #[test]
     fn the_copy_beside_the_data_is_as_private_as_the_data() {
@@ -219,5 +224,21 @@ mod tests {
             assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, of_the_file);
             assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
         }
+    }
+
+    #[test]
+    fn a_new_cluster_is_timed_by_what_it_begins_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let ttl = |stored: Option<&ConfigDocument>| {
+            first_dynamic(&config, stored, &json!({"ttl": 47}), Floors::patroni()).settings.ttl
+        };
+        assert_eq!(ttl(None), Duration::from_secs(47), "not the default");
+        // What was in force when the store was last heard of counts more, and what the store says most.
+        std::fs::create_dir(&config.postgresql.data_dir).unwrap();
+        std::fs::write(config.postgresql.data_dir.join(DYNAMIC_FILE), r#"{"ttl": 35}"#).unwrap();
+        assert_eq!(ttl(None), Duration::from_secs(35));
+        assert_eq!(ttl(Some(&ConfigDocument::Valid(json!({"ttl": 60})))), Duration::from_secs(60));
+        assert_eq!(ttl(Some(&ConfigDocument::Invalid)), Duration::from_secs(35));
     }
 }

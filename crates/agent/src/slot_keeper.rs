@@ -169,3 +169,33 @@ fn understood(asked_at: Timestamp, leader: MemberName, found: Vec<RemoteSlot>) -
     }
     LeaderAnswer { facts: LeaderSlots { asked_at, leader, slots }, states }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_hangs_holds_nobody_up_and_is_not_begun_twice() {
+        let (events, mut heard) = mpsc::channel(4);
+        let mut keeper = SlotKeeper::new(events);
+        let (end, hanging) = oneshot::channel::<()>();
+        let unusable = BTreeSet::from(["feed".to_owned()]);
+        let told = unusable.clone();
+        assert!(keeper.begin(async move {
+            let _ = hanging.await;
+            told
+        }));
+        tokio::task::yield_now().await;
+        assert!(!keeper.begin(async { BTreeSet::new() }), "what was begun goes on");
+        assert!(heard.try_recv().is_err());
+        end.send(()).expect("it still hangs");
+        assert!(
+            matches!(heard.recv().await, Some(Event::SlotsMoved { unusable: found }) if found == unusable)
+        );
+        while !keeper.begin(async { BTreeSet::new() }) {
+            tokio::task::yield_now().await;
+        }
+    }
+}

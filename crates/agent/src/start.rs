@@ -351,7 +351,7 @@ fn make_private_dir(path: &std::path::Path) -> std::io::Result<()> {
     }
 }
 
-fn first_topology(config: &Config) -> Topology {
+pub(crate) fn first_topology(config: &Config) -> Topology {
     Topology {
         cluster: config.scope.clone(),
         me: config.name.clone(),

@@ -33,6 +33,8 @@ use crate::{
 const SILENT_PEER: Duration = Duration::from_secs(10);
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 const PROBES: u32 = 3;
+/// Linux refuses more than this between two probes.
+const LONGEST_TIME: Duration = Duration::from_secs(32_767);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -54,11 +56,7 @@ impl Connection {
     pub(crate) async fn open(endpoint: &Endpoint, files: &TlsFiles) -> io::Result<Self> {
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         stream.set_nodelay(true)?;
-        let probes =
-            TcpKeepalive::new().with_time(SILENT_PEER).with_interval(PROBE_EVERY).with_retries(PROBES);
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&probes)?;
-        socket.set_tcp_user_timeout(Some(SILENT_PEER))?;
+        notice_silence(&stream, SILENT_PEER);
         if !endpoint.tls {
             return Self::over(stream, endpoint).await;
         }
@@ -121,6 +119,21 @@ impl Connection {
     }
 }
 
+/// Has the kernel end a connection whose peer has acknowledged nothing for so long. A kernel that refuses one of these options is no
+/// reason to do without etcd: every call has a limit of its own.
+fn notice_silence(stream: &TcpStream, limit: Duration) {
+    let probes = TcpKeepalive::new()
+        .with_time(limit.min(LONGEST_TIME))
+        .with_interval(PROBE_EVERY)
+        .with_retries(PROBES);
+    let socket = SockRef::from(stream);
+    for set in [socket.set_tcp_keepalive(&probes), socket.set_tcp_user_timeout(Some(limit))] {
+        if let Err(error) = set {
+            tracing::debug!(%error, "an option of a connection to etcd was refused");
+        }
+    }
+}
+
 fn request<M>(message: M, token: Option<&AsciiMetadataValue>) -> Request<M> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("hasleader", AsciiMetadataValue::from_static("true"));
@@ -154,5 +167,22 @@ impl Service<http::Request<Body>> for Sender {
                 None => error.into_error().into(),
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn more_than_the_kernel_allows_is_cut_and_what_it_refuses_costs_no_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        notice_silence(&stream, 2 * LONGEST_TIME);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), LONGEST_TIME);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(2 * LONGEST_TIME), "it is set all the same");
+        assert!(stream.writable().await.is_ok());
     }
 }

@@ -85,6 +85,19 @@ async fn told_alive(watch: &mut Watch) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_there_yet_is_waited_for_as_long_as_there_is_time() {
+    let mut servers = Servers::start(1).await;
+    let store = servers.client_of(0).await;
+    put(&store, "a", "1").await;
+    servers.members[0].kill();
+    // Refused within a millisecond, over and over, until etcd runs again.
+    let asking = tokio::spawn(async move { store.snapshot(Deadline::after(Duration::from_secs(60))).await });
+    servers.members[0].start();
+    let snapshot = asking.await.unwrap().expect("it is there in time");
+    assert!(snapshot.entries.contains_key(&Key::from("a")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_one_endpoint_learns_of_the_others() {
     let mut servers = Servers::start(3).await;
     let config = EtcdConfig::new(PREFIX, vec![servers.members[0].endpoint.clone()]);

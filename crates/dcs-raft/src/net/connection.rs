@@ -62,7 +62,7 @@ pub(crate) async fn connect(
     let credentials = net.credentials();
     let name = credentials.server_name(address).map_err(ConnectError::Unreachable)?;
     let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-    tune(&stream).map_err(unreachable)?;
+    tune(&stream);
     let stream = TlsConnector::from(credentials.client).connect(name, stream).await.map_err(handshake)?;
     let mut frames = framed(Stream::Client(Box::new(stream)));
     let hello = Hello {
@@ -94,7 +94,7 @@ pub(crate) async fn connect(
 /// The server's half: TLS and the visitor's greeting. The caller answers it.
 pub(crate) async fn accept(net: &Net, stream: TcpStream) -> Result<(Frames, Hello), ConnectError> {
     let greeting = async {
-        tune(&stream).map_err(|error| ConnectError::Unreachable(error.to_string()))?;
+        tune(&stream);
         let stream = TlsAcceptor::from(net.credentials().server).accept(stream).await.map_err(handshake)?;
         let mut frames = framed(Stream::Server(Box::new(stream)));
         let hello = frames
@@ -119,15 +119,21 @@ fn framed(stream: Stream) -> Frames {
     LengthDelimitedCodec::builder().max_frame_length(FRAME_LIMIT).new_framed(stream)
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+/// Has the kernel end a connection whose peer is silent. What it refuses of this costs no connection: the protocol has limits of its own.
+fn tune(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(5))
         .with_interval(Duration::from_secs(1))
         .with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)
+    let refused = [
+        stream.set_nodelay(true),
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)),
+        socket.set_tcp_keepalive(&keepalive),
+    ];
+    for error in refused.into_iter().filter_map(Result::err) {
+        tracing::debug!(%error, "an option of a connection between nodes was refused");
+    }
 }
 
 /// TLS errors are I/O errors with a cause inside.

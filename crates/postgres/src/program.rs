@@ -275,6 +275,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_parsed_was_said_in_english() {
+        let command = settings().tool("pg_controldata");
+        let set = |name: &str| {
+            let found = command.as_std().get_envs().find(|(given, _)| *given == OsStr::new(name));
+            found.and_then(|(_, value)| value)
+        };
+        assert_eq!(set("LC_ALL"), Some(OsStr::new("C")));
+        assert_eq!(set("LANGUAGE"), None);
+    }
+
     #[tokio::test]
     async fn a_program_that_ignores_its_limit_is_stopped_with_its_children() {
         let settings = settings();

@@ -54,7 +54,8 @@ fn a_new_cluster_has_its_roles_and_no_password_in_its_log() {
             "{dsn}"
         );
         assert!(std::fs::read_to_string(root.join("passfile")).unwrap().contains(":admin:super'geheim"));
-        assert!(std::fs::read_to_string(root.join("options")).unwrap().contains("synchronous_commit=local"));
+        let options = std::fs::read_to_string(root.join("options")).unwrap();
+        assert_eq!(options.trim(), "-c synchronous_commit=local -c statement_timeout=0");
         let leftovers: Vec<_> = std::fs::read_dir(&root)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -69,7 +70,12 @@ fn a_cloned_standby_streams_and_can_be_promoted() {
     run(async |root| {
         let mut primary = TestServer::primary(settings(&root, "pg1")).await;
         primary.sql("CREATE TABLE t (i int); INSERT INTO t SELECT generate_series(1, 1000)").await;
-        let mut standby = TestServer::standby(settings(&root, "pg2"), &primary).await;
+        // Somebody has prepared the promotion of another server by a file that a copy brings along.
+        std::fs::write(primary.settings().data_dir.join("go"), "").unwrap();
+        let mut copy = settings(&root, "pg2");
+        copy.recovery_conf.insert("promote_trigger_file".to_owned(), "go".to_owned());
+        let mut standby = TestServer::standby(copy, &primary).await;
+        assert!(!standby.settings().data_dir.join("go").exists());
 
         let seen = standby.observe_until(|seen| seen.receiver.is_some()).await;
         assert!(seen.in_recovery && seen.timeline.is_none());

@@ -11,7 +11,7 @@ async fn name(primary: &TestServer, names: &str) {
     primary.server.reload(primary.postmaster()).unwrap();
 }
 
-async fn checkpointer_of(primary: &TestServer) -> Pid {
+pub(crate) async fn checkpointer_of(primary: &TestServer) -> Pid {
     let statement = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
     let pid: i32 = primary.client().await.query_one(statement, &[]).await.unwrap().get(0);
     Pid::from_raw(pid).unwrap()

@@ -114,6 +114,12 @@ fn a_standby_knows_where_its_wal_ends_running_or_stopped() {
         let local = standby.settings().local_replication_target().await;
         assert!(local.address.host.starts_with('/') || local.address.host == "127.0.0.1");
         let identity = replication::identify_system(&local).await.unwrap();
+        // One that does not answer yet is known by its control file.
+        let by_its_files = rewind::local_end_of_stopped(standby.settings()).await.unwrap().unwrap();
+        assert!(
+            by_its_files.was_standby && by_its_files.position.timeline == TimelineId(1),
+            "{by_its_files:?}"
+        );
         assert_eq!(identity.system_id, standby.server.control_data().await.unwrap().system_id);
         assert_eq!(identity.position.timeline, TimelineId(1));
         standby.stop(StopMode::Fast).await;

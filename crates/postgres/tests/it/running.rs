@@ -8,11 +8,15 @@ use bellwether_postgres::{
     monitor::{self, MonitorError},
     observation::WalPositions,
     postmaster::StopMode,
-    settings::CallbackAction,
+    settings::{CallbackAction, Credentials},
 };
 use bellwether_types::{Lsn, Role};
+use rustix::process::{Signal, kill_process};
 
-use crate::server_under_test::{TestServer, run, settings, until};
+use crate::{
+    checkpointer::checkpointer_of,
+    server_under_test::{TestServer, run, settings, until},
+};
 
 #[test]
 fn parameters_that_need_a_restart_are_reported_with_both_values() {
@@ -179,6 +183,73 @@ fn a_connection_to_the_old_postmaster_is_not_used_for_the_new_one() {
         let after = primary.observe().await;
         assert!(after.postmaster_start_unix > before.postmaster_start_unix);
         monitor::checkpoint(primary.settings()).await.unwrap();
+    });
+}
+
+/// Users limit their own queries, fill `public` with functions of any name, and wait for standbys that may not be there.
+#[test]
+fn our_own_sessions_have_their_own_limits_and_wait_for_no_standby() {
+    run(async |root| {
+        let mut strict = settings(&root, "pg1");
+        for (name, value) in [
+            ("statement_timeout", "1s"),
+            ("search_path", "public"),
+            ("synchronous_standby_names", "nobody"),
+            ("synchronous_commit", "on"),
+        ] {
+            strict.parameters.insert(name.to_owned(), value.to_owned());
+        }
+        // Its roles are made, though no standby confirms them.
+        let mut primary = TestServer::primary(strict).await;
+        let id = primary.postmaster().id().clone();
+        for (name, value) in
+            [("search_path", "pg_catalog"), ("statement_timeout", "2s"), ("synchronous_commit", "local")]
+        {
+            assert_eq!(primary.monitor.show(&id, name).await.unwrap(), value, "{name}");
+        }
+        primary.monitor.generate_wal(&id).await.unwrap();
+
+        // A checkpoint takes as long as it takes.
+        let checkpointer = checkpointer_of(&primary).await;
+        kill_process(checkpointer, Signal::STOP).unwrap();
+        let settings = primary.settings().clone();
+        let checkpoint = tokio::spawn(async move { monitor::checkpoint(&settings).await });
+        let client = primary.client().await;
+        let for_long = async || -> bool {
+            let statement = "SELECT count(*) FROM pg_stat_activity \
+                             WHERE query = 'CHECKPOINT' AND now() - query_start > interval '1.5 s'";
+            client.query_one(statement, &[]).await.unwrap().get::<_, i64>(0) > 0 || checkpoint.is_finished()
+        };
+        until("it waits longer than a user's query may", for_long).await;
+        kill_process(checkpointer, Signal::CONT).unwrap();
+        checkpoint.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_changed_password_reaches_the_standby() {
+    run(async |root| {
+        let primary = TestServer::primary(settings(&root, "pg1")).await;
+        let mut standby = TestServer::standby(settings(&root, "pg2"), &primary).await;
+        standby.observe_until(|seen| seen.receiver.is_some()).await;
+        primary.sql("ALTER ROLE replicator PASSWORD 'new'").await;
+        standby.change(|settings| settings.replication = Credentials::new("replicator", "new"));
+        let plan = standby.follow(&primary);
+        let applied = standby.server.apply_config(&plan).await.unwrap();
+        assert!(applied.changed(), "the password file is a part of it: {applied:?}");
+        assert!(!standby.server.apply_config(&plan).await.unwrap().changed(), "once");
+
+        // The next connection needs the new one.
+        let gone = "SELECT pg_terminate_backend(pid) FROM pg_stat_replication";
+        let before = standby.observe().await.receiver.expect("it streams").pid;
+        primary.sql(gone).await;
+        standby
+            .observe_until(|seen| {
+                seen.receiver
+                    .as_ref()
+                    .is_some_and(|receiver| receiver.pid != before && receiver.status == "streaming")
+            })
+            .await;
     });
 }
 

@@ -8,6 +8,13 @@ async fn not_one_statement_fails_when_the_agent_is_killed() {
     let leader = cluster.whole().await;
     let timeline = leader.api.status().await["timeline"].clone();
     let postmaster = leader.postmaster_pid().expect("the leader has a postmaster");
+    cluster.synchronous(leader).await;
+    let settings = || {
+        let file = leader.data_dir().join("postgresql.conf");
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("it is there");
+        (std::fs::read_to_string(file).expect("it can be read"), modified)
+    };
+    let before = settings();
     let writer = cluster.writer();
     writer.writes(50).await;
 
@@ -30,6 +37,7 @@ async fn not_one_statement_fails_when_the_agent_is_killed() {
         );
         assert!(journal.decision("resuming_lock").is_some(), "{:?}", journal.codes());
         writer.writes(50).await;
+        assert_eq!(settings(), before, "what is in force, synchronous standbys above all, goes on");
     }
 
     assert_eq!(leader.api.status().await["timeline"], timeline);

@@ -43,6 +43,7 @@ for word in "$@"; do case $word in --datadir=*) to=${word#*=};; --connstring=*) 
 pg_basebackup -D "$to" -d "$from" -X stream -c fast -w
 "#;
 const POST_BOOTSTRAP: &str = r#"echo "$@" >post_bootstrap.called
+until [ -e "$(dirname "$0")/finish" ]; do sleep 0.05; done
 psql -Xqtd "$1" -c 'CREATE TABLE of_script AS SELECT current_user::text AS who'
 "#;
 const CALLBACK: &str = r#"echo "$@" >>callbacks.called
@@ -125,9 +126,9 @@ impl Scripts {
         }))
     }
 
-    /// The restore may go on.
-    fn let_go(&self) {
-        self.account.write(&self.dir.path().join("go"), "");
+    /// The restore (`go`) or the script after it (`finish`) may go on.
+    fn let_go(&self, word: &str) {
+        self.account.write(&self.dir.path().join(word), "");
     }
 }
 
@@ -159,7 +160,9 @@ async fn a_cluster_begins_from_a_backup_and_every_script_is_called() {
     }
     an_orphaned_restore_is_ended(&cluster).await;
     let founder = founder(&cluster).await;
-    scripts.let_go();
+    scripts.let_go("go");
+    a_reload_leaves_what_is_being_restored_alone(&cluster.nodes[founder]).await;
+    scripts.let_go("finish");
     let leader = cluster.whole().await;
     assert_eq!(leader.name, cluster.nodes[founder].name);
     let replica = cluster.others(leader)[0];
@@ -229,6 +232,24 @@ async fn an_orphaned_restore_is_ended(cluster: &Cluster) {
     assert!(runs());
     node.kill_agent();
     until("the next agent ends it", PATIENCE, || !runs()).await;
+}
+
+/// P18: its files say how it was restored, and who may enter meanwhile.
+async fn a_reload_leaves_what_is_being_restored_alone(founder: &Node) {
+    until("the script after the restore runs", PATIENCE, || !called(founder, "post_bootstrap").is_empty())
+        .await;
+    let files = || fs::read_to_string(founder.data_dir().join("postgresql.conf")).expect("it is there");
+    let before = files();
+    assert!(before.contains("pg_hba.bootstrap.conf"), "{before}");
+    // Each reload is done when the next one begins.
+    for reloads in 1..=2 {
+        assert_eq!(founder.api.post("/reload", json!({})).await.status, 202);
+        until("the configuration is reloaded", PATIENCE, || {
+            founder.log_text().matches("Reloading PostgreSQL configuration.").count() >= reloads
+        })
+        .await;
+    }
+    assert_eq!(files(), before);
 }
 
 async fn events(cluster: &Cluster, leader: &Node, replica: &Node) {

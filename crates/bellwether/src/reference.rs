@@ -4,6 +4,7 @@ mod commands;
 mod metrics;
 mod reasons;
 mod rest;
+mod safety_rules;
 mod settings;
 
 use std::{env, fs, path::PathBuf};

@@ -13,6 +13,7 @@ mod guardian_rehearsal;
 mod hanging_postgres;
 mod hooks;
 mod log_lines;
+mod migration;
 mod patronictl;
 mod pause;
 mod postgres_killed;

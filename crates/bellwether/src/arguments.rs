@@ -200,3 +200,18 @@ fn show_demo(args: DemoArgs) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_the_name_patroni_the_version_is_the_compatible_one() {
+        let told = Patroni::try_parse_from(["patroni", "--version"]).unwrap_err();
+        assert_eq!(told.kind(), clap::error::ErrorKind::DisplayVersion);
+        assert_eq!(told.to_string(), format!("patroni {COMPATIBLE_VERSION}\n"));
+        assert_eq!(told.exit_code(), 0);
+        let wrong = Patroni::try_parse_from(["patroni", "a.yml", "b.yml"]).unwrap_err();
+        assert_eq!(wrong.exit_code(), 2);
+    }
+}

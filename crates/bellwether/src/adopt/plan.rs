@@ -108,19 +108,19 @@ fn steps(findings: &Findings) -> Vec<String> {
             format!("{start}: PostgreSQL starts and streams again"),
             look,
         ],
-        Situation::Bare => {
-            let role = if findings.is_leader() {
-                "its clients are cut off from the stop to the start, some seconds. Do this node before its standbys"
-            } else {
-                "its readers are cut off from the stop to the start"
-            };
-            vec![
-                install,
-                format!("`systemctl disable --now {unit}`: PostgreSQL must have no other supervisor; {role}"),
-                format!("{start}: starts PostgreSQL with the configuration of the agent"),
-                look,
-            ]
-        }
+        Situation::Bare if findings.is_leader() => vec![
+            install,
+            format!("`systemctl disable {unit}`, without --now: PostgreSQL runs on, since only a running primary founds a cluster"),
+            format!("{start}: takes the running PostgreSQL over; no client notices"),
+            look,
+            "`bellwether restart` when it suits: the settings that need it come into force, and the old unit is out of it".to_owned(),
+        ],
+        Situation::Bare => vec![
+            install,
+            format!("`systemctl disable --now {unit}`: PostgreSQL must have no other supervisor; readers of this node are cut off"),
+            format!("{start}: starts PostgreSQL with the configuration of the agent, and follows the leader"),
+            look,
+        ],
     }
 }
 
@@ -198,6 +198,11 @@ fn of_cluster(findings: &Findings, cluster: &Cluster) -> Vec<String> {
         (Some(Initialize::Done(theirs)), Some(mine)) if *theirs != mine => texts.push(format!(
             "the data directory belongs to another cluster: system identifier {mine}, that of the cluster is {theirs}"
         )),
+        (None, Some(_)) if findings.situation() == Situation::Stopped => texts.push(
+            "nothing runs, and the cluster has no identity yet: start PostgreSQL on the primary by hand, since only a \
+             running primary founds a cluster"
+                .to_owned(),
+        ),
         (None, Some(_)) if findings.server().is_some_and(|server| server.in_recovery) => {
             texts.push("this is a standby, and the cluster has no primary yet: begin with the primary".to_owned());
         }

@@ -3,6 +3,7 @@
 mod agent_frozen;
 mod agent_killed;
 mod bad_input;
+mod bare_postgres;
 mod certificates_renewed;
 mod clean_stop;
 mod consul;

@@ -86,7 +86,7 @@ fn a_leader_is_switched_over_first_unless_the_cluster_is_paused() {
 #[test]
 fn each_obstacle_is_told() {
     type Change = fn(&mut Findings);
-    let cases: [(&str, Change, &str); 8] = [
+    let cases: [(&str, Change, &str); 9] = [
         (
             "a silent store",
             |findings| findings.cluster = Err("timed out".into()),
@@ -113,6 +113,16 @@ fn each_obstacle_is_told() {
                 findings.agent = None;
             },
             "begin with the primary",
+        ),
+        (
+            "a stopped primary that nobody knows",
+            |findings| {
+                findings.cluster = Ok(Cluster::default());
+                findings.agent = None;
+                findings.data.postmaster = None;
+                findings.server = None;
+            },
+            "only a running primary founds",
         ),
         (
             "a missing role",
@@ -152,5 +162,5 @@ fn a_bare_primary_is_told_what_changes() {
         "{plan:?}"
     );
     assert!(plan.not_kept.iter().any(|text| text.contains("ignore_slots` (mine)")), "{plan:?}");
-    assert!(plan.steps.iter().any(|step| step.contains("before its standbys")), "{plan:?}");
+    assert!(plan.steps.iter().any(|step| step.contains("without --now")), "{plan:?}");
 }

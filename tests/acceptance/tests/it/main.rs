@@ -15,6 +15,7 @@ mod hanging_postgres;
 mod hooks;
 mod log_lines;
 mod migration;
+mod mixed;
 mod patronictl;
 mod pause;
 mod postgres_killed;

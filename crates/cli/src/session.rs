@@ -63,7 +63,7 @@ pub(crate) struct Session {
     pub(crate) document: Value,
     pub(crate) env: BTreeMap<String, String>,
     /// `--group`.
-    group: Option<i32>,
+    pub(crate) group: Option<i32>,
     stores: Arc<dyn OpenStore>,
     api: ApiClient,
 }

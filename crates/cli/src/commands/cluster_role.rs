@@ -12,7 +12,7 @@ use super::list::table;
 use crate::{
     command::{DemoteClusterArgs, PromoteClusterArgs},
     error::CliError,
-    manner::Outcome,
+    manner::{Manner, Outcome},
     schedule,
     session::{CALL_PATIENCE, Session, Target},
 };
@@ -48,6 +48,7 @@ impl Change {
 }
 
 pub(crate) async fn demote(session: &mut Session, args: &DemoteClusterArgs) -> Result<Outcome, CliError> {
+    refuse_group(session)?;
     let mut remote = Map::new();
     if let Some(host) = args.host.as_ref().filter(|host| !host.is_empty()) {
         remote.insert("host".to_owned(), json!(host));
@@ -69,8 +70,17 @@ pub(crate) async fn demote(session: &mut Session, args: &DemoteClusterArgs) -> R
 }
 
 pub(crate) async fn promote(session: &mut Session, args: &PromoteClusterArgs) -> Result<Outcome, CliError> {
+    refuse_group(session)?;
     let patch = json!({ "standby_cluster": null });
     change(session, args.cluster.as_deref(), Change::Promotion, &patch, args.force.force).await
+}
+
+/// Patroni's tool knows no `--group` here: the coordinator's configuration decides. Ours must not do something else.
+fn refuse_group(session: &Session) -> Result<(), CliError> {
+    match (session.manner, session.group) {
+        (Manner::Patronictl, Some(_)) => Err(CliError::Usage("No such option '--group'.".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 async fn change(

@@ -15,8 +15,8 @@ use crate::{
     session::{Session, Target},
 };
 
-/// Moves the cursor to the upper left and clears the screen.
-const CLEAR: &str = "\x1b[H\x1b[2J";
+/// Clears a terminal and moves its cursor to the upper left.
+const CLEAR: &str = "\x1b[2J\x1b[1;1H";
 
 pub(crate) async fn list(session: &mut Session, args: &ListArgs) -> Result<Outcome, CliError> {
     let view = View::List { format: args.format, extended: args.extended };
@@ -59,7 +59,8 @@ async fn show(
             session.talk.terminal.out(&text);
             return Ok(Outcome::Done);
         };
-        session.talk.terminal.out(&format!("{CLEAR}{text}"));
+        let clear = if session.talk.terminal.is_interactive() { CLEAR } else { "" };
+        session.talk.terminal.out(&format!("{clear}{text}"));
         tokio::time::sleep(interval).await;
     }
 }

@@ -1,6 +1,26 @@
 //! `list`, `topology`, `history`, `dsn`, `version`.
 
-use crate::world::World;
+use std::time::Duration;
+
+use crate::{screen::Screen, world::World};
+
+#[tokio::test]
+async fn watching_shows_the_table_again_and_clears_only_terminals() {
+    let world = World::new().await;
+    for (screen, clear) in [(Screen::default(), ""), (Screen::of_a_terminal(), "\x1b[2J\x1b[1;1H")] {
+        let seen_twice = async {
+            while screen.out().matches("Cluster: demo").count() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            ended = world.patronictl_at(&["list", "-w", "0.05"], screen.clone()) => panic!("{ended:?}"),
+            seen = tokio::time::timeout(Duration::from_secs(30), seen_twice) => seen.unwrap(),
+        }
+        let once = format!("{clear}{}", world.patronictl(&["list"], &[]).await.out);
+        assert!(screen.out().starts_with(&once.repeat(2)), "{:?}", screen.out());
+    }
+}
 
 #[tokio::test]
 async fn list_reads_the_store_and_shows_the_table() {

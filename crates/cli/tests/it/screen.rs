@@ -18,6 +18,7 @@ struct Shown {
     err: String,
     answers: VecDeque<String>,
     input: String,
+    is_terminal: bool,
 }
 
 impl Screen {
@@ -32,6 +33,11 @@ impl Screen {
     /// All of standard input, for commands that read it whole.
     pub(crate) fn with_input(input: &str) -> Self {
         Self(Arc::new(Mutex::new(Shown { input: input.to_owned(), ..Shown::default() })))
+    }
+
+    /// A person looks at it.
+    pub(crate) fn of_a_terminal() -> Self {
+        Self(Arc::new(Mutex::new(Shown { is_terminal: true, ..Shown::default() })))
     }
 
     pub(crate) fn out(&self) -> String {
@@ -65,6 +71,6 @@ impl Terminal for Screen {
     }
 
     fn is_interactive(&self) -> bool {
-        false
+        self.0.lock().unwrap().is_terminal
     }
 }

@@ -195,12 +195,15 @@ impl World {
 
     /// `patronictl -c FILE words...`
     pub(crate) async fn patronictl(&self, words: &[&str], answers: &[&str]) -> Ended {
+        self.patronictl_at(words, Screen::with_answers(answers)).await
+    }
+
+    pub(crate) async fn patronictl_at(&self, words: &[&str], screen: Screen) -> Ended {
         let file = self.config_file();
         let line: Vec<OsString> = ["patronictl".into(), "-c".into(), file.into()]
             .into_iter()
             .chain(words.iter().map(OsString::from))
             .collect();
-        let screen = Screen::with_answers(answers);
         let status = run_patronictl(line, self.surroundings(&screen)).await;
         Ended { status, out: screen.out(), err: screen.err() }
     }

@@ -681,6 +681,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_steps_to_the_lock_share_one_deadline() {
         let a = node("a", &MemoryStore::new());
+        drop(a.lease.subscribe().wait_for(|state| state.lease.is_some()).await.expect("the keeper runs"));
         // The lock and its proof would each be in time for a renewal, and together they are not.
         let step = TTL * 7 / 40;
         a.link.set_fault(Some(Fault::Delayed(step)));

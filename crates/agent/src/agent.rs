@@ -398,6 +398,7 @@ fn is_deed(action: &Action) -> bool {
             | Action::AdvanceLogicalSlots { .. }
             | Action::AskLeaderSlots { .. }
             | Action::ArmGuardian { .. }
+            | Action::ActivateWatchdog
             | Action::GenerateWal
             | Action::ProveNamesInForce
             | Action::SetState { .. }

@@ -23,6 +23,8 @@ pub(crate) enum JobNews {
     Started(Postmaster),
     /// It compared histories.
     Compared(Divergence),
+    /// From now on the data files are a mixture until it has succeeded.
+    Changing,
     Ended(JobOutcome),
 }
 
@@ -140,7 +142,7 @@ impl Jobs {
         let kind = job.kind.clone();
         match news {
             JobNews::Phase(phase) => job.phase = phase.clone(),
-            JobNews::Created | JobNews::Started(_) | JobNews::Compared(_) => {}
+            JobNews::Created | JobNews::Started(_) | JobNews::Compared(_) | JobNews::Changing => {}
             JobNews::Ended(outcome) => {
                 self.last = Some(FinishedJob {
                     kind: kind.clone(),

@@ -239,6 +239,8 @@ impl LeaseKeeper {
         let holding = matches!(self.state.borrow().view, LeaseView::Held { .. });
         let leader = Key::new(keys::LEADER);
         let sent_at = clock::now();
+        // A new lease for a new `ttl` could not be had: what that has cost must not cost the lease that there is.
+        let by = if self.granted_ttl == *self.ttl.borrow() { by } else { self.budget() };
         let store = self.store.clone();
         let mut renewal = store.keep_alive(lease, holding.then_some(&leader), by);
         // A renewal that gets no answer takes its whole time. Nothing that is asked meanwhile may wait for it, least of all the
@@ -364,7 +366,8 @@ impl LeaseKeeper {
             CommitOutcome::Unknown(error) => {
                 warn!(%error, "moving the leader key to a new lease: outcome unknown");
                 let leader = Key::new(keys::LEADER);
-                let asked = self.store.keep_alive(lease, Some(&leader), by).await;
+                // The time of the first attempt is over, and the answer decides whether the lock is still ours.
+                let asked = self.store.keep_alive(lease, Some(&leader), self.budget()).await;
                 matches!(asked, Renewal::Valid { .. })
             }
         }

@@ -51,6 +51,8 @@ pub(crate) struct Local {
     /// A user's command makes, or has made, the first data directory, and the bootstrap has not ended: the server recovers by files of
     /// its own.
     pub(crate) custom_bootstrap: bool,
+    /// The job has begun to change the data files; until then they are whole, whatever the mark on disk says.
+    pub(crate) files_changing: bool,
     /// What the job that starts the server was given to write into its files, until it has ended.
     pub(crate) given: Option<Given>,
     /// `hot_standby_feedback` is on in the files, whatever the user wants.
@@ -120,6 +122,7 @@ impl Local {
             pending_restart: Vec::new(),
             given: None,
             custom_bootstrap: false,
+            files_changing: false,
             feedback_forced: false,
             slots: SlotFacts::default(),
         }

@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use bellwether_api_client::{ApiClient, Method};
 use bellwether_config::{Config, Floors, effective, initial_document, sections::watchdog::WatchdogDriver};
 use bellwether_dcs::{Deadline, Store, mirror::Mirror};
-use bellwether_ha::{Memory, view::Peers};
+use bellwether_ha::{
+    Memory,
+    view::{JobKind, Peers},
+};
 use bellwether_postgres::{
     callbacks::CallbackRunner,
     leftover::{kill_commands, kill_leftovers},
@@ -153,7 +156,9 @@ pub async fn start(
     let data_dir = config.postgresql.data_dir.clone();
     let fencing = Fencing::new(guardian_use(&config), data_dir, runtime_dir.clone(), watchdog);
     let mark = Mark::open(&runtime_dir);
-    end_leftovers(&config, mark.job().is_some()).await?;
+    // Users' commands belong to these only; what a successful one left running is its own business.
+    let by_command = matches!(mark.job(), Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Reinitialize));
+    end_leftovers(&config, by_command).await?;
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
     let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());

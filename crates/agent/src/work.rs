@@ -211,6 +211,7 @@ pub(crate) async fn post_bootstrap(
     job: JobContext,
     server: Server,
     running: Option<Postmaster>,
+    made_by_command: bool,
     plan: ConfigPlan,
     limit: Duration,
 ) -> JobOutcome {
@@ -218,7 +219,7 @@ pub(crate) async fn post_bootstrap(
     if let Err(error) = bootstrap::create_roles(&settings, &job.cancel).await {
         return failed(&error);
     }
-    if settings.bootstrap.custom.is_none() {
+    if !made_by_command {
         return JobOutcome::Succeeded;
     }
     let request = StopRequest { hook: false, ..restart_request(limit) };
@@ -316,9 +317,10 @@ pub(crate) async fn demote_cluster(
     before: Predecessor,
 ) -> JobOutcome {
     let settings = server.settings().clone();
+    let cancel = job.cancel.clone();
     let outcome = stop(job, server, running, request, before).await;
     if outcome == JobOutcome::Succeeded
-        && let Err(error) = rewind::archive_shutdown_checkpoint(&settings).await
+        && let Err(error) = rewind::archive_shutdown_checkpoint(&settings, &cancel).await
     {
         tracing::warn!(error = chain(&error), "the shutdown checkpoint is not in the archive");
     }
@@ -535,6 +537,19 @@ pub(crate) async fn check_divergence(
     }
 }
 
+/// Histories of two database systems have nothing to do with each other, and no rewind makes one of the other.
+async fn is_same_system(source: &Target, settings: &PgSettings) -> Result<(), String> {
+    let there = replication::identify_system(source).await.map_err(|error| chain(&error))?.system_id;
+    let here = bellwether_postgres::control::read(settings).await.map_err(|error| chain(&error))?.system_id;
+    if there == here {
+        return Ok(());
+    }
+    Err(format!(
+        "{} belongs to another database system ({there}, here {here}): check `standby_cluster`",
+        source.address
+    ))
+}
+
 async fn compare_histories(
     job: &JobContext,
     settings: Arc<PgSettings>,
@@ -556,6 +571,9 @@ async fn compare_histories(
         Err(error) => return JobOutcome::Failed { why: error, source_unreachable: false },
     };
     tracing::info!("Local timeline={} lsn={}", local.position.timeline.0, local.position.lsn);
+    if is_remote && let Err(why) = is_same_system(&source, &settings).await {
+        return JobOutcome::Failed { why, source_unreachable: false };
+    }
     match replication::timeline_history(&source).await {
         Ok(history) => {
             tracing::info!("primary_timeline={}", history.tip.timeline.0);
@@ -643,7 +661,7 @@ pub(crate) async fn rewind(
     if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
         return outcome;
     }
-    if let Err(error) = rewind::archive_ready_wal(&settings).await {
+    if let Err(error) = rewind::archive_ready_wal(&settings, &job.cancel).await {
         tracing::warn!(error = chain(&error), "WAL segments could not be archived before the rewind");
     }
     if source.is_remote
@@ -651,6 +669,7 @@ pub(crate) async fn rewind(
     {
         return rewind_end(Err(error));
     }
+    job.tell(JobNews::Changing).await;
     rewind_end(rewind::run(&settings, &target, &job.cancel).await)
 }
 

@@ -7,7 +7,7 @@ use std::{
     fs,
     io::Write as _,
     net::{IpAddr, ToSocketAddrs as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -205,6 +205,8 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
         fs::create_dir_all(dir)?;
     }
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // The mode above counts only for a new file.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())
 }
 

@@ -31,7 +31,9 @@ pub(crate) type Latest = watch::Receiver<Option<Arc<Config>>>;
 /// that the process started with.
 ///
 /// The environment is the one of the start. Without a file there is nothing that could have changed.
-pub(crate) fn source(file: Option<PathBuf>, running: Value) -> (ReloadSource, Latest) {
+///
+/// What needs a restart stays as `started` has it, here as in the agent.
+pub(crate) fn source(file: Option<PathBuf>, running: Value, started: Config) -> (ReloadSource, Latest) {
     let environment = run::environment();
     let (tell, latest) = watch::channel(None);
     let last = Mutex::new(running);
@@ -45,7 +47,10 @@ pub(crate) fn source(file: Option<PathBuf>, running: Value) -> (ReloadSource, La
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = !same(&last, &loaded.document);
         *last = loaded.document;
-        tell.send_replace(Some(Arc::new(loaded.config.clone())));
+        let mut in_force = loaded.config.clone();
+        // The agent names them.
+        let _ = in_force.keep_what_needs_a_restart(&started);
+        tell.send_replace(Some(Arc::new(in_force)));
         let warnings = loaded.warnings.iter().map(|warning| render(std::slice::from_ref(warning)));
         Ok(Reloaded { warnings: warnings.collect(), config: loaded.config, changed })
     }));

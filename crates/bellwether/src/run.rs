@@ -121,7 +121,7 @@ async fn serve_with_store(
         }
     };
     let api_config = api_config(&config);
-    let (reload, latest) = reload::source(options.file.clone(), document);
+    let (reload, latest) = reload::source(options.file.clone(), document, config.clone());
     #[cfg(feature = "consul")]
     let for_service = config.clone();
     let agent_options = AgentOptions {

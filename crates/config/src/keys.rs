@@ -216,14 +216,14 @@ const WATCHDOG: &[Key] = &[
     key(
         "driver",
         Words(&["default", "testing"]),
-        Reload,
+        Restart,
         "default",
         "`testing` rehearses: nothing is fenced.",
     ),
     key(
         "guardian",
         Words(&["auto", "on", "off"]),
-        Reload,
+        Restart,
         "auto",
         "The process that kills PostgreSQL when the lease ends.",
     ),

@@ -29,6 +29,10 @@ impl Config {
         keep("postgresql.database", mem::replace(&mut own.database, old.database.clone()) != old.database);
         let base_name = mem::replace(&mut own.config_base_name, old.config_base_name.clone());
         keep("postgresql.config_base_name", base_name != old.config_base_name);
+        // What stands behind a running server is chosen with its start; a rehearsal must not go on unnoticed after its end.
+        let (own, old) = (&mut self.watchdog, &running.watchdog);
+        keep("watchdog.driver", mem::replace(&mut own.driver, old.driver) != old.driver);
+        keep("watchdog.guardian", mem::replace(&mut own.guardian, old.guardian) != old.guardian);
         waiting
     }
 }
@@ -64,6 +68,7 @@ postgresql:
             .replace("name: n", "name: m\nnamespace: other")
             .replace("/d", "/elsewhere\n  bin_dir: /b\n  pgpass: /p\n  database: db\n  config_base_name: x")
             .replace("nosync", "nofailover")
+            .replace("tags:", "watchdog: {driver: testing, guardian: 'off'}\ntags:")
             .replace("username: r", "username: new");
         let mut after = config(&text);
         let waiting = after.keep_what_needs_a_restart(&before);
@@ -78,13 +83,16 @@ postgresql:
                 "postgresql.pgpass",
                 "postgresql.bin_dir",
                 "postgresql.database",
-                "postgresql.config_base_name"
+                "postgresql.config_base_name",
+                "watchdog.driver",
+                "watchdog.guardian"
             ]
         );
         assert_eq!((after.name, after.scope, after.namespace), (before.name, before.scope, before.namespace));
         assert_eq!(after.postgresql.data_dir, before.postgresql.data_dir);
         assert_eq!(after.postgresql.config_dir, before.postgresql.config_dir);
         assert_eq!(after.postgresql.bin_dir, None);
+        assert_eq!(after.watchdog, before.watchdog);
         assert!(after.tags.nofailover());
         assert_eq!(after.postgresql.authentication.replication.username.as_deref(), Some("new"));
         assert_eq!(config(BEFORE).keep_what_needs_a_restart(&config(BEFORE)), Vec::<&str>::new());

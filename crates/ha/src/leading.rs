@@ -29,9 +29,7 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if !draft.ends_something() && draft.memory.released_at != Some(draft.now()) {
         // After what matters: a write that fails must not keep a promotion from happening.
         keep_books(draft, cluster, held);
-        if !draft.view.is_standby_cluster() {
-            fence::try_watchdog(draft);
-        }
+        fence::try_watchdog(draft);
     }
     reason
 }
@@ -220,7 +218,13 @@ fn write_status(draft: &mut Draft, cluster: &Cluster) {
     slots::remember(draft, cluster);
     let retain_slots = slots::retained(draft, server);
     let status = Status { optime: server.position, slots: slots::published(view), retain_slots };
-    if known != Some(&status) {
+    // What is not told leaves the stored value as it is.
+    let differs = |known: &Status| {
+        known.optime != status.optime
+            || status.slots.as_ref().is_some_and(|slots| known.slots.as_ref() != Some(slots))
+            || status.retain_slots.as_ref().is_some_and(|slots| known.retain_slots.as_ref() != Some(slots))
+    };
+    if known.is_none_or(differs) {
         draft.every(view.settings.loop_wait, Attempt::WriteStatus, Action::WriteStatus { status });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_types::{cluster::Cluster, settings::SyncMode};
+use bellwether_types::{Role, cluster::Cluster, settings::SyncMode};
 
 use crate::{
     Action, Reason, View,
@@ -133,6 +133,8 @@ fn is_standby_at_rest(draft: &Draft) -> bool {
     view.settings.pause
         && view.held().is_none()
         && view.postgres.process == Process::NotRunning
+        // Its files are written for the role that it had: a former primary would come up as one.
+        && matches!(view.postgres.role, Role::Replica | Role::StandbyLeader)
         && view.postgres.control.as_ref().is_some_and(|control| !recovery::was_primary(control))
 }
 

@@ -3,7 +3,7 @@
 use bellwether_types::{Role, cluster::Cluster};
 
 use crate::{
-    Action, Reason,
+    Action, Reason, View,
     action::StopMode,
     demote,
     draft::Draft,
@@ -138,8 +138,12 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     }
     let found = view.postgres.divergence.as_ref().filter(|_| view.postgres.data == DataDirectory::Present);
     let source = view.authority(cluster).filter(|source| !source.conn_url.is_empty());
-    let member = source.as_ref().map(|source| &source.member);
-    if found.is_some_and(|found| member == Some(&found.leader) && is_beyond_rewind(found)) {
+    let is_with_authority = |found: &Divergence| match &source {
+        Some(source) => source.member == found.leader,
+        // A leader whose address is not known just now is still the one that was compared with.
+        None => cluster.leader_name() == Some(&found.leader),
+    };
+    if found.is_some_and(|found| is_with_authority(found) && is_beyond_rewind(found)) {
         return Some(copy_anew(draft));
     }
     if !view.can_rewind() {
@@ -182,7 +186,7 @@ fn has_checkpointed(cluster: &Cluster) -> bool {
 /// Nothing but a copy helps. Without the permission to remove what is there this member stays down: as a standby it would take the
 /// leader's WAL for a continuation of its own.
 fn copy_anew(draft: &mut Draft) -> Reason {
-    if draft.view.settings.remove_data_directory_on_diverged_timelines {
+    if draft.view.settings.remove_data_directory_on_diverged_timelines && has_somebody_to_copy(draft.view) {
         return wipe(draft, Reason::ReinitializingDiverged);
     }
     if draft.view.postgres.process.exists() && !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
@@ -193,13 +197,20 @@ fn copy_anew(draft: &mut Draft) -> Reason {
 
 fn after_failure(draft: &mut Draft) -> Option<Reason> {
     let settings = &draft.view.settings;
-    if settings.remove_data_directory_on_rewind_failure
-        || settings.remove_data_directory_on_diverged_timelines
-    {
+    let may_remove = settings.remove_data_directory_on_rewind_failure
+        || settings.remove_data_directory_on_diverged_timelines;
+    if may_remove && has_somebody_to_copy(draft.view) {
         return Some(wipe(draft, Reason::ReinitializingFailedRewind));
     }
     draft.note(Reason::DivergedWithoutRemedy);
     None
+}
+
+/// In a standby cluster every member is compared with the same remote member. If that is a wrong one, all would remove their data, and
+/// nobody would be left to copy from; so one goes after the other, below a leader.
+fn has_somebody_to_copy(view: &View) -> bool {
+    let led_by_other = |cluster: &Cluster| cluster.leader_name().is_some_and(|name| !view.is_me(name));
+    !view.is_standby_cluster() || view.store.cluster.as_deref().is_some_and(led_by_other)
 }
 
 /// Removes the data directory, with the permission of the configuration; the next tick clones.

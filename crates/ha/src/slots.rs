@@ -22,7 +22,7 @@ use bellwether_types::{Lsn, Role, cluster::Cluster, slots::SlotKind};
 use crate::{
     Action, Reason, View,
     draft::Draft,
-    memory::Attempt,
+    memory::{Attempt, SlotCopies},
     view::{Server, Slot},
 };
 
@@ -40,6 +40,7 @@ const CREATE_AGAIN: Duration = Duration::from_secs(1);
 pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     if !view.settings.use_slots || draft.memory.bootstrapping.is_some() {
+        draft.memory.slot_copies = SlotCopies::default();
         return None;
     }
     let server = view.server()?;

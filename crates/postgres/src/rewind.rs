@@ -22,6 +22,8 @@ use crate::{
     settings::{PgSettings, ProgramOption},
 };
 
+/// For one segment. An `archive_command` that hangs must not hold up what comes next for ever.
+const ARCHIVE_LIMIT: Duration = Duration::from_secs(60);
 /// Options of pg_rewind that are ours to choose.
 const FORBIDDEN: [&str; 10] = [
     "target-pgdata",
@@ -129,7 +131,10 @@ pub async fn local_end_of_stopped(settings: &PgSettings) -> Result<Option<LocalW
 
 /// Archives the WAL segments of the stopped server that still wait for it, oldest first, and returns how many. A rewind
 /// deletes segments that may exist nowhere else.
-pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindError> {
+pub async fn archive_ready_wal(
+    settings: &PgSettings,
+    cancel: &CancellationToken,
+) -> Result<usize, RewindError> {
     let Some(command) = archive_command(settings).await? else { return Ok(0) };
     let wal = settings.data_dir.join("pg_wal");
     let ready = {
@@ -139,7 +144,7 @@ pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindErr
             .map_err(RewindError::io("could not list archive_status"))?
     };
     for segment in &ready {
-        archive(settings, &command, segment).await?;
+        archive(settings, &command, segment, cancel).await?;
         let marker = |suffix: &str| wal.join("archive_status").join(format!("{segment}.{suffix}"));
         let (ready, done) = (marker("ready"), marker("done"));
         blocking(move || fs::rename(ready, done))
@@ -154,12 +159,15 @@ pub async fn archive_ready_wal(settings: &PgSettings) -> Result<usize, RewindErr
 ///
 /// # Errors
 /// If the segment is not in the archive.
-pub async fn archive_shutdown_checkpoint(settings: &PgSettings) -> Result<(), RewindError> {
-    archive_ready_wal(settings).await?;
+pub async fn archive_shutdown_checkpoint(
+    settings: &PgSettings,
+    cancel: &CancellationToken,
+) -> Result<(), RewindError> {
+    archive_ready_wal(settings, cancel).await?;
     let control = control::read(settings).await?;
     match archive_command(settings).await? {
         Some(command) if control.state == ClusterState::ShutDown => {
-            archive(settings, &command, &control.checkpoint_segment()).await
+            archive(settings, &command, &control.checkpoint_segment(), cancel).await
         }
         _ => Ok(()),
     }
@@ -173,11 +181,16 @@ async fn archive_command(settings: &PgSettings) -> Result<Option<String>, Rewind
     Ok(Some(command).filter(|command| is_on && !command.is_empty()))
 }
 
-async fn archive(settings: &PgSettings, command: &str, segment: &str) -> Result<(), RewindError> {
+async fn archive(
+    settings: &PgSettings,
+    command: &str,
+    segment: &str,
+    cancel: &CancellationToken,
+) -> Result<(), RewindError> {
     let line = expand(command, &format!("pg_wal/{segment}"), segment);
     let mut shell = settings.command("sh");
     shell.arg("-c").arg(line).current_dir(&settings.data_dir).kill_on_drop(true);
-    let finished = program::run(shell, None, &CancellationToken::new()).await?;
+    let finished = program::run(shell, Some(ARCHIVE_LIMIT), cancel).await?;
     if finished.status.success() {
         return Ok(());
     }

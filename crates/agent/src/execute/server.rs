@@ -164,8 +164,10 @@ impl Agent {
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         let (plan, limit) = (self.primary_plan(), self.settings.pg_ctl_timeout);
         self.local.given = Some(self.give(true));
+        // As it was begun: the settings may have been read anew since.
+        let made_by_command = self.local.custom_bootstrap;
         self.jobs.start(JobKind::PostBootstrap, move |job| {
-            work::post_bootstrap(job, server, running, plan, limit)
+            work::post_bootstrap(job, server, running, made_by_command, plan, limit)
         });
         Effect::Nothing
     }
@@ -395,6 +397,8 @@ impl Agent {
     }
 
     pub(super) fn rewind(&mut self, source: Upstream) -> Effect {
+        // An earlier one may have been interrupted in the middle.
+        self.local.files_changing = self.mark.job().is_some();
         if !self.mark_begin(JobKind::Rewind) {
             return Effect::Failed;
         }
@@ -563,6 +567,7 @@ impl Agent {
         let Some(kind) = self.jobs.hear(id, &news) else { return };
         match news {
             JobNews::Phase(_) => {}
+            JobNews::Changing => self.local.files_changing = true,
             JobNews::Created if self.local.custom_bootstrap => {
                 self.local.state = PostgresState::BootstrapStarting;
             }
@@ -613,6 +618,9 @@ impl Agent {
                 if succeeded && *kind != JobKind::CrashRecovery {
                     self.mark_end();
                     self.local.role = Role::Replica;
+                }
+                if *kind == JobKind::Rewind && !succeeded && !self.local.files_changing {
+                    self.mark_end();
                 }
                 self.local.control = None;
                 self.local.divergence = None;

@@ -7,7 +7,7 @@ use bellwether_types::{
     slots::SlotKind,
 };
 
-use super::{HAS_FAILOVER_SLOTS, Wanted, keeps_slots};
+use super::{HAS_FAILOVER_SLOTS, Origin, Wanted, keeps_slots};
 use crate::{
     Action,
     action::DropWhy,
@@ -70,6 +70,8 @@ fn why(
     // An xmin that nobody moves freezes vacuum everywhere; but who streams from whom is settled only once a leader leads.
     let is_settled = cluster.leader.is_some() && (draft.view.held().is_none() || !server.in_recovery);
     match slot {
+        // The slot of a member that is away keeps what the member will need; `member_slots_ttl` bounds how long.
+        Slot { has_xmin: true, .. } if wanted.origin == Origin::Retained => None,
         Slot { has_xmin: true, .. } => is_settled.then_some(DropWhy::HasXmin),
         Slot { restart_lsn: None, .. } => Some(DropWhy::NoRestartLsn),
         _ => None,

@@ -15,7 +15,7 @@ use bellwether_types::{
     slots::{LogicalSlot, SlotKind},
 };
 
-use super::{topology, wanted, wanted::Wanted};
+use super::{HAS_FAILOVER_SLOTS, topology, wanted, wanted::Wanted};
 use crate::{
     Action, Reason,
     action::LogicalAdvance,
@@ -179,6 +179,8 @@ fn to_copy(
     let Some(published) = wanted::published(draft, cluster) else { return BTreeSet::new() };
     let was_cancelled = draft.outcome(&JobKind::CopySlots) == Some(&JobOutcome::Cancelled);
     let copied_at = &draft.memory.slot_copies.copied_at;
+    let has_failover_slots = view.postgres.server_version >= HAS_FAILOVER_SLOTS;
+    let is_synced_by_server = |slot: &LogicalSlot| slot.failover && has_failover_slots;
     let is_time =
         |at: Option<&Timestamp>| was_cancelled || at.is_none_or(|&at| view.now.since(at) >= COPY_AGAIN);
     logical
@@ -189,7 +191,10 @@ fn to_copy(
                 Some(slot) => !slot.active && view.postgres.unusable_slots.contains(**name),
             };
             // The servers do it by themselves.
-            is_of_no_use && !slot.failover && published.contains_key(**name) && is_time(copied_at.get(**name))
+            is_of_no_use
+                && !is_synced_by_server(slot)
+                && published.contains_key(**name)
+                && is_time(copied_at.get(**name))
         })
         .map(|(name, _)| (*name).clone())
         .collect()

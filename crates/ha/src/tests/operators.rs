@@ -101,8 +101,13 @@ fn in_pause_a_restart_brings_up_a_stopped_standby_but_no_former_primary() {
     let decision = asked(replica().stopped());
     assert!(restarts(&decision), "{decision:#?}");
     assert_eq!(answer(&decision), Some(&Answer::Started));
-    let decision = asked(replica().as_primary().stopped());
-    assert_eq!(refusal(&decision), Some("PostgreSQL is not running"), "{decision:#?}");
+    for (case, former) in [
+        ("by its control file", replica().as_primary().stopped()),
+        ("rewound by hand", replica().stopped().view(|view| view.postgres.role = Role::Primary)),
+    ] {
+        let decision = asked(former);
+        assert_eq!(refusal(&decision), Some("PostgreSQL is not running"), "{case}: {decision:#?}");
+    }
 }
 
 #[test]

@@ -85,6 +85,14 @@ fn h2_what_is_in_use_or_not_ours_is_never_dropped() {
 fn h3_the_slot_of_an_absent_member_is_kept_for_its_time() {
     let kept = absent_for(TTL - Duration::from_secs(1)).decide();
     assert_eq!(dropped(&kept), set(&[]));
+    let with_feedback = absent_for(TTL - Duration::from_secs(1))
+        .server(|server| {
+            server.slots.iter_mut().filter(|slot| slot.name == "gone").for_each(|slot| slot.has_xmin = true);
+        })
+        .cluster(|cluster| {
+            cluster.status.as_mut().unwrap().value.retain_slots = Some(set(&["gone"]));
+        });
+    assert_eq!(dropped(&with_feedback.decide()), set(&[]), "what it holds back is what the member will need");
     let ttl = TTL;
     assert_eq!(why(&absent_for(TTL).decide(), "gone"), Some(DropWhy::Expired { ttl }));
 }

@@ -259,6 +259,24 @@ fn members_are_rewound_from_the_remote_member() {
 }
 
 #[test]
+fn data_are_removed_only_where_another_member_leads() {
+    let failed = |scene: Scene| {
+        let decision = scene
+            .settings(|settings| {
+                settings.use_pg_rewind = true;
+                settings.remove_data_directory_on_rewind_failure = true;
+                settings.remove_data_directory_on_diverged_timelines = true;
+            })
+            .stopped()
+            .memory(|memory| memory.rewind = RewindState::Failed)
+            .decide();
+        decision.actions.iter().any(|action| matches!(action, Action::WipeDataDirectory { .. }))
+    };
+    assert!(!failed(standby_leader()), "the remote member may be a wrong one");
+    assert!(failed(follows_another(replica())));
+}
+
+#[test]
 fn the_first_member_copies_the_remote_member_and_leads_without_fences() {
     let decision = follows_another(newcomer()).decide();
     assert_eq!(decision.code(), "bootstrap_standby_leader");

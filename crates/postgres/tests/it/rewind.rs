@@ -150,16 +150,22 @@ fn segments_that_wait_are_archived_before_a_rewind() {
         let mut primary = TestServer::primary(settings).await;
         primary.sql("CREATE TABLE t (i int); SELECT pg_switch_wal(); INSERT INTO t VALUES (1)").await;
         primary.stop(StopMode::Immediate).await;
-        let error = rewind::archive_ready_wal(primary.settings()).await.unwrap_err();
+        let error =
+            rewind::archive_ready_wal(primary.settings(), &CancellationToken::new()).await.unwrap_err();
         assert!(matches!(error, RewindError::Archive { .. }), "{error}");
 
         let copy = format!("archive_command = 'cp \"%p\" \"{}/%f\"'\n", archive.display());
         let conf = primary.settings().config_file();
         let text = std::fs::read_to_string(&conf).unwrap();
         std::fs::write(&conf, text + &copy).unwrap();
-        let archived = rewind::archive_ready_wal(primary.settings()).await.unwrap();
+        let archived =
+            rewind::archive_ready_wal(primary.settings(), &CancellationToken::new()).await.unwrap();
         assert!(archived > 0);
         assert_eq!(std::fs::read_dir(&archive).unwrap().count(), archived);
-        assert_eq!(rewind::archive_ready_wal(primary.settings()).await.unwrap(), 0, "each only once");
+        assert_eq!(
+            rewind::archive_ready_wal(primary.settings(), &CancellationToken::new()).await.unwrap(),
+            0,
+            "each only once"
+        );
     });
 }

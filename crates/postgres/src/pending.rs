@@ -37,7 +37,10 @@ impl Server {
         for (name, old_value, unit) in self.marked_by_the_server().await? {
             let raw = file_values::value(self.settings(), &controlled, &name).await?;
             let new_value = raw.map_or_else(|| "?".to_owned(), |raw| with_unit(&raw, &unit));
-            pending.push(PendingRestart { name, old_value, new_value });
+            // The mark outlives a change that was taken back; and settings may be about to change that the files already show.
+            if old_value != new_value {
+                pending.push(PendingRestart { name, old_value, new_value });
+            }
         }
         pending.extend(self.differing_controlled(&controlled).await?);
         pending.sort_by(|a, b| a.name.cmp(&b.name));

@@ -19,12 +19,15 @@ const NAME: &str = "interrupted.json";
 #[derive(Debug)]
 pub(crate) struct Mark {
     path: PathBuf,
-    job: Option<JobKind>,
+    text: Option<Text>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Text {
     job: JobKind,
+    /// Names a bootstrap, so that the store can tell whether it was this one that founded the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    founding: Option<String>,
 }
 
 impl Mark {
@@ -32,42 +35,57 @@ impl Mark {
     /// removed without permission.
     pub(crate) fn open(runtime_dir: &Path) -> Self {
         let path = runtime_dir.join(NAME);
-        let job = match fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).map_or(JobKind::Rewind, |Text { job }| job)),
+        let unreadable = || Text { job: JobKind::Rewind, founding: None };
+        let text = match fs::read(&path) {
+            Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or_else(|_| unreadable())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => Some(JobKind::Rewind),
+            Err(_) => Some(unreadable()),
         };
-        Self { path, job }
+        Self { path, text }
     }
 
     /// The job that began and has not succeeded.
     pub(crate) fn job(&self) -> Option<&JobKind> {
-        self.job.as_ref()
+        self.text.as_ref().map(|text| &text.job)
+    }
+
+    /// The bootstrap that began and has not been finished.
+    pub(crate) fn founding(&self) -> Option<&str> {
+        self.text.as_ref()?.founding.as_deref()
     }
 
     /// `job` is about to change the files. On disk when this returns; without it the job must not begin.
     pub(crate) fn set(&mut self, job: JobKind) -> io::Result<()> {
-        let text = serde_json::to_vec(&Text { job: job.clone() })?;
+        self.write(Text { job, founding: None })
+    }
+
+    /// As [`Mark::set`], for a bootstrap that bears the name `founding`: unique among all that this cluster ever sees.
+    pub(crate) fn set_founding(&mut self, founding: String) -> io::Result<()> {
+        self.write(Text { job: JobKind::Bootstrap, founding: Some(founding) })
+    }
+
+    fn write(&mut self, text: Text) -> io::Result<()> {
+        let bytes = serde_json::to_vec(&text)?;
         let new = self.path.with_extension("new");
         let mut file = File::create(&new)?;
-        file.write_all(&text)?;
+        file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         self.sync_directory()?;
-        self.job = Some(job);
+        self.text = Some(text);
         Ok(())
     }
 
     /// The files are whole again, or gone.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        if self.job.is_none() {
+        if self.text.is_none() {
             return Ok(());
         }
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => self.sync_directory()?,
         }
-        self.job = None;
+        self.text = None;
         Ok(())
     }
 
@@ -92,6 +110,20 @@ mod tests {
         assert_eq!(found.job(), Some(&JobKind::Rewind));
         found.clear().unwrap();
         assert_eq!(Mark::open(dir.path()).job(), None);
+    }
+
+    #[test]
+    fn a_bootstrap_keeps_its_name_until_another_job_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        Mark::open(dir.path()).set_founding("a-1".to_owned()).unwrap();
+        let mut found = Mark::open(dir.path());
+        assert_eq!((found.job(), found.founding()), (Some(&JobKind::Bootstrap), Some("a-1")));
+        found.set(JobKind::Clone).unwrap();
+        assert_eq!(Mark::open(dir.path()).founding(), None);
+
+        fs::write(dir.path().join(NAME), r#"{"job":"Bootstrap"}"#).unwrap();
+        let nameless = Mark::open(dir.path());
+        assert_eq!((nameless.job(), nameless.founding()), (Some(&JobKind::Bootstrap), None));
     }
 
     #[test]

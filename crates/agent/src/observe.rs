@@ -313,6 +313,7 @@ impl Agent {
     fn postgres_view(&self) -> PostgresView {
         PostgresView {
             data: self.local.data_view(self.mark.job()),
+            founding: self.mark.founding().map(str::to_owned),
             process: self.local.process(),
             state: self.local.state,
             role: self.local.role,

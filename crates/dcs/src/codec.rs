@@ -41,6 +41,8 @@ pub fn decode(snapshot: &Snapshot) -> Cluster {
         revision: snapshot.revision,
         initialize: entry(keys::INITIALIZE).map(|entry| keyed(entry, initialize(&entry.value))),
         initialize_lease: entry(keys::INITIALIZE).and_then(|entry| entry.lease),
+        founder: entry(keys::FOUNDER)
+            .and_then(|entry| Some(keyed(entry, String::from_utf8(entry.value.clone()).ok()?))),
         config: entry(keys::CONFIG).map(|entry| keyed(entry, config(&entry.value))),
         leader: entry(keys::LEADER).and_then(leader),
         members: snapshot

@@ -84,14 +84,24 @@ pub async fn claim_initialize(store: &dyn Store, lease: LeaseId, by: Deadline) -
 }
 
 /// Fills in the system identifier, over a claim or after the store was wiped. It stays, whatever becomes of the claimer.
+///
+/// `founding` names the bootstrap that made the cluster, `None` if it was made long ago: restored copies of one backup have the same
+/// identifier, so that alone does not tell whose they are.
 pub async fn write_initialize(
     store: &dyn Store,
     system_id: SystemId,
+    founding: Option<&str>,
     seen: Seen<'_>,
     also: &[Check],
     by: Deadline,
 ) -> CommitOutcome {
-    put(store, keys::INITIALIZE, codec::encode_initialize(Some(system_id)), seen, also, by).await
+    let checks: Vec<Check> = seen.check(keys::INITIALIZE).into_iter().chain(also.iter().cloned()).collect();
+    let identity = Write::put(keys::INITIALIZE, codec::encode_initialize(Some(system_id)));
+    let founder = match founding {
+        Some(founding) => Write::put(keys::FOUNDER, founding),
+        None => Write::delete(keys::FOUNDER),
+    };
+    store.commit(&checks, &[identity, founder], by).await
 }
 
 /// Takes back the claim of this revision, whose bootstrap failed. Refused once it is another's, or a system identifier is filled in.

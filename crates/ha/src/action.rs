@@ -30,7 +30,8 @@ pub enum Action {
     // --- the store ---
     /// Create `initialize` with an empty value, if it is absent; it vanishes with our lease, unless an identity is filled in before.
     ClaimInitialize,
-    /// Write this member's system identifier into `initialize`. `expect`: `None` = it must be absent.
+    /// Write this member's system identifier into `initialize`, and in the same transaction who founds the cluster
+    /// ([`PostgresView::founding`](crate::view::PostgresView::founding)). `expect`: `None` = it must be absent.
     WriteInitialize {
         expect: Option<Revision>,
     },
@@ -105,7 +106,7 @@ pub enum Action {
     ClearFailsafe,
 
     // --- PostgreSQL ---
-    /// Make a new database. Until [`Action::FinishBootstrap`] a durable mark says that it is in the making.
+    /// Make a new database. Until [`Action::FinishBootstrap`] a durable mark says that it is in the making, and names this bootstrap.
     Bootstrap,
     /// Found a standby cluster: copy the remote member and start as a standby of it.
     BootstrapStandby {

@@ -173,7 +173,7 @@ fn is_overtaken(draft: &Draft, cluster: &Cluster) -> bool {
         return true;
     }
     match cluster.initialize.as_ref().map(|key| &key.value) {
-        Some(Initialize::Done(theirs)) => draft.view.postgres.system_id != Some(*theirs),
+        Some(Initialize::Done(_)) => !is_founded(draft.view, cluster),
         Some(Initialize::InProgress) => !is_claim_ours(draft, cluster),
         Some(Initialize::Invalid(_)) | None => false,
     }
@@ -200,9 +200,15 @@ fn forget(draft: &mut Draft) {
     draft.memory.jobs.remove(&JobKind::Bootstrap);
 }
 
-/// The new cluster has an identity in the store, so its roles exist: nothing is missing that the rules for every member do not add.
+/// The new cluster has an identity in the store, and it was written for this very data directory, so its roles exist: nothing is missing
+/// that the rules for every member do not add.
+///
+/// The identifier alone proves nothing: whoever restores the same backup, or copies the same remote member, has the same one, with WAL
+/// of its own soon, on a timeline of the same number.
 pub(crate) fn is_founded(view: &View, cluster: &Cluster) -> bool {
-    view.postgres.system_id.is_some() && cluster.system_id() == view.postgres.system_id
+    let postgres = &view.postgres;
+    let same_identity = postgres.system_id.is_some() && cluster.system_id() == postgres.system_id;
+    same_identity && postgres.founding.is_some() && cluster.founded_by() == postgres.founding.as_deref()
 }
 
 /// A data directory in the making, and nobody who goes on making it: an earlier agent began. What it lacks nobody can tell, the
@@ -250,13 +256,11 @@ fn give_up(draft: &mut Draft, cluster: &Cluster) -> Reason {
 /// member that is fenced already: it accepts writes.
 fn publish(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
-    match (&cluster.initialize, view.postgres.system_id) {
-        (Some(key), Some(mine)) if key.value == Initialize::Done(mine) => {}
-        (key, _) => {
-            let expect = key.as_ref().map(|key| key.revision);
-            draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
-            return Reason::BootstrapPublishing;
-        }
+    if !is_founded(view, cluster) {
+        // One that somebody else filled in never gets here: we were overtaken.
+        let expect = cluster.initialize.as_ref().map(|key| key.revision);
+        draft.attempt(Attempt::WriteInitialize, Action::WriteInitialize { expect });
+        return Reason::BootstrapPublishing;
     }
     if needs_config(cluster) {
         let expect = cluster.config.as_ref().map(|key| key.revision);

@@ -490,6 +490,7 @@ fn postgres(me: &str, is_leader: bool) -> PostgresView {
     });
     PostgresView {
         data: DataDirectory::Present,
+        founding: None,
         process: Process::Running { since: Timestamp::from_millis(1000) },
         state: PostgresState::Running,
         role: if is_leader { Role::Primary } else { Role::Replica },
@@ -567,6 +568,7 @@ fn cluster() -> Cluster {
         leader: Some(Leader { name: name("a"), term: Term(100), revision: Revision(100), lease: None }),
         members: members.into_iter().map(|(text, role)| (name(text), self::member(text, role))).collect(),
         initialize_lease: None,
+        founder: None,
         failover: None,
         sync: None,
         status: Some(Keyed {

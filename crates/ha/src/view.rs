@@ -111,6 +111,9 @@ impl LeaseView {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PostgresView {
     pub data: DataDirectory,
+    /// The bootstrap that made, or was making, a data directory that is marked as one in the making: unique, and kept in the mark.
+    #[serde(default)]
+    pub founding: Option<String>,
     pub process: Process,
     /// What is published; the executor keeps it truthful.
     pub state: PostgresState,

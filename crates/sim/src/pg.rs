@@ -56,6 +56,8 @@ pub struct Data {
     pub torn: bool,
     /// The agent's mark: a bootstrap began and did not end.
     pub in_the_making: bool,
+    /// What that mark calls the bootstrap.
+    pub founding: Option<String>,
     /// The roles of the cluster exist.
     pub has_roles: bool,
     pub upstream: Option<Upstream>,

@@ -25,6 +25,7 @@ pub enum Key {
     History,
     Failsafe,
     Timeline,
+    Founder,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub enum Condition {
 #[derive(Clone, Debug)]
 pub enum Write {
     Initialize(Initialize),
+    /// Which bootstrap writes `initialize` in the same transaction.
+    Founder(String),
     /// An empty `initialize` that vanishes with the lease.
     Claim(LeaseId),
     Config(ConfigDocument),
@@ -226,6 +229,7 @@ impl Store {
             Key::History => cluster.history.as_ref().map(|keyed| keyed.revision),
             Key::Failsafe => cluster.failsafe.as_ref().map(|keyed| keyed.revision),
             Key::Timeline => cluster.timeline_claim.as_ref().map(|keyed| keyed.revision),
+            Key::Founder => cluster.founder.as_ref().map(|keyed| keyed.revision),
         }
     }
 
@@ -239,6 +243,7 @@ impl Store {
                 cluster.initialize = Some(Keyed { value: Initialize::InProgress, revision });
                 cluster.initialize_lease = Some(lease);
             }
+            Write::Founder(value) => cluster.founder = Some(Keyed { value, revision }),
             Write::Config(value) => cluster.config = Some(Keyed { value, revision }),
             Write::Leader(name, lease) => {
                 let term = cluster.leader.as_ref().map_or(Term(revision.0), |leader| leader.term);
@@ -269,6 +274,7 @@ impl Store {
                 Key::History => cluster.history = None,
                 Key::Failsafe => cluster.failsafe = None,
                 Key::Timeline => cluster.timeline_claim = None,
+                Key::Founder => cluster.founder = None,
             },
         }
     }

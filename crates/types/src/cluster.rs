@@ -20,6 +20,9 @@ pub struct Cluster {
     /// The lease that an `initialize` in progress vanishes with; `None` if it stays, as Patroni's do.
     #[serde(default)]
     pub initialize_lease: Option<LeaseId>,
+    /// Which bootstrap wrote an `initialize`; see [`Cluster::founded_by`].
+    #[serde(default)]
+    pub founder: Option<Keyed<String>>,
     /// The dynamic configuration as written; `None` if the key is absent.
     pub config: Option<Keyed<ConfigDocument>>,
     pub leader: Option<Leader>,
@@ -272,6 +275,14 @@ impl Cluster {
             Initialize::Done(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// The bootstrap that filled in the present `initialize`: it named itself in the same transaction. `None` if nobody did so, as when
+    /// `initialize` was written by a Patroni or by hand; what an earlier founder left behind does not count.
+    pub fn founded_by(&self) -> Option<&str> {
+        self.system_id()?;
+        let at = self.initialize.as_ref()?.revision;
+        self.founder.as_ref().filter(|founder| founder.revision == at).map(|founder| founder.value.as_str())
     }
 
     /// `None` if unknown (the key is absent).

@@ -130,7 +130,7 @@ impl Agent {
     }
 
     pub(super) fn bootstrap(&mut self) -> Effect {
-        if !self.mark_begin(JobKind::Bootstrap) {
+        if !self.mark_founding() {
             return Effect::Failed;
         }
         let is_custom = self.settings.bootstrap.custom.is_some();
@@ -145,7 +145,7 @@ impl Agent {
     }
 
     pub(super) fn bootstrap_standby(&mut self, from: Upstream) -> Effect {
-        if !self.mark_begin(JobKind::Bootstrap) {
+        if !self.mark_founding() {
             return Effect::Failed;
         }
         info!(source = from.conn_url, "trying to bootstrap a new standby leader");
@@ -433,7 +433,20 @@ impl Agent {
 
     /// A job is about to change the data files: whoever finds them after a loss of power must know. False: do not begin.
     fn mark_begin(&mut self, kind: JobKind) -> bool {
-        match self.mark.set(kind) {
+        let marked = self.mark.set(kind);
+        Self::is_marked(marked)
+    }
+
+    /// As [`Agent::mark_begin`], for a bootstrap: it is given a name under which the store will know the founder. Durable before anything
+    /// else happens, so that no crash leaves the founder in doubt whether it was the one.
+    fn mark_founding(&mut self) -> bool {
+        let name = format!("{}-{:032x}", self.config.name, rand::random::<u128>());
+        let marked = self.mark.set_founding(name);
+        Self::is_marked(marked)
+    }
+
+    fn is_marked(marked: std::io::Result<()>) -> bool {
+        match marked {
             Ok(()) => true,
             Err(error) => {
                 warn!(%error, "the data directory could not be marked as being changed: not changing it");

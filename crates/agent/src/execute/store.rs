@@ -79,7 +79,9 @@ impl Agent {
         let Some(system_id) = self.local.system_id else { return Effect::Failed };
         let snapshot = self.mirror.state().snapshot;
         let seen = Seen::expecting(expect, &snapshot, keys::INITIALIZE);
-        let outcome = ops::write_initialize(&*self.store, system_id, seen, &[], self.write_budget()).await;
+        let founding = self.mark.founding();
+        let by = self.write_budget();
+        let outcome = ops::write_initialize(&*self.store, system_id, founding, seen, &[], by).await;
         self.conclude("write initialize", outcome).await
     }
 

@@ -29,6 +29,8 @@ pub const MEMBERS_PREFIX: &str = "members/";
 
 /// The lowest feature level of all members. Ours, like everything below `bellwether/`: Patroni ignores it.
 pub const FEATURE_LEVEL: &str = "bellwether/level";
+/// Which bootstrap filled in `initialize`, written with it in one transaction. Ours.
+pub const FOUNDER: &str = "bellwether/founder";
 /// What the keys begin with that hold the end of each member's journal. Ours.
 pub const JOURNALS_PREFIX: &str = "bellwether/journal/";
 

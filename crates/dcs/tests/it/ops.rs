@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bellwether_dcs::{
-    CommitOutcome, Deadline, MemoryStore, Snapshot, Store,
+    CommitOutcome, Deadline, MemoryStore, Snapshot, Store, Write,
     codec::{self, keys},
     memory::ManualClock,
     ops::{self, Seen},
@@ -72,14 +72,21 @@ async fn one_member_bootstraps_and_a_finished_bootstrap_cannot_be_abandoned() {
     let id = "7421833905512378144".parse().unwrap();
     let claimed = snapshot(&store).await;
     let seen = Seen::in_snapshot(&claimed, keys::INITIALIZE);
-    assert!(is_applied(ops::write_initialize(&store, id, seen, &[], BY).await));
+    assert!(is_applied(ops::write_initialize(&store, id, Some("a-1"), seen, &[], BY).await));
     assert!(!is_applied(ops::abandon_initialize(&store, second, BY).await));
+    assert_eq!(codec::decode(&snapshot(&store).await).founded_by(), Some("a-1"));
     store.revoke_lease(lease, BY).await.unwrap();
     assert_eq!(
         codec::decode(&snapshot(&store).await).system_id(),
         Some(id),
         "the identity outlives the claimer"
     );
+    // Whoever writes the same identity again is not that founder, whether it says so or, as a Patroni, knows nothing of it.
+    let rewritten = codec::encode_initialize(Some(id));
+    assert!(is_applied(store.commit(&[], &[Write::put(keys::INITIALIZE, rewritten)], BY).await));
+    assert_eq!(codec::decode(&snapshot(&store).await).founded_by(), None);
+    assert!(is_applied(ops::write_initialize(&store, id, None, Seen::Any, &[], BY).await));
+    assert_eq!(codec::decode(&snapshot(&store).await).founder, None);
 }
 
 #[tokio::test]

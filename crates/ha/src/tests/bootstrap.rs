@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_types::{
     Revision, Role,
-    cluster::{Initialize, Keyed, Leader},
+    cluster::{Cluster, Initialize, Keyed, Leader},
 };
 
 use super::acquires;
@@ -37,11 +37,19 @@ fn in_the_making() -> DataDirectory {
     DataDirectory::Interrupted { by: JobKind::Bootstrap }
 }
 
+/// The whole cluster, founded by the bootstrap of that name.
+fn founded_by(cluster: &mut Cluster, founding: &str) {
+    let initialize = leader().cluster.initialize.expect("an identity");
+    cluster.founder = Some(Keyed { value: founding.to_owned(), revision: initialize.revision });
+    cluster.initialize = Some(initialize);
+}
+
 /// A cluster in the making, on the member that makes it.
 fn founding(stage: BootstrapStage) -> Scene {
     let mut scene = claimed_by_us(newcomer()).ended(JobKind::Bootstrap, JobOutcome::Succeeded);
     scene.view.postgres = leader().view.postgres;
     scene.view.postgres.data = in_the_making();
+    scene.view.postgres.founding = Some("a-1".to_owned());
     scene.memory(|memory| memory.bootstrapping = Some(stage))
 }
 
@@ -89,7 +97,7 @@ fn a_founded_cluster_gets_hooks_identity_configuration_and_leader_in_this_order(
     assert_eq!(identity.deeds(), [&Action::WriteInitialize { expect: Some(Revision(5)) }], "{identity:#?}");
 
     let mut named = done.after(&identity).later(Duration::from_secs(1));
-    named.cluster.initialize = leader().cluster.initialize;
+    founded_by(&mut named.cluster, "a-1");
     let config = named.decide();
     assert_eq!(config.deeds(), [&Action::WriteConfig { expect: None }], "{config:#?}");
 
@@ -187,7 +195,7 @@ fn a_claim_whose_outcome_was_unknown_is_taken_up() {
 
 #[test]
 fn a_founder_that_was_overtaken_begins_anew_as_everybody_else() {
-    let lost = |change: fn(&mut bellwether_types::cluster::Cluster)| {
+    let lost = |change: fn(&mut Cluster)| {
         founding(BootstrapStage::PostBootstrap).view(|view| view.store.owns_claim = false).cluster(change)
     };
     let founded =
@@ -197,6 +205,27 @@ fn a_founder_that_was_overtaken_begins_anew_as_everybody_else() {
         (
             "by another identity",
             founding(BootstrapStage::Publishing).cluster(|cluster| cluster.initialize = Some(founded())),
+        ),
+        (
+            "by another copy of the same backup",
+            founding(BootstrapStage::Publishing).cluster(|cluster| founded_by(cluster, "c-1")),
+        ),
+        (
+            "by another copy, before this one was whole",
+            founding(BootstrapStage::Creating).cluster(|cluster| founded_by(cluster, "c-1")),
+        ),
+        (
+            "by somebody who does not say so, with the same backup",
+            founding(BootstrapStage::Publishing).cluster(|cluster| {
+                cluster.initialize = leader().cluster.initialize;
+            }),
+        ),
+        (
+            "and what is left of our own founding does not count",
+            founding(BootstrapStage::Publishing).cluster(|cluster| {
+                founded_by(cluster, "a-1");
+                cluster.founder.as_mut().unwrap().revision = Revision(1);
+            }),
         ),
         (
             "by another leader",
@@ -249,7 +278,57 @@ fn what_an_earlier_agent_left_unfinished_is_set_aside() {
     assert!(stopped.actions.contains(&Action::SetDataDirectoryAside), "{stopped:#?}");
 
     // Its identity is in the store, which is written when the roles exist.
-    let published = leader().view(|view| view.postgres.data = in_the_making()).decide();
+    let published = restarted("a-1").decide();
     assert!(published.actions.contains(&Action::FinishBootstrap), "{published:#?}");
     assert!(!published.actions.contains(&Action::SetDataDirectoryAside));
+}
+
+/// The agent came back to its unfinished bootstrap `a-1`, PostgreSQL is down, and the identity in the store is that of the data.
+fn restarted(founder: &str) -> Scene {
+    let scene = leader().stopped().lease(LeaseView::NotHeld).unlocked();
+    scene.cluster(|cluster| founded_by(cluster, founder)).view(|view| {
+        view.memory = crate::Memory::default();
+        view.postgres.data = in_the_making();
+        view.postgres.founding = Some("a-1".to_owned());
+    })
+}
+
+#[test]
+fn who_founded_the_cluster_is_not_told_by_the_identity() {
+    let ours = restarted("a-1").decide();
+    assert!(ours.actions.contains(&Action::FinishBootstrap), "{ours:#?}");
+
+    let anonymous = restarted("a-1").cluster(|cluster| cluster.founder = None);
+    let by_an_older_agent = restarted("a-1").view(|view| view.postgres.founding = None);
+    let led = restarted("c-1").cluster(|cluster| {
+        let (term, revision) = (bellwether_types::Term(9), Revision(9));
+        cluster.leader = Some(Leader { name: testing::name("c"), term, revision, lease: None });
+    });
+    let nobody_leads = restarted("c-1");
+    for (case, scene) in [
+        ("another restored the same backup", nobody_leads),
+        ("and leads", led),
+        ("nobody says who", anonymous),
+        ("a mark without a name", by_an_older_agent),
+    ] {
+        let decision = scene.decide();
+        assert_eq!(decision.code(), "bootstrap_leftover", "{case}");
+        assert!(decision.actions.contains(&Action::SetDataDirectoryAside), "{case}: {decision:#?}");
+        let keeps = |action: &Action| {
+            matches!(
+                action,
+                Action::FinishBootstrap | Action::WipeDataDirectory { .. } | Action::Start { .. }
+            )
+        };
+        assert!(!decision.actions.iter().any(keeps), "{case}: {decision:#?}");
+    }
+}
+
+#[test]
+fn a_founder_whose_answer_got_lost_knows_its_own_founding() {
+    let published = founding(BootstrapStage::Publishing).cluster(|cluster| founded_by(cluster, "a-1"));
+    assert_eq!(published.decide().deeds(), [&Action::WriteConfig { expect: None }]);
+    // PostgreSQL dies before the lock is taken: the data stay the cluster's.
+    let down = published.stopped().decide();
+    assert!(down.actions.contains(&Action::FinishBootstrap), "{down:#?}");
 }

@@ -290,6 +290,7 @@ fn the_first_member_copies_the_remote_member_and_leads_without_fences() {
         .ended(JobKind::Bootstrap, JobOutcome::Succeeded);
     copied.view.postgres = standby_leader().view.postgres;
     copied.view.postgres.data = DataDirectory::Interrupted { by: JobKind::Bootstrap };
+    copied.view.postgres.founding = Some("a-1".to_owned());
     let copied = copied.memory(|memory| memory.bootstrapping = Some(BootstrapStage::Creating));
     let decision = copied.decide();
     assert!(
@@ -299,9 +300,18 @@ fn the_first_member_copies_the_remote_member_and_leads_without_fences() {
     let known = |scene: Scene| {
         scene.cluster(|cluster| {
             let whole = leader().cluster;
+            let revision = whole.initialize.as_ref().expect("an identity").revision;
+            cluster.founder = Some(Keyed { value: "a-1".to_owned(), revision });
             (cluster.initialize, cluster.config) = (whole.initialize, whole.config);
         })
     };
+    // Every copy of the remote cluster has its identifier.
+    let overtaken = known(copied.clone())
+        .cluster(|cluster| cluster.founder.as_mut().unwrap().value = "c-1".to_owned())
+        .memory(|memory| memory.bootstrapping = Some(BootstrapStage::Publishing))
+        .decide();
+    assert_eq!(overtaken.code(), "bootstrap_overtaken");
+    assert!(!acquires(&overtaken), "{overtaken:#?}");
     let unlocked =
         known(copied.clone()).memory(|memory| memory.bootstrapping = Some(BootstrapStage::Publishing));
     assert!(acquires(&unlocked.decide()), "{:#?}", unlocked.decide());

@@ -133,6 +133,7 @@ impl Story {
             Action::WriteInitialize { .. } => {
                 let id = view.postgres.system_id.expect("an identity");
                 cluster.initialize = Some(Keyed { value: Initialize::Done(id), revision });
+                cluster.founder = view.postgres.founding.clone().map(|value| Keyed { value, revision });
             }
             Action::WriteConfig { .. } => {
                 cluster.config =
@@ -168,7 +169,9 @@ impl Story {
                 known.pause = member.pause;
                 known.checkpoint_after_promote = member.checkpoint_pending.then_some(false);
             }
-            Action::FinishBootstrap => view.postgres.data = DataDirectory::Present,
+            Action::FinishBootstrap => {
+                (view.postgres.data, view.postgres.founding) = (DataDirectory::Present, None);
+            }
             Action::RunCallback { .. } | Action::Exit { .. } => {}
             other => panic!("the story does not know {other:?}"),
         }
@@ -185,6 +188,7 @@ impl Story {
             Action::Start { role: StartRole::Primary { .. } } => running(scene).as_primary(),
             Action::Bootstrap => running(scene).as_primary().view(|view| {
                 view.postgres.data = DataDirectory::Interrupted { by: JobKind::Bootstrap };
+                view.postgres.founding = Some("a-1".to_owned());
             }),
             Action::Start {
                 role: StartRole::Standby { upstream } | StartRole::StandbyLeader { upstream },

@@ -112,13 +112,12 @@ impl World {
                 self.compare_and_write(host, Key::Initialize, None, claim)
             }
             Action::WriteInitialize { expect } => {
-                let Some(mine) = self.hosts[host].pg.data.system_id else { return Step::Failed };
-                self.compare_and_write(
-                    host,
-                    Key::Initialize,
-                    expect,
-                    Write::Initialize(Initialize::Done(mine)),
-                )
+                let data = &self.hosts[host].pg.data;
+                let Some(mine) = data.system_id else { return Step::Failed };
+                let founder = data.founding.clone().map_or(Write::Delete(Key::Founder), Write::Founder);
+                let condition = expect.map_or(Condition::Absent, Condition::At);
+                let identity = Write::Initialize(Initialize::Done(mine));
+                self.commit(host, vec![(Key::Initialize, condition)], vec![identity, founder])
             }
             Action::RemoveInitialize { expect } => {
                 let delete = Write::Delete(Key::Initialize);
@@ -230,7 +229,8 @@ impl World {
                 self.takes(host, 50 * MILLIS)
             }
             Action::FinishBootstrap => {
-                self.hosts[host].pg.data.in_the_making = false;
+                let data = &mut self.hosts[host].pg.data;
+                (data.in_the_making, data.founding) = (false, None);
                 self.takes(host, MILLIS)
             }
             Action::CancelJob { kind } => {

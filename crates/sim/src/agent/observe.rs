@@ -189,6 +189,7 @@ impl World {
                 Files::Present if pg.data.torn => DataDirectory::Interrupted { by: JobKind::Rewind },
                 Files::Present => DataDirectory::Present,
             },
+            founding: pg.data.founding.clone(),
             process: self.process_view(host),
             state: mind.state,
             role: mind.role,

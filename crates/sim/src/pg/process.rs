@@ -54,8 +54,10 @@ impl World {
         };
         let system_id = Some(system_id.expect("nineteen digits"));
         let in_the_making = !self.bug.forgets_bootstraps();
+        let founding = Some(format!("{}-{}", self.names.of(host), self.now));
+        let files = Files::Present;
         self.hosts[host].pg.data =
-            Data { files: Files::Present, system_id, flushed, control, in_the_making, ..Data::default() };
+            Data { files, system_id, flushed, control, in_the_making, founding, ..Data::default() };
     }
 
     /// Forks a postmaster, after the agent wrote the configuration.

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub faults: Vec<Planned>,
     /// What goes wrong while the cluster is founded.
     pub founding: Option<Disturbance>,
+    /// Whoever founds the cluster restores the same backup: all have one identifier, and WAL of their own from there on.
+    pub same_backup: bool,
 }
 
 impl Scenario {
@@ -57,9 +59,11 @@ impl Scenario {
             fault_phase: random.between(40, 200) * SECONDS,
             faults: Vec::new(),
             founding: None,
+            same_backup: false,
         };
         scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
         scenario.founding = Self::founding(&scenario, bug, &mut random.fork(2));
+        scenario.same_backup = random.fork(3).percent(50);
         scenario
     }
 

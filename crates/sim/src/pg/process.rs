@@ -42,10 +42,12 @@ impl World {
         self.schedule.push(self.now + delay, Event::Postgres { host, generation, what });
     }
 
-    /// A new, empty database.
+    /// A new, empty database, or what the backup of another one makes of it.
     pub(crate) fn pg_initdb(&mut self, host: HostId) {
         let flushed = self.wal.plant(host);
-        let system_id = format!("74218339{:011}", self.random.between(0, 99_999_999_999)).parse();
+        let drawn = self.random.between(0, 99_999_999_999);
+        let number = if self.scenario.same_backup { 1 } else { drawn };
+        let system_id = format!("74218339{number:011}").parse();
         let control = ControlFile {
             state: ControlState::ShutDown,
             checkpoint: self.wal.lsn(flushed),

@@ -1,10 +1,12 @@
 //! What the service manager is told that started this process (systemd's `Type=notify` and `notify-reload`). Without one, nothing.
 
-use std::time::Duration;
+use std::{future::Future, pin::pin, time::Duration};
 
 use bellwether_types::Timestamp;
 use sd_notify::NotifyState;
 use tracing::debug;
+
+use crate::clock;
 
 /// Tells how far the agent is. A message that is lost changes nothing here.
 #[derive(Debug)]
@@ -48,6 +50,24 @@ impl ServiceManager {
         }
     }
 
+    /// Goes on telling that the loop lives while it waits for `work` that may take as long as it takes: the removal of terabytes is no
+    /// reason to be killed in the middle of it.
+    pub(crate) async fn alive_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.tell_during(work, |manager| manager.alive(clock::now())).await
+    }
+
+    async fn tell_during<T>(&mut self, work: impl Future<Output = T>, mut alive: impl FnMut(&mut Self)) -> T {
+        let mut work = pin!(work);
+        loop {
+            alive(self);
+            let Some(period) = self.alive_every else { return work.await };
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(period) => {}
+            }
+        }
+    }
+
     /// When the loop must be awake to tell that it is.
     pub(crate) fn wake_at(&self) -> Timestamp {
         match (self.alive_every, self.told_alive_at) {
@@ -77,5 +97,19 @@ mod tests {
         assert_eq!(manager.wake_at(), now + Duration::from_secs(4));
         manager.alive(now + Duration::from_secs(4));
         assert_eq!(manager.wake_at(), now + Duration::from_secs(8));
+    }
+
+    #[tokio::test]
+    async fn a_long_removal_is_no_silence() {
+        let period = Duration::from_millis(5);
+        let mut manager = ServiceManager { alive_every: Some(period), told_alive_at: None };
+        let (told, telling) = tokio::sync::watch::channel(0);
+        let removal = async move {
+            let mut telling = telling;
+            telling.wait_for(|times| *times >= 4).await.map(|times| *times)
+        };
+        let told_meanwhile = manager.tell_during(removal, |_| told.send_modify(|times| *times += 1));
+        let heard = tokio::time::timeout(Duration::from_secs(60), told_meanwhile).await;
+        assert!(heard.expect("it is told while the removal runs").is_ok());
     }
 }

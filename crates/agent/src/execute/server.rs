@@ -464,7 +464,8 @@ impl Agent {
 
     pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
         info!(why, "Removing data directory: {}", self.settings.data_dir.display());
-        match self.server.wipe().await {
+        let server = self.server.clone();
+        match self.service_manager.alive_during(server.wipe()).await {
             Ok(wiped) => {
                 if let Wiped::SetAside(path) = wiped {
                     warn!(path = %path.display(), "the data directory could not be removed and was renamed");
@@ -483,7 +484,8 @@ impl Agent {
     }
 
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
-        match self.server.set_aside().await {
+        let server = self.server.clone();
+        match self.service_manager.alive_during(server.set_aside()).await {
             Ok(path) => {
                 self.local.custom_bootstrap = false;
                 info!("renaming data directory to {}", path.display());

@@ -42,6 +42,7 @@ use crate::{
     news::News,
     peers::PollQueue,
     publications::Publisher,
+    reloads::Reloads,
     requests::Requests,
     service_manager::ServiceManager,
     slot_keeper::SlotKeeper,
@@ -65,6 +66,7 @@ const LATE: Duration = Duration::from_millis(500);
 pub struct Agent {
     pub(crate) config: Arc<Config>,
     pub(crate) reload: ReloadSource,
+    pub(crate) reloads: Reloads,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) mirror: Mirror,
     pub(crate) lease: LeaseHandle,
@@ -260,8 +262,13 @@ impl Agent {
             Event::Request { kind, reply } => self.requests.add(kind, reply),
             Event::Reload => {
                 self.service_manager.reloading();
-                self.reload_configuration().await;
-                self.service_manager.ready();
+                self.reloads.ask(&self.reload, &self.events_in);
+            }
+            Event::Reloaded(read) => {
+                self.take_local_configuration(*read).await;
+                if !self.reloads.ended(&self.reload, &self.events_in) {
+                    self.service_manager.ready();
+                }
             }
             Event::SlotsMoved { unusable } => self.local.slots.unusable.extend(unusable),
             Event::LeaderSlots(answer) => {

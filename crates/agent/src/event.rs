@@ -10,7 +10,11 @@ use bellwether_postgres::{config::PendingRestart, postmaster::PostmasterId};
 use bellwether_types::{MemberName, Timestamp};
 use tokio::sync::oneshot;
 
-use crate::{job::JobNews, slot_keeper::LeaderAnswer};
+use crate::{
+    agent::{ReloadError, Reloaded},
+    job::JobNews,
+    slot_keeper::LeaderAnswer,
+};
 
 /// One thing that happened. Store and lease changes come through their own watches.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) enum Event {
     },
     /// Read the configuration file again.
     Reload,
+    /// It has been read, or cannot be.
+    Reloaded(Box<Result<Reloaded, ReloadError>>),
     /// These parameters wait for a restart.
     PendingRestart(Vec<PendingRestart>),
     /// Logical slots were made or moved; what these need is gone.

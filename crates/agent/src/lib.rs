@@ -34,6 +34,7 @@ mod peers;
 mod pg_settings;
 mod publications;
 mod publish;
+mod reloads;
 mod requests;
 mod role_changes;
 mod service_manager;

@@ -117,12 +117,12 @@ impl Agent {
         }
     }
 
-    /// Reads the local file again. Errors leave everything as it was.
+    /// Takes the local file into use that was read again. Errors leave everything as it was.
     ///
     /// PostgreSQL's files are written and it is told to reload even if nothing has changed: that is what people who ask for
     /// a reload expect, for example after an edit of a file that is included.
-    pub(crate) async fn reload_configuration(&mut self) {
-        let Reloaded { mut config, warnings, changed } = match (self.reload.0)() {
+    pub(crate) async fn take_local_configuration(&mut self, read: Result<Reloaded, ReloadError>) {
+        let Reloaded { mut config, warnings, changed } = match read {
             Ok(reloaded) => reloaded,
             Err(ReloadError { from, why }) => {
                 error!("Exception when reloading local configuration from {from}: {why}");

@@ -44,6 +44,7 @@ use crate::{
     pg_settings::pg_settings,
     publications::Publisher,
     publish::first_status,
+    reloads::Reloads,
     requests::Requests,
     service_manager::ServiceManager,
     settings::first_dynamic,
@@ -218,6 +219,7 @@ pub async fn start(
     let agent = Agent {
         config,
         reload,
+        reloads: Reloads::default(),
         store,
         mirror,
         lease,

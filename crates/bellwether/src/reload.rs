@@ -58,27 +58,43 @@ pub(crate) fn source(file: Option<PathBuf>, running: Value, started: Config) -> 
 }
 
 /// Puts each configuration in force that is read from now on. Ends when nothing can be read any more; may be dropped.
-pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient, opened: &store::Opened) {
+///
+/// Certificates, keys and the log are files, whose file system may hang: they are read by a thread that nobody waits for but us.
+pub(crate) async fn follow(mut latest: Latest, api: ApiHandle, client: ApiClient, opened: store::Opened) {
     while latest.changed().await.is_ok() {
         let Some(config) = latest.borrow_and_update().clone() else { continue };
-        logging::reload(&config.log);
-        match api.reload(api_config(&config)).await {
-            Ok(()) => info!("the settings and certificates of the REST API have been read anew"),
-            Err(error) => error!(
-                code = %error.failure(),
-                error = &error as &dyn std::error::Error,
-                "the REST API keeps its old settings and certificates"
-            ),
+        let (api, client, opened) = (api.clone(), client.clone(), opened.clone());
+        let done = aside(async move { put_in_force(&config, &api, &client, &opened).await }).await;
+        if let Err(error) = done {
+            error!(%error, "a part of the new configuration may not be in force");
         }
-        if let Err(error) = client.reload(client_config(&config)) {
-            error!(
-                code = %Failure::ClientCertificates,
-                error = &error as &dyn std::error::Error,
-                "calls to other members keep their old settings and certificates"
-            );
-        }
-        tell(opened.renew_credentials(&config.store).await);
     }
+}
+
+/// Does on a thread of its own what blocks here and waits there.
+async fn aside(work: impl Future<Output = ()> + Send + 'static) -> Result<(), tokio::task::JoinError> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work)).await
+}
+
+async fn put_in_force(config: &Config, api: &ApiHandle, client: &ApiClient, opened: &store::Opened) {
+    logging::reload(&config.log);
+    match api.reload(api_config(config)).await {
+        Ok(()) => info!("the settings and certificates of the REST API have been read anew"),
+        Err(error) => error!(
+            code = %error.failure(),
+            error = &error as &dyn std::error::Error,
+            "the REST API keeps its old settings and certificates"
+        ),
+    }
+    if let Err(error) = client.reload(client_config(config)) {
+        error!(
+            code = %Failure::ClientCertificates,
+            error = &error as &dyn std::error::Error,
+            "calls to other members keep their old settings and certificates"
+        );
+    }
+    tell(opened.renew_credentials(&config.store).await);
 }
 
 /// Says how a renewal of the store's certificates ended.
@@ -94,5 +110,25 @@ pub(crate) fn tell(renewal: Result<Renewed, bellwether_dcs_raft::CredentialsErro
             let code = Failure::StoreCredentials;
             error!(%code, error = &error as &dyn std::error::Error, "the store keeps its old certificates");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, time::Duration};
+
+    use super::*;
+
+    /// On a runtime with one thread: what blocked it would keep us from ever answering.
+    #[tokio::test]
+    async fn files_that_hang_hold_nobody_up() {
+        let (answer, hung) = mpsc::channel();
+        let reading = tokio::spawn(aside(async move {
+            let answered = hung.recv_timeout(Duration::from_secs(60));
+            assert!(answered.is_ok(), "the runtime goes on meanwhile");
+        }));
+        tokio::task::yield_now().await;
+        answer.send(()).unwrap();
+        reading.await.unwrap().unwrap();
     }
 }

@@ -13,6 +13,7 @@ use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig
 use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
 use bellwether_types::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -157,16 +158,16 @@ async fn serve_with_store(
         let service = crate::service::follow(&for_service, latest.clone(), handle.clone(), ended.clone());
         (ended, service)
     };
-    let reloading = reload::follow(latest, api.handle(), client, opened);
+    // Beside the loop, and ended with this scope.
+    let mut reloading = JoinSet::new();
+    reloading.spawn(reload::follow(latest, api.handle(), client, opened.clone()));
     let served = tokio::spawn(api.serve(control, api_stop.clone()));
     tokio::spawn(reload_on_hangup(handle, hangups));
 
-    // The loop's futures are large; it lives once. It holds the source of reloads, so that ends last.
-    let mut running = Box::pin(agent.run(stop.clone()));
-    let exit = tokio::select! {
-        exit = &mut running => exit,
-        () = reloading => running.await,
-    };
+    // The loop's futures are large; it lives once.
+    let exit = Box::pin(agent.run(stop.clone())).await;
+    // It must not hold the store any more when that is to be left in order.
+    reloading.shutdown().await;
     match exit.failure() {
         Some(code) => error!(%code, ?exit, "agent has ended"),
         None => info!(?exit, "agent has ended"),

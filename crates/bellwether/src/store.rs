@@ -77,7 +77,8 @@ impl StartError {
 }
 
 /// The store of an agent: a node of its own where it has a vote, a client otherwise.
-#[derive(Debug)]
+/// Cheap to clone: the same store.
+#[derive(Clone, Debug)]
 pub(crate) enum Opened {
     Node(Arc<RaftStore>),
     Client(Arc<RaftClient>),

@@ -55,6 +55,8 @@ const MAX_ROUNDS: usize = 25;
 const BREATH: Duration = Duration::from_millis(100);
 /// How long an agent that ends waits for its last publications.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it waits for the watchdog device to be disarmed: it would reset the machine later.
+const LAST_WORD: Duration = Duration::from_secs(5);
 /// How often a server is looked at that is about to change its role or to come up.
 const IMPATIENT: Duration = Duration::from_millis(15);
 
@@ -179,6 +181,7 @@ impl Agent {
     /// Runs until told to stop or until a decision ends the process. `stop` asks for an orderly end.
     pub async fn run(mut self, stop: CancellationToken) -> AgentEnd {
         let mut news = News::of(&self.lease, &self.mirror);
+        let mut device_news = self.fencing.watchdog.news();
         self.prepare_guardian().await;
         info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
         self.service_manager.ready();
@@ -187,6 +190,7 @@ impl Agent {
                 self.publisher.settle(FAREWELL).await;
                 self.children.cancel();
                 self.dismiss_guardian().await;
+                self.fencing.watchdog.settle(LAST_WORD).await;
                 return AgentEnd::Decided(exit);
             }
             let now = clock::now();
@@ -206,6 +210,7 @@ impl Agent {
                     return AgentEnd::ServiceEnded;
                 }
                 () = news.arrives(self.routine) => {}
+                () = device_news.arrives() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             while let Ok(event) = self.events.try_recv() {

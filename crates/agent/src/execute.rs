@@ -127,7 +127,8 @@ impl Agent {
             Action::RespawnGuardian => Effect::of(self.respawn_guardian().await),
             // Whether it is active, or why it cannot be, is in the next view.
             Action::ActivateWatchdog => {
-                Effect::of_change(self.fencing.watchdog.activate() || self.fencing.watchdog.has_failed())
+                let is_active = self.fencing.watchdog.activate().await;
+                Effect::of_change(is_active || self.fencing.watchdog.has_failed())
             }
             Action::DisableWatchdog => Effect::of_change(self.fencing.watchdog.disable()),
 

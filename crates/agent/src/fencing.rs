@@ -115,9 +115,8 @@ impl Fencing {
         }
     }
 
-    /// The right to lead was confirmed: pings the watchdog, and moves the deadline if one is set.
-    pub(crate) async fn extend(&self, until: Timestamp) {
-        self.watchdog.keep_alive();
+    /// The right to lead was confirmed: moves the deadline if one is set. The watchdog is to be pinged by [`Fencing::ping`].
+    pub(crate) fn extend(&self, until: Timestamp) {
         let mut state = self.lock();
         if state.armed_until.is_none_or(|armed| armed >= until) {
             return;
@@ -133,6 +132,16 @@ impl Fencing {
                 }
             }
         }
+    }
+
+    /// The same for the watchdog, once everybody knows who relies on the lock: last, for it is the last to be needed.
+    pub(crate) fn ping(&self, until: Timestamp) {
+        self.watchdog.ping(until);
+    }
+
+    /// The right to lead is gone.
+    pub(crate) fn lost(&self) {
+        self.watchdog.drop_ping();
     }
 
     /// Takes the deadline away: PostgreSQL is gone, a replica, or paused.

@@ -216,6 +216,9 @@ impl LeaseKeeper {
     }
 
     fn set_view(&self, view: LeaseView) {
+        if !matches!(view, LeaseView::Held { .. }) {
+            self.fencing.lost();
+        }
         self.state.send_if_modified(|state| {
             let changed = state.view != view;
             state.view = view;
@@ -293,7 +296,7 @@ impl LeaseKeeper {
     /// The guardian hears of it before anybody may rely on it.
     async fn confirm(&mut self, sent_at: Timestamp, guaranteed: Duration) {
         let limits = lease::limits(sent_at, guaranteed);
-        self.fencing.extend(limits.until).await;
+        self.fencing.extend(limits.until);
         self.state.send_modify(|state| {
             if let LeaseView::Held { until, demote_at, unavailable_since, .. } = &mut state.view {
                 *until = limits.until.max(*until);
@@ -301,6 +304,7 @@ impl LeaseKeeper {
                 *unavailable_since = None;
             }
         });
+        self.fencing.ping(limits.until);
     }
 
     fn note_unavailable(&self) {
@@ -441,13 +445,14 @@ impl LeaseKeeper {
         if matches!(self.state.borrow().view, LeaseView::Held { .. }) {
             // Not beyond what a renewal at that time would have been good for.
             let limits = lease::limits(began_at, self.at_most_guaranteed(good_for));
-            self.fencing.extend(limits.until).await;
+            self.fencing.extend(limits.until);
             self.state.send_modify(|state| {
                 if let LeaseView::Held { until, demote_at, .. } = &mut state.view {
                     *until = limits.until.max(*until);
                     *demote_at = limits.demote_at.max(*demote_at);
                 }
             });
+            self.fencing.ping(limits.until);
         }
     }
 }
@@ -458,7 +463,10 @@ mod tests {
     use bellwether_types::TimelineId;
 
     use super::*;
-    use crate::{fencing::GuardianUse, watchdog::Watchdog};
+    use crate::{
+        fencing::GuardianUse,
+        watchdog::{Watchdog, tests::Hanging},
+    };
     use bellwether_config::sections::watchdog::Watchdog as Section;
     use bellwether_types::settings::Settings;
 
@@ -480,8 +488,11 @@ mod tests {
     }
 
     fn node(name: &str, store: &MemoryStore) -> Node {
+        guarded_node(name, store, Watchdog::new(&Section::default(), &Settings::default()))
+    }
+
+    fn guarded_node(name: &str, store: &MemoryStore, watchdog: Watchdog) -> Node {
         let link = store.another_client();
-        let watchdog = Watchdog::new(&Section::default(), &Settings::default());
         let fencing = Fencing::new(GuardianUse::Off, "/nonexistent".into(), "/nonexistent".into(), watchdog);
         let (ttl, ttl_changes) = watch::channel(TTL);
         let shared: Arc<dyn Store> = Arc::new(link.clone());
@@ -534,6 +545,20 @@ mod tests {
         )
         .await;
         assert_eq!(b.lease.state().view, LeaseView::NotHeld);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_watchdog_device_that_hangs_costs_no_lease_and_hears_nothing_after_its_loss() {
+        let store = MemoryStore::new();
+        let (watchdog, device) = Hanging::active().await;
+        let a = guarded_node("a", &store, watchdog.clone());
+        assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
+        device.wait_for_ping();
+        let before = until(&a.lease.state().view);
+        wait_for(&a, "extended", |view| is_held(view) && until(view) > before + TTL).await;
+        store.commit(&[], &[Write::delete(keys::LEADER)], Deadline::after(TTL)).await;
+        wait_for(&a, "rejected", |view| matches!(view, LeaseView::Rejected { .. })).await;
+        assert_eq!(device.recover(&watchdog).await, 0, "a ping was left over from the lost lease");
     }
 
     #[tokio::test(flavor = "multi_thread")]

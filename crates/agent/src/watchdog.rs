@@ -3,22 +3,34 @@
 //! While it is active, the machine is reset unless somebody pings it. It is pinged after each confirmed renewal of the leader lock
 //! (or failsafe round) and at no other time: that is what makes it worth something. When it is activated and disabled is decided in
 //! `bellwether-ha`; the arithmetic is Patroni's: it fires `ttl - safety_margin` after the last ping.
+//!
+//! Drivers may be slow, or hang. So the device belongs to a thread of its own ([`feeder`]): the loop and the lease keeper leave word
+//! for it and read what it has published, and never wait for the device.
 
+mod feeder;
 mod linux;
 mod testing;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use bellwether_config::sections::watchdog::{Watchdog as Section, WatchdogDriver, WatchdogMode};
+use bellwether_config::sections::watchdog::{Watchdog as Section, WatchdogMode};
 use bellwether_ha::view;
 use bellwether_types::{Timestamp, settings::Settings};
-use tracing::{debug, info, warn};
+use tokio::sync::watch;
 
+use self::feeder::{Feeder, Open};
 use crate::clock;
+
+/// How long the loop waits for a device to be set up: healthy ones take less, and count before what comes after them.
+const MOMENT: Duration = Duration::from_millis(250);
+/// A device that has not answered for so long does not work.
+const HUNG: Duration = Duration::from_secs(5);
+/// How old what is known about the file of a device may be that is not open.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A device that is open, and so counts.
 trait Device: fmt::Debug + Send {
@@ -32,25 +44,248 @@ trait Device: fmt::Debug + Send {
     fn disarm(&mut self) -> io::Result<()>;
 }
 
-/// The one watchdog of this agent. Cheap to clone; calls are writes of a few bytes to a device.
+/// The one watchdog of this agent. Cheap to clone; no call waits for the device, except for a moment where it says so.
 #[derive(Clone, Debug)]
-pub(crate) struct Watchdog(Arc<Mutex<State>>);
+pub(crate) struct Watchdog(Arc<Owner>);
 
+/// The last one of them ends the thread, and leaves an active device counting.
 #[derive(Debug)]
-struct State {
-    section: Section,
-    timing: Timing,
-    active: Option<Active>,
-    /// When an attempt failed, so that a member that needs the device leaves the lock to others for a while.
-    failed_at: Option<Timestamp>,
-    /// Said already: the same failure is not told twice.
-    told: String,
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.wake.notify_all();
+    }
 }
 
+/// Between the thread and everybody else. The lock is never held while anything is done to the device.
 #[derive(Debug)]
-struct Active {
-    device: Box<dyn Device>,
+struct Shared {
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+    public: watch::Sender<Public>,
+}
+
+/// What the thread is to do, in the order of the fields. Of each the latest counts, so it never grows.
+#[derive(Debug, Default)]
+struct Inbox {
+    configure: Option<(Section, Timing)>,
+    disarm: bool,
+    activate: bool,
+    /// The lock was confirmed, until then: nobody may ping later on its account.
+    ping: Option<Timestamp>,
+    look: bool,
+    closed: bool,
+}
+
+/// What is known about the device without asking it.
+#[derive(Clone, Debug)]
+struct Public {
+    section: Section,
     timing: Timing,
+    active: bool,
+    /// When an attempt failed, so that a member that needs the device leaves the lock to others for a while.
+    failed_at: Option<Timestamp>,
+    writable: bool,
+    looked_at: Timestamp,
+    /// What was left for the thread is not done.
+    busy_since: Option<Timestamp>,
+}
+
+impl Public {
+    fn view(&self) -> view::Watchdog {
+        let active = self.active;
+        match self.section.mode {
+            WatchdogMode::Off => view::Watchdog::Off,
+            WatchdogMode::Automatic => view::Watchdog::Optional { active },
+            WatchdogMode::Required => {
+                view::Watchdog::Required { usable: active || self.is_usable(clock::now()), active }
+            }
+        }
+    }
+
+    fn is_usable(&self, now: Timestamp) -> bool {
+        let resting = self.failed_at.is_some_and(|at| now.since(at) < self.timing.ttl);
+        let hung = self.busy_since.is_some_and(|at| now.since(at) >= HUNG);
+        !resting && !hung && self.timing.slack().is_some() && self.writable
+    }
+}
+
+impl Watchdog {
+    pub(crate) fn new(section: &Section, settings: &Settings) -> Self {
+        Self::with_devices(section, settings, Box::new(feeder::open))
+    }
+
+    fn with_devices(section: &Section, settings: &Settings, open: Open) -> Self {
+        let timing = Timing::new(section, settings);
+        let public = Public {
+            section: section.clone(),
+            timing,
+            active: false,
+            failed_at: None,
+            writable: feeder::is_writable(section),
+            looked_at: clock::now(),
+            busy_since: None,
+        };
+        let shared = Arc::new(Shared {
+            inbox: Mutex::default(),
+            wake: Condvar::new(),
+            public: watch::Sender::new(public),
+        });
+        let feeder = Feeder::new(section.clone(), timing, open);
+        let for_thread = shared.clone();
+        std::thread::Builder::new()
+            .name("watchdog".to_owned())
+            .spawn(move || feeder.run(&for_thread))
+            .expect("the kernel gives a process its first threads");
+        Self(Arc::new(Owner(shared)))
+    }
+
+    /// Takes a new configuration. An active device hears of it with its next ping, unless it is switched off.
+    pub(crate) fn configure(&self, section: &Section, settings: &Settings) {
+        let timing = Timing::new(section, settings);
+        let (same, other_device) = {
+            let public = self.shared().public.borrow();
+            let before = &public.section;
+            let other = (&before.device, before.driver) != (&section.device, section.driver);
+            (*before == *section && public.timing == timing, other)
+        };
+        if same {
+            return;
+        }
+        self.shared().post(|inbox, public| {
+            (public.section, public.timing, public.failed_at) = (section.clone(), timing, None);
+            if other_device {
+                // Known in a moment. Nothing is promoted before it is open.
+                public.writable = true;
+            }
+            if section.mode == WatchdogMode::Off || other_device {
+                inbox.give_up(public);
+            }
+            (inbox.configure, inbox.look) = (Some((section.clone(), timing)), true);
+        });
+    }
+
+    /// What decisions know about it.
+    pub(crate) fn view(&self) -> view::Watchdog {
+        let (view, is_old) = {
+            let public = self.shared().public.borrow();
+            let is_old = public.busy_since.is_none() && clock::now().since(public.looked_at) >= LOOK_EVERY;
+            (public.view(), is_old)
+        };
+        if is_old && matches!(view, view::Watchdog::Required { active: false, .. }) {
+            self.shared().post(|inbox, _| inbox.look = true);
+        }
+        view
+    }
+
+    /// It is required and would not work: others need not wait for this member.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self.view(), view::Watchdog::Required { usable: false, .. })
+    }
+
+    /// Has the device opened and set up. Whether it is active; what takes longer than a moment is told by [`Watchdog::news`].
+    pub(crate) async fn activate(&self) -> bool {
+        let (is_active, is_off, is_slow) = {
+            let public = self.shared().public.borrow();
+            let is_slow = public.busy_since.is_some_and(|at| clock::now().since(at) >= MOMENT);
+            (public.active, public.section.mode == WatchdogMode::Off, is_slow)
+        };
+        if is_active || is_off {
+            return is_active;
+        }
+        self.shared().post(|inbox, _| inbox.activate = true);
+        if !is_slow {
+            self.settle(MOMENT).await;
+        }
+        self.shared().public.borrow().active
+    }
+
+    /// Nothing is left that the device would have to end. Whether it was active.
+    pub(crate) fn disable(&self) -> bool {
+        self.shared().post(|inbox, public| inbox.give_up(public))
+    }
+
+    /// The right to lead was confirmed, `until` then. Tells an active device, unless it is too late for that when its turn comes.
+    pub(crate) fn ping(&self, until: Timestamp) {
+        if self.shared().public.borrow().active {
+            self.shared().post(|inbox, _| inbox.ping = Some(until));
+        }
+    }
+
+    /// The right to lead is gone: what was confirmed before counts no more.
+    pub(crate) fn drop_ping(&self) {
+        self.shared().lock().ping = None;
+    }
+
+    /// Waits until everything is done that was asked for, but not longer than `patience`.
+    pub(crate) async fn settle(&self, patience: Duration) {
+        let mut public = self.shared().public.subscribe();
+        let done = public.wait_for(|public| public.busy_since.is_none());
+        drop(tokio::time::timeout(patience, done).await);
+    }
+
+    /// Tells when decisions would see another device than now.
+    pub(crate) fn news(&self) -> WatchdogNews {
+        let public = self.shared().public.subscribe();
+        let known = public.borrow().view();
+        WatchdogNews { public, known }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}
+
+/// Wakes the loop. Pings are no news.
+#[derive(Debug)]
+pub(crate) struct WatchdogNews {
+    public: watch::Receiver<Public>,
+    known: view::Watchdog,
+}
+
+impl WatchdogNews {
+    pub(crate) async fn arrives(&mut self) {
+        while self.public.changed().await.is_ok() {
+            let view = self.public.borrow_and_update().view();
+            if std::mem::replace(&mut self.known, view) != view {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+impl Inbox {
+    /// From now on it counts as inactive. Whether it was active.
+    fn give_up(&mut self, public: &mut Public) -> bool {
+        (self.disarm, self.activate, self.ping) = (true, false, None);
+        std::mem::replace(&mut public.active, false)
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { configure, disarm, activate, ping, look, closed } = self;
+        configure.is_none() && !disarm && !activate && ping.is_none() && !look && !closed
+    }
+}
+
+impl Shared {
+    /// Leaves word for the thread.
+    fn post<T>(&self, change: impl FnOnce(&mut Inbox, &mut Public) -> T) -> T {
+        let mut inbox = self.lock();
+        let mut result = None;
+        self.public.send_modify(|public| {
+            result = Some(change(&mut inbox, public));
+            public.busy_since.get_or_insert_with(clock::now);
+        });
+        self.wake.notify_all();
+        result.expect("it has been called")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How the device is set up, in whole seconds.
@@ -77,325 +312,5 @@ impl Timing {
     }
 }
 
-/// Why the device is not active.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error(
-        "the timeout of {timeout} s that `ttl` and `watchdog.safety_margin` leave is shorter than `loop_wait`: raise `ttl`, or set \
-         `watchdog.safety_margin` to -1"
-    )]
-    TooShort { timeout: u32 },
-    #[error("{0}")]
-    Device(#[from] io::Error),
-    #[error("its timeout is {actual} s and cannot be set to the {wanted} s that are needed")]
-    TooLong { actual: u32, wanted: u32 },
-    #[error("its timeout of {actual} s is shorter than `loop_wait`")]
-    Hasty { actual: u32 },
-}
-
-impl Watchdog {
-    pub(crate) fn new(section: &Section, settings: &Settings) -> Self {
-        let timing = Timing::new(section, settings);
-        let section = section.clone();
-        let state = State { section, timing, active: None, failed_at: None, told: String::new() };
-        Self(Arc::new(Mutex::new(state)))
-    }
-
-    /// Takes a new configuration. An active device hears of it with its next ping, unless it is switched off.
-    pub(crate) fn configure(&self, section: &Section, settings: &Settings) {
-        let mut state = self.lock();
-        let timing = Timing::new(section, settings);
-        if state.section == *section && state.timing == timing {
-            return;
-        }
-        let other_device = (&state.section.device, state.section.driver) != (&section.device, section.driver);
-        (state.section, state.timing, state.failed_at) = (section.clone(), timing, None);
-        if section.mode == WatchdogMode::Off || other_device {
-            state.disable();
-        }
-    }
-
-    /// What decisions know about it.
-    pub(crate) fn view(&self) -> view::Watchdog {
-        let state = self.lock();
-        let active = state.active.is_some();
-        match state.section.mode {
-            WatchdogMode::Off => view::Watchdog::Off,
-            WatchdogMode::Automatic => view::Watchdog::Optional { active },
-            WatchdogMode::Required => {
-                view::Watchdog::Required { usable: active || state.is_usable(), active }
-            }
-        }
-    }
-
-    /// It is required and would not work: others need not wait for this member.
-    pub(crate) fn has_failed(&self) -> bool {
-        matches!(self.view(), view::Watchdog::Required { usable: false, .. })
-    }
-
-    /// Opens the device and sets it up. Whether it is active.
-    pub(crate) fn activate(&self) -> bool {
-        self.lock().activate()
-    }
-
-    /// Nothing is left that the device would have to end. Whether it was active.
-    pub(crate) fn disable(&self) -> bool {
-        self.lock().disable()
-    }
-
-    /// The store has confirmed that we lead.
-    pub(crate) fn keep_alive(&self) {
-        self.lock().keep_alive();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn is_usable(&self) -> bool {
-        let resting = self.failed_at.is_some_and(|at| clock::now().since(at) < self.timing.ttl);
-        let path = &self.section.device;
-        let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
-        !resting && self.timing.slack().is_some() && writable
-    }
-
-    fn activate(&mut self) -> bool {
-        if self.section.mode == WatchdogMode::Off {
-            return false;
-        }
-        if self.active.is_some() {
-            return true;
-        }
-        match self.set_up() {
-            Ok(active) => {
-                self.active = Some(active);
-                self.failed_at = None;
-                self.told.clear();
-                true
-            }
-            Err(refusal) => {
-                self.failed_at = Some(clock::now());
-                self.tell(&refusal);
-                false
-            }
-        }
-    }
-
-    fn set_up(&self) -> Result<Active, Refusal> {
-        let timing = self.timing;
-        let slack = timing.slack().ok_or(Refusal::TooShort { timeout: timing.timeout })?;
-        let path = &self.section.device;
-        let mut device: Box<dyn Device> = match self.section.driver {
-            WatchdogDriver::Default => Box::new(linux::Linux::open(path)?),
-            WatchdogDriver::Testing => Box::new(testing::Testing::open(path)?),
-        };
-        match self.fit(device.as_mut()) {
-            Ok(actual) => {
-                info!(
-                    device = %path.display(),
-                    actual,
-                    "{} activated with {} second timeout, timing slack {slack} seconds", device.identity(), timing.timeout
-                );
-                Ok(Active { device, timing })
-            }
-            Err(refusal) => {
-                if let Err(error) = device.disarm() {
-                    warn!(%error, "a watchdog device that is of no use cannot be disarmed: the machine may be reset");
-                }
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Gives the device its time, and finds out whether it is of use with the one that it takes.
-    fn fit(&self, device: &mut dyn Device) -> Result<u32, Refusal> {
-        let wanted = self.timing.timeout;
-        let actual = device.set_timeout(wanted)?;
-        if actual > wanted {
-            let refusal = Refusal::TooLong { actual, wanted };
-            if self.section.mode == WatchdogMode::Required {
-                return Err(refusal);
-            }
-            warn!(%refusal, "the watchdog may fire only after the leader lock has expired");
-        }
-        if actual < self.timing.loop_wait && device.can_be_disarmed() {
-            return Err(Refusal::Hasty { actual });
-        }
-        device.ping()?;
-        Ok(actual)
-    }
-
-    fn keep_alive(&mut self) {
-        let timing = self.timing;
-        let Some(active) = &mut self.active else { return };
-        if let Err(error) = active.device.ping() {
-            warn!(%error, "the watchdog device could not be pinged");
-        }
-        if active.timing == timing {
-            return;
-        }
-        active.timing = timing;
-        let Some(slack) = timing.slack() else {
-            self.tell(&Refusal::TooShort { timeout: timing.timeout });
-            self.disable();
-            return;
-        };
-        match active.device.set_timeout(timing.timeout) {
-            Ok(actual) => info!(
-                actual,
-                "{} updated with {} second timeout, timing slack {slack} seconds",
-                active.device.identity(),
-                timing.timeout
-            ),
-            Err(error) => warn!(%error, "the watchdog device keeps its old timeout"),
-        }
-    }
-
-    fn disable(&mut self) -> bool {
-        let Some(mut active) = self.active.take() else { return false };
-        if !active.device.can_be_disarmed() {
-            let _ = active.device.ping();
-            warn!(
-                "{} cannot be disarmed: the machine is reset {} seconds from now, unless this member leads again",
-                active.device.identity(),
-                active.timing.timeout
-            );
-            return true;
-        }
-        match active.device.disarm() {
-            Ok(()) => info!("{} disabled", active.device.identity()),
-            Err(error) => {
-                warn!(%error, "the watchdog device could not be disarmed: the machine may be reset")
-            }
-        }
-        true
-    }
-
-    fn tell(&mut self, refusal: &Refusal) {
-        let text = format!("Could not activate Linux watchdog device: {refusal}");
-        if text == self.told {
-            return;
-        }
-        let device = self.section.device.display();
-        let is_usual = match refusal {
-            Refusal::TooShort { .. } => true,
-            Refusal::Device(error) => error.kind() == io::ErrorKind::NotFound,
-            _ => false,
-        };
-        if is_usual && self.section.mode == WatchdogMode::Automatic {
-            // Most machines have none, leases may be shorter than it can be, and nobody asked for one.
-            debug!(%device, "{text}");
-        } else {
-            warn!(%device, "{text}");
-        }
-        self.told = text;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    use bellwether_config::sections::watchdog::SafetyMargin;
-
-    use super::*;
-
-    fn section(device: &Path, mode: WatchdogMode) -> Section {
-        Section { mode, device: device.to_owned(), driver: WatchdogDriver::Testing, ..Section::default() }
-    }
-
-    fn settings(ttl: u64, loop_wait: u64) -> Settings {
-        Settings {
-            ttl: Duration::from_secs(ttl),
-            loop_wait: Duration::from_secs(loop_wait),
-            ..Settings::default()
-        }
-    }
-
-    /// What the device has heard since it was read last. (A file takes it at its beginning, like a device.)
-    fn heard(path: &Path) -> String {
-        fs::read_to_string(path).unwrap()
-    }
-
-    #[test]
-    fn the_timing_is_patronis() {
-        let device = Path::new("/dev/watchdog");
-        for (ttl, loop_wait, margin, timeout, slack) in [
-            (30, 10, SafetyMargin::Seconds(5), 25, Some(15)),
-            (21, 10, SafetyMargin::Seconds(5), 16, Some(6)),
-            (30, 10, SafetyMargin::HalfTtl, 15, Some(5)),
-            (30, 20, SafetyMargin::HalfTtl, 15, None),
-            (5, 1, SafetyMargin::Seconds(5), 0, None),
-        ] {
-            let section = Section { safety_margin: margin, ..section(device, WatchdogMode::Automatic) };
-            let timing = Timing::new(&section, &settings(ttl, loop_wait));
-            assert_eq!((timing.timeout, timing.slack()), (timeout, slack), "{ttl} {loop_wait} {margin:?}");
-        }
-    }
-
-    #[test]
-    fn it_hears_its_timeout_then_pings_then_its_end_and_nothing_while_inactive() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("device");
-        fs::write(&path, "").unwrap();
-        let watchdog = Watchdog::new(&section(&path, WatchdogMode::Required), &settings(30, 10));
-        watchdog.keep_alive();
-        assert_eq!(heard(&path), "", "nobody leads");
-        assert_eq!(watchdog.view(), view::Watchdog::Required { usable: true, active: false });
-        assert!(watchdog.activate() && watchdog.activate());
-        assert_eq!(heard(&path), "Ctimeout=25\n1");
-        watchdog.keep_alive();
-        watchdog.configure(&section(&path, WatchdogMode::Required), &settings(21, 10));
-        assert_eq!(heard(&path), "Ctimeout=25\n11", "only a renewal may touch it");
-        watchdog.keep_alive();
-        assert!(watchdog.disable() && !watchdog.disable());
-        watchdog.keep_alive();
-        assert_eq!(heard(&path), "Ctimeout=25\n111Ctimeout=16\nV");
-    }
-
-    #[test]
-    fn a_required_device_that_does_not_work_keeps_this_member_out() {
-        let missing = Path::new("/nonexistent/watchdog");
-        let watchdog = Watchdog::new(&section(missing, WatchdogMode::Required), &settings(30, 10));
-        assert!(watchdog.has_failed(), "others can be told before it is tried");
-        assert!(!watchdog.activate());
-
-        let optional = Watchdog::new(&section(missing, WatchdogMode::Automatic), &settings(30, 10));
-        assert!(!optional.activate() && !optional.has_failed());
-        assert_eq!(optional.view(), view::Watchdog::Optional { active: false });
-
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("device");
-        fs::write(&path, "").unwrap();
-        let hasty = Watchdog::new(&section(&path, WatchdogMode::Required), &settings(20, 16));
-        assert!(hasty.has_failed() && !hasty.activate(), "15 seconds are too short for a loop of 16");
-        hasty.configure(&section(&path, WatchdogMode::Required), &settings(30, 16));
-        assert!(!hasty.has_failed() && hasty.activate(), "a new configuration is a new chance");
-    }
-
-    #[test]
-    fn what_is_no_device_is_not_written_to() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("precious");
-        fs::write(&path, "data").unwrap();
-        let section = Section { driver: WatchdogDriver::Default, ..section(&path, WatchdogMode::Required) };
-        let watchdog = Watchdog::new(&section, &settings(30, 10));
-        assert!(!watchdog.activate());
-        assert!(watchdog.has_failed(), "it rests for a ttl");
-        assert_eq!(heard(&path), "data");
-    }
-
-    #[test]
-    fn switching_it_off_disarms_it_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("device");
-        fs::write(&path, "").unwrap();
-        let watchdog = Watchdog::new(&section(&path, WatchdogMode::Automatic), &settings(30, 10));
-        assert!(watchdog.activate());
-        watchdog.configure(&section(&path, WatchdogMode::Off), &settings(30, 10));
-        assert_eq!(heard(&path), "Ctimeout=25\n1V");
-        assert_eq!(watchdog.view(), view::Watchdog::Off);
-    }
-}
+pub(crate) mod tests;

@@ -66,6 +66,8 @@ mod tests {
         for _ in 0..3 {
             reloads.ask(&source, &events_in);
         }
+        // Whoever read on this thread would hang here.
+        tokio::task::yield_now().await;
         assert!(events.try_recv().is_err(), "the file has not answered");
         for goes_on in [true, false] {
             answer.send(()).unwrap();

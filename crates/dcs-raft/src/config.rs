@@ -42,9 +42,9 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// For a LAN: a new store leader within about 0.8 s.
-    pub const DEFAULT: Timing = Timing::millis(150, 225, 400);
-    /// For a quiet LAN: about 0.6 s, at three times the heartbeats and the processor time.
+    /// For a LAN: a new store leader within about 0.9 s.
+    pub const DEFAULT: Timing = Timing::millis(200, 300, 450);
+    /// For a quiet LAN: about 0.6 s, at four times the heartbeats and their processor time.
     pub const FAST: Timing = Timing::millis(50, 150, 300);
     /// For sites tens of milliseconds apart: about 4 s.
     pub const WAN: Timing = Timing::millis(300, 1000, 2000);

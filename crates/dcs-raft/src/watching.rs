@@ -24,8 +24,8 @@ use crate::{
 /// Events a watcher may be behind.
 const QUEUE: usize = 256;
 /// A watch without changes is confirmed so often; it must tell that it is alive each second.
-const CONFIRM_EVERY: Duration = Duration::from_millis(500);
-const CONFIRM_LIMIT: Duration = Duration::from_millis(400);
+const CONFIRM_EVERY: Duration = Duration::from_millis(600);
+const CONFIRM_LIMIT: Duration = Duration::from_millis(350);
 
 /// The sending half of a watch.
 pub(crate) struct Watcher {

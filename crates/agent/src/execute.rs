@@ -68,8 +68,11 @@ impl Agent {
             Action::RemoveInitialize { expect } => self.remove_initialize(expect).await,
             Action::WriteConfig { expect } => self.write_config(expect).await,
             Action::AcquireLease { sync, timeline } => {
-                self.acquire_lease(Wanted { present: None, sync, timeline }).await
+                self.acquire_lease(Wanted { sync, timeline, ..Wanted::default() }).await
             }
+            Action::OpenEpoch { expect, takeover } => self.open_epoch(expect, &takeover).await,
+            Action::CloseEpoch { opened_at, takeover } => self.close_epoch(opened_at, &takeover).await,
+            Action::TakeOver(over) => self.take_over(*over).await,
             Action::ResumeLease { revision } => self.resume_lease(revision).await,
             Action::ReleaseLease { optime } => self.release_lease(optime).await,
             Action::PublishMember { member } => self.publish_member(&member, view),
@@ -84,6 +87,8 @@ impl Agent {
             Action::PollPeers { members, timeout } => self.poll_peers(members, timeout),
             Action::AskFailsafe { members, rely_on } => self.ask_failsafe(members, rely_on, view),
             Action::ClearFailsafe => self.clear_failsafe(),
+
+            Action::DetachAndPromise { .. } | Action::ForgetPromise { .. } => Effect::Failed,
 
             Action::Bootstrap => self.bootstrap(),
             Action::BootstrapStandby { from } => self.bootstrap_standby(from),

@@ -17,7 +17,9 @@ use bellwether_dcs::{
     codec::{self, keys},
 };
 use bellwether_ha::{action::NextTimeline, lease, view::LeaseView};
-use bellwether_types::{LeaseId, MemberName, Revision, Term, Timestamp, cluster::TimelineClaim};
+use bellwether_types::{
+    LeaseId, MemberName, Revision, Term, Timestamp, cluster::TimelineClaim, takeover::Takeover,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -55,7 +57,7 @@ pub(crate) enum Released {
 }
 
 /// The lock as somebody wants to take it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
     /// `None`: create `leader`. Otherwise take over the key that already names us, if it still has this revision.
     pub(crate) present: Option<Revision>,
@@ -63,6 +65,18 @@ pub(crate) struct Wanted {
     pub(crate) sync: Option<Revision>,
     /// The number taken in the same transaction.
     pub(crate) timeline: Option<NextTimeline>,
+    /// The lock is somebody else's: what entitles us to it, checked and written in the same transaction.
+    pub(crate) over: Option<Over>,
+}
+
+/// The promises by which a lock is taken over that somebody else holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Over {
+    /// The revision of `takeover` that they were made for.
+    pub(crate) opened_at: Revision,
+    pub(crate) takeover: Takeover,
+    /// The content of `/sync`, written anew so that a late change by the old leader is refused.
+    pub(crate) sync: Vec<u8>,
 }
 
 enum Command {
@@ -393,6 +407,11 @@ impl LeaseKeeper {
             let claim = TimelineClaim { timeline: next.timeline, leader: self.me.clone() };
             checks.push(still(keys::TIMELINE, next.expect));
             writes.push(Write::put(keys::TIMELINE, codec::encode_timeline_claim(&claim)));
+        }
+        if let Some(over) = wanted.over {
+            checks.push(Check::at(keys::TAKEOVER, over.opened_at));
+            writes.push(Write::put(keys::TAKEOVER, codec::encode_takeover(&over.takeover)));
+            writes.push(Write::put(keys::SYNC, over.sync));
         }
         match self.store.commit(&checks, &writes, by).await {
             CommitOutcome::Applied(revision) => self.prove(lease, revision, by).await,

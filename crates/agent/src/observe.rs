@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_ha::{
     View,
-    view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView},
+    view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, TakeoverView},
 };
 use bellwether_postgres::{postmaster::Postmaster, settings::ReplicaMethod};
 use bellwether_types::{Role, Timestamp};
@@ -284,6 +284,7 @@ impl Agent {
             postgres: self.postgres_view(),
             peers: Peers { polled_at: self.peers.polled_at, answers: self.peers.answers.clone() },
             failsafe: FailsafeView { accepted: self.failsafe.present(), round: self.failsafe_round.clone() },
+            takeover: TakeoverView::default(),
             fencing: Fencing { guardian: self.fencing.view(), watchdog: self.fencing.watchdog.view() },
             job: self.jobs.view(),
             last_job: self.jobs.last(),

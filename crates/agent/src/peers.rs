@@ -96,6 +96,7 @@ fn report(status: &PeerStatus) -> PeerReport {
         nofailover: status.tags.nofailover(),
         failover_priority: status.tags.failover_priority(),
         watchdog_failed: status.watchdog_failed,
+        takeover: status.takeover.clone(),
     }
 }
 

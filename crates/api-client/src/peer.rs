@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bellwether_types::{Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId};
+use bellwether_types::{
+    Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId, takeover::Word,
+};
 use serde_json::{Map, Value};
 
 /// A member's own report. Tolerant: what is absent or not understood is `None` or off, in words of old releases, too.
@@ -30,6 +32,8 @@ pub struct PeerStatus {
     pub cluster_unlocked: bool,
     pub failsafe_mode_is_active: bool,
     pub system_id: Option<SystemId>,
+    /// What it says about a lost primary.
+    pub takeover: Word,
 }
 
 /// When a member asked its PostgreSQL for what it tells.
@@ -90,6 +94,10 @@ impl PeerStatus {
             cluster_unlocked: set("cluster_unlocked"),
             failsafe_mode_is_active: set("failsafe_mode_is_active"),
             system_id: text("database_system_identifier").and_then(|id| id.parse().ok()),
+            takeover: fields
+                .get("takeover")
+                .and_then(|word| serde_json::from_value(word.clone()).ok())
+                .unwrap_or_default(),
         })
     }
 

@@ -15,6 +15,7 @@ mod own;
 mod request;
 mod status;
 mod sync;
+mod takeover;
 mod timeline;
 
 use bellwether_types::{
@@ -30,6 +31,7 @@ pub use own::{decode_journal, encode_feature_level, encode_journal, feature_leve
 pub use request::{NO_REQUEST, encode_failover, parse_schedule, schedule_text};
 pub use status::{encode_optime, encode_status};
 pub use sync::encode_sync;
+pub use takeover::encode_takeover;
 pub use timeline::encode_timeline_claim;
 
 use crate::store::{Entry, Key, Snapshot};
@@ -61,6 +63,7 @@ pub fn decode(snapshot: &Snapshot) -> Cluster {
         failsafe: entry(keys::FAILSAFE)
             .and_then(|entry| Some(keyed(entry, history::decode_failsafe(&entry.value)?))),
         timeline_claim: entry(keys::TIMELINE).map(|entry| keyed(entry, timeline::decode(&entry.value))),
+        takeover: entry(keys::TAKEOVER).map(|entry| keyed(entry, takeover::decode(&entry.value))),
     }
 }
 

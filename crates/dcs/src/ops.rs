@@ -7,6 +7,7 @@
 use bellwether_types::{
     LeaseId, MemberName, Revision, SystemId,
     cluster::{FailoverRequest, SyncState, TimelineClaim},
+    takeover::Takeover,
 };
 use serde_json::Value;
 
@@ -174,4 +175,31 @@ pub async fn take_timeline(
     let mut checks = also.to_vec();
     checks.push(expect.map_or_else(|| Check::absent(keys::TIMELINE), |at| Check::at(keys::TIMELINE, at)));
     store.commit(&checks, &[Write::put(keys::TIMELINE, codec::encode_timeline_claim(claim))], by).await
+}
+
+/// Opens an epoch of quorum take-over, if leader and `/sync` still are as it says. `expect` is the revision of `takeover` that this was
+/// decided on, `None` = absent.
+pub async fn open_takeover(
+    store: &dyn Store,
+    takeover: &Takeover,
+    expect: Option<Revision>,
+    by: Deadline,
+) -> CommitOutcome {
+    let checks = [
+        Check::at(keys::LEADER, takeover.leader_revision),
+        Check::at(keys::SYNC, takeover.sync_revision),
+        expect.map_or_else(|| Check::absent(keys::TAKEOVER), |at| Check::at(keys::TAKEOVER, at)),
+    ];
+    store.commit(&checks, &[Write::put(keys::TAKEOVER, codec::encode_takeover(takeover))], by).await
+}
+
+/// Closes the epoch that was opened at this revision: whoever promised is free again. Refused once somebody has taken over.
+pub async fn close_takeover(
+    store: &dyn Store,
+    takeover: &Takeover,
+    opened_at: Revision,
+    by: Deadline,
+) -> CommitOutcome {
+    let write = Write::put(keys::TAKEOVER, codec::encode_takeover(takeover));
+    store.commit(&[Check::at(keys::TAKEOVER, opened_at)], &[write], by).await
 }

@@ -9,6 +9,7 @@ use bellwether_types::{
     Lsn, MemberName, PostgresState, Revision, Role, Term, TimelineId, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
     slots::LogicalSlot,
+    takeover::Takeover,
 };
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,19 @@ pub enum Action {
     ResumeLease {
         revision: Revision,
     },
+    /// Write `takeover`, if it still has this revision (`None` = is absent) and `leader` and `sync` have those that the epoch names.
+    OpenEpoch {
+        expect: Option<Revision>,
+        takeover: Takeover,
+    },
+    /// Write `takeover`, if it still has the revision at which the epoch was opened. Nobody is bound by its promises afterwards.
+    CloseEpoch {
+        opened_at: Revision,
+        takeover: Takeover,
+    },
+    /// In one transaction: write `leader` (our name, our lease), `sync` (the same content), `timeline` and `takeover`, if `leader`, `sync`
+    /// and `takeover` have the revisions decided on. As after [`Action::AcquireLease`], a renewal proves that the lock is ours.
+    TakeOver(Box<TakeOver>),
     /// Delete `leader` if it is still ours, writing the final position first.
     ReleaseLease {
         optime: Option<Lsn>,
@@ -104,6 +118,27 @@ pub enum Action {
     },
     /// Forget what we accepted or were promised.
     ClearFailsafe,
+
+    // --- quorum take-over ---
+    /// Receive nothing from anybody any more, then promise it. In this order, and an error at one step ends it without a promise:
+    ///
+    /// 1. the files have no `primary_conninfo`, fsynced; the server has read them;
+    /// 2. no WAL receiver process is left;
+    /// 3. the position and its timeline: everything on disk, found out after 2;
+    /// 4. the promise is in its file, fsynced, as is the directory;
+    /// 5. the promise is in the view, and told to peers ([`bellwether_types::takeover::Word`]).
+    ///
+    /// With a promise for the same revision in place it does nothing. From 4 on nothing writes `primary_conninfo` into the files, nor
+    /// begins to copy or rewind, until [`Action::ForgetPromise`].
+    DetachAndPromise {
+        revision: Revision,
+        epoch: u64,
+        leader: MemberName,
+    },
+    /// The epoch opened at this revision is over: remove the file of the promise, fsync the directory.
+    ForgetPromise {
+        revision: Revision,
+    },
 
     // --- PostgreSQL ---
     /// Make a new database. Until [`Action::FinishBootstrap`] a durable mark says that it is in the making, and names this bootstrap.
@@ -248,6 +283,20 @@ pub enum Action {
     Exit {
         exit: Exit,
     },
+}
+
+/// What a take-over rests on, and what it writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The revision of `takeover`, by which everybody promised.
+    pub opened_at: Revision,
+    /// As it is to be written: state `Taken`.
+    pub takeover: Takeover,
+    /// The revision of `leader`.
+    pub leader: Revision,
+    /// The revision of `sync`; its content stays.
+    pub sync: Revision,
+    pub timeline: Option<NextTimeline>,
 }
 
 /// The number that the holder of the lock will give to its timeline.

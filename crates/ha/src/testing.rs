@@ -12,6 +12,7 @@ use bellwether_types::{
         Leader, Member, Status, SyncState, TimelineClaim,
     },
     settings::{Settings, SyncMode},
+    takeover::Word,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +22,8 @@ use crate::{
     view::{
         ArchiveRecovery, AsOf, Control, ControlState, DataDirectory, Divergence, FailsafeView, Fencing,
         FinishedJob, Guardian, Job, JobKind, JobOutcome, JobPhase, LeaseView, Me, PeerAnswer, PeerReport,
-        Peers, PostgresView, Process, Request, RequestKind, Server, Slot, StoreView, Upstream, Watchdog,
+        Peers, PostgresView, Process, Request, RequestKind, Server, Slot, StoreView, TakeoverView, Upstream,
+        Watchdog,
     },
 };
 
@@ -110,6 +112,7 @@ impl Scene {
             postgres: postgres(me, is_leader),
             peers: Peers::default(),
             failsafe: FailsafeView::default(),
+            takeover: TakeoverView::default(),
             fencing: Fencing {
                 guardian: if is_leader { armed(NOW) } else { Guardian::Ready },
                 watchdog: Watchdog::Off,
@@ -431,6 +434,7 @@ pub fn standby() -> PeerReport {
         nofailover: false,
         failover_priority: 1,
         watchdog_failed: false,
+        takeover: Word::default(),
     }
 }
 
@@ -582,6 +586,7 @@ fn cluster() -> Cluster {
             ),
             revision: Revision(4),
         }),
+        takeover: None,
         timeline_claim: None,
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use bellwether_types::{
     Lsn, MemberName, PostgresState, Revision, Role, SystemId, Tags, Term, TimelineId, TimelineSwitch,
-    Timestamp, WallTime, cluster::Cluster, settings::Settings,
+    Timestamp, WallTime,
+    cluster::Cluster,
+    settings::Settings,
+    takeover::{Promise, Word},
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +33,8 @@ pub struct View {
     pub postgres: PostgresView,
     pub peers: Peers,
     pub failsafe: FailsafeView,
+    #[serde(default)]
+    pub takeover: TakeoverView,
     pub fencing: Fencing,
     /// The long action that runs now; never two.
     pub job: Option<Job>,
@@ -402,6 +407,9 @@ pub struct PeerReport {
     pub nofailover: bool,
     pub failover_priority: i64,
     pub watchdog_failed: bool,
+    /// What it says about a lost primary; nothing, as members of Patroni.
+    #[serde(default)]
+    pub takeover: Word,
 }
 
 /// When a member looked up the position that it told.
@@ -413,6 +421,32 @@ pub enum AsOf {
     Earlier { ago: Duration },
     /// It does not say, as members of Patroni; taken for the present one.
     Unsaid,
+}
+
+/// What quorum take-over rests on at this member; see [`crate::takeover`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TakeoverView {
+    /// From whom this member's WAL receiver is to get WAL, and when something came last. `None`: nobody, or not known.
+    pub hearing: Option<Hearing>,
+    /// What this member promised; on disk before anybody was told, and read from there when the agent starts.
+    pub promise: Option<Kept>,
+}
+
+/// The last sign of life from an upstream: WAL, or a keepalive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hearing {
+    /// The member that the WAL receiver is connected to, or was last.
+    pub upstream: MemberName,
+    /// If nothing came from it yet: when the agent, or the WAL receiver, began to listen.
+    pub heard_at: Timestamp,
+}
+
+/// A promise on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub promise: Promise,
+    /// By this boot's clock; zero if it was made in an earlier boot.
+    pub made_at: Timestamp,
 }
 
 /// The failsafe protocol, both directions.

@@ -9,6 +9,7 @@ use bellwether_types::{
         Cluster, ConfigDocument, FailoverRequest, FailsafeMap, History, Initialize, Keyed, Leader, Member,
         Status, SyncState, TimelineClaim,
     },
+    takeover::Takeover,
 };
 
 use crate::schedule::Nanos;
@@ -25,6 +26,7 @@ pub enum Key {
     History,
     Failsafe,
     Timeline,
+    Takeover,
     Founder,
 }
 
@@ -52,6 +54,7 @@ pub enum Write {
     History(History),
     Failsafe(FailsafeMap),
     Timeline(TimelineClaim),
+    Takeover(Takeover),
     Delete(Key),
 }
 
@@ -229,6 +232,7 @@ impl Store {
             Key::History => cluster.history.as_ref().map(|keyed| keyed.revision),
             Key::Failsafe => cluster.failsafe.as_ref().map(|keyed| keyed.revision),
             Key::Timeline => cluster.timeline_claim.as_ref().map(|keyed| keyed.revision),
+            Key::Takeover => cluster.takeover.as_ref().map(|keyed| keyed.revision),
             Key::Founder => cluster.founder.as_ref().map(|keyed| keyed.revision),
         }
     }
@@ -260,6 +264,7 @@ impl Store {
             Write::History(value) => cluster.history = Some(Keyed { value, revision }),
             Write::Failsafe(value) => cluster.failsafe = Some(Keyed { value, revision }),
             Write::Timeline(claim) => cluster.timeline_claim = Some(Keyed { value: Some(claim), revision }),
+            Write::Takeover(value) => cluster.takeover = Some(Keyed { value: Some(value), revision }),
             Write::Delete(key) => match key {
                 Key::Initialize => (cluster.initialize, cluster.initialize_lease) = (None, None),
                 Key::Config => cluster.config = None,
@@ -274,6 +279,7 @@ impl Store {
                 Key::History => cluster.history = None,
                 Key::Failsafe => cluster.failsafe = None,
                 Key::Timeline => cluster.timeline_claim = None,
+                Key::Takeover => cluster.takeover = None,
                 Key::Founder => cluster.founder = None,
             },
         }

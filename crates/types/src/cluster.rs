@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     LeaseId, Lsn, MemberName, PostgresState, ReplicationState, Revision, Role, SystemId, Tags, Term,
-    TimelineId, WallTime,
+    TimelineId, WallTime, takeover::Takeover,
 };
 
 /// Everything below the cluster's prefix, read at one revision.
@@ -36,6 +36,9 @@ pub struct Cluster {
     /// Which number the last promotion was to give to its timeline; `value: None` if what is written cannot be read.
     #[serde(default)]
     pub timeline_claim: Option<Keyed<Option<TimelineClaim>>>,
+    /// The present or last attempt to replace a leader before its lease ends; `value: None` if what is written cannot be read.
+    #[serde(default)]
+    pub takeover: Option<Keyed<Option<Takeover>>>,
 }
 
 /// A value with the revision at which its key was last written.
@@ -288,6 +291,18 @@ impl Cluster {
     /// `None` if unknown (the key is absent).
     pub fn timeline(&self) -> Option<TimelineId> {
         self.history.as_ref().map(|keyed| keyed.value.timeline())
+    }
+
+    /// An epoch of quorum take-over whose transaction may still be applied, with the revision that tells it from all others: it is open,
+    /// and neither `leader` nor `sync` was written since it was opened.
+    pub fn live_epoch(&self) -> Option<(&Takeover, Revision)> {
+        let keyed = self.takeover.as_ref()?;
+        let takeover = keyed.value.as_ref().filter(|takeover| takeover.is_open())?;
+        let is_led = self.leader.as_ref().is_some_and(|leader| {
+            leader.revision == takeover.leader_revision && leader.name == takeover.leader
+        });
+        let is_live = is_led && self.sync_revision() == Some(takeover.sync_revision);
+        is_live.then_some((takeover, keyed.revision))
     }
 
     pub fn optime(&self) -> Lsn {

@@ -16,6 +16,7 @@ pub mod settings;
 pub mod slots;
 pub mod status;
 mod tags;
+pub mod takeover;
 mod time;
 mod timeline;
 pub mod topology;

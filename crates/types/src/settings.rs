@@ -38,6 +38,12 @@ pub struct Settings {
     pub synchronous_mode: SyncMode,
     pub synchronous_mode_strict: bool,
     pub synchronous_node_count: u32,
+    /// Replace a leader that too many voters have stopped hearing before its lease ends; for mode `quorum` only.
+    #[serde(default)]
+    pub quorum_takeover: bool,
+    /// How long a voter must have got nothing from the primary before it suspects that it is gone.
+    #[serde(default = "detect_timeout")]
+    pub detect_timeout: Duration,
     pub failsafe_mode: bool,
     pub pause: bool,
     pub standby_cluster: Option<StandbyCluster>,
@@ -75,6 +81,10 @@ pub struct StandbyCluster {
     pub create_replica_methods: Option<Vec<String>>,
 }
 
+fn detect_timeout() -> Duration {
+    Duration::from_secs(1)
+}
+
 impl Default for Settings {
     /// Patroni's defaults.
     fn default() -> Self {
@@ -92,6 +102,8 @@ impl Default for Settings {
             synchronous_mode: SyncMode::Off,
             synchronous_mode_strict: false,
             synchronous_node_count: 1,
+            quorum_takeover: false,
+            detect_timeout: detect_timeout(),
             failsafe_mode: false,
             pause: false,
             standby_cluster: None,

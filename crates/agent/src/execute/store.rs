@@ -5,11 +5,12 @@ use std::time::Duration;
 use bellwether_dcs::{CommitOutcome, Deadline, Key, Write, codec, codec::keys, ops, ops::Seen};
 use bellwether_ha::{
     View,
-    action::{MemberUpdate, NextTimeline},
+    action::{MemberUpdate, NextTimeline, TakeOver},
 };
 use bellwether_types::{
     Lsn, Revision, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState, TimelineClaim},
+    takeover::Takeover,
 };
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ use super::{Effect, MemberWrite};
 use crate::{
     agent::Agent,
     clock,
-    lease::{Acquired, Released, Wanted},
+    lease::{Acquired, Over, Released, Wanted},
     publications::Publication,
 };
 
@@ -99,9 +100,9 @@ impl Agent {
     }
 
     pub(super) async fn acquire_lease(&mut self, wanted: Wanted) -> Effect {
+        let timeline = wanted.timeline.map(|next| next.timeline.0);
         match self.lease.acquire(wanted).await {
             Acquired::Yes { term } => {
-                let timeline = wanted.timeline.map(|next| next.timeline.0);
                 info!(term = term.0, timeline, "acquired the leader lock");
                 self.clock.acquired(clock::now());
                 let _ = self.mirror.refresh(self.write_budget()).await;
@@ -122,6 +123,24 @@ impl Agent {
         }
     }
 
+    pub(super) async fn open_epoch(&mut self, expect: Option<Revision>, takeover: &Takeover) -> Effect {
+        let outcome = ops::open_takeover(&*self.store, takeover, expect, self.write_budget()).await;
+        self.conclude("open an epoch of take-over", outcome).await
+    }
+
+    pub(super) async fn close_epoch(&mut self, opened_at: Revision, takeover: &Takeover) -> Effect {
+        let outcome = ops::close_takeover(&*self.store, takeover, opened_at, self.write_budget()).await;
+        self.conclude("close an epoch of take-over", outcome).await
+    }
+
+    /// The lock of a leader that can acknowledge nothing any more.
+    pub(super) async fn take_over(&mut self, decided: TakeOver) -> Effect {
+        let Some(sync) = self.stored(&Key::from(keys::SYNC)) else { return Effect::Failed };
+        let TakeOver { opened_at, takeover, leader, sync: revision, timeline } = decided;
+        let over = Some(Over { opened_at, takeover, sync });
+        self.acquire_lease(Wanted { present: Some(leader), sync: Some(revision), timeline, over }).await
+    }
+
     /// A promotion waits for this.
     pub(super) async fn take_timeline(&mut self, next: NextTimeline) -> Effect {
         let claim = TimelineClaim { timeline: next.timeline, leader: self.config.name.clone() };
@@ -133,7 +152,7 @@ impl Agent {
 
     pub(super) async fn resume_lease(&mut self, revision: Revision) -> Effect {
         let sync = self.mirror.state().cluster.and_then(|cluster| cluster.sync_revision());
-        self.acquire_lease(Wanted { present: Some(revision), sync, timeline: None }).await
+        self.acquire_lease(Wanted { present: Some(revision), sync, ..Wanted::default() }).await
     }
 
     pub(super) async fn release_lease(&mut self, optime: Option<Lsn>) -> Effect {

@@ -22,6 +22,8 @@ pub const HISTORY: &str = "history";
 pub const FAILSAFE: &str = "failsafe";
 /// The number that the last promotion took for its timeline. Ours alone; Patroni leaves it alone.
 pub const TIMELINE: &str = "timeline";
+/// The present or last quorum take-over. Ours alone; Patroni leaves it alone.
+pub const TAKEOVER: &str = "takeover";
 /// The position before `status` existed: read if `status` is absent, never written.
 pub const LEGACY_OPTIME: &str = "optime/leader";
 /// What all member keys begin with.

@@ -160,6 +160,12 @@ impl World {
             }
             Action::WriteFailsafe { map } => self.write_as_leader(host, Vec::new(), Write::Failsafe(map)),
 
+            Action::OpenEpoch { .. }
+            | Action::CloseEpoch { .. }
+            | Action::TakeOver(_)
+            | Action::DetachAndPromise { .. }
+            | Action::ForgetPromise { .. } => Step::Failed,
+
             // --- peers ---
             Action::PollPeers { members, timeout } => {
                 self.poll_peers(host, &members, timeout);

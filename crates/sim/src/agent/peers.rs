@@ -7,7 +7,7 @@ use std::{
 };
 
 use bellwether_ha::view::{AsOf, FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
-use bellwether_types::{Lsn, PostgresState, Role, Timestamp};
+use bellwether_types::{Lsn, PostgresState, Role, Timestamp, takeover::Word};
 
 use crate::{
     agent::Members,
@@ -171,6 +171,7 @@ impl World {
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,
+            takeover: Word::default(),
         }
     }
 

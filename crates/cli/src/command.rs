@@ -100,6 +100,8 @@ pub enum Command {
     PromoteCluster(PromoteClusterArgs),
     /// Tell what happened and why: failovers, restarts, refusals.
     Explain(ExplainArgs),
+    /// Tell what would happen if a member were lost: who would lead, how soon, and what could be lost. Changes nothing.
+    WhatIf(WhatIfArgs),
     /// Collect journals, configuration and states into one file for support; secrets are left out.
     SupportBundle(SupportBundleArgs),
     /// Print a shell's completion script.
@@ -490,6 +492,20 @@ pub struct ExplainArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+pub struct WhatIfArgs {
+    /// The member that would be lost; the leader if not given.
+    #[arg(value_name = "MEMBER")]
+    pub member: Option<String>,
+    /// The cluster; the one of the configuration if not given.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: StoryFormat,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
 pub struct SupportBundleArgs {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,
@@ -537,6 +553,7 @@ impl Command {
             Self::DemoteCluster(_) => "demote-cluster",
             Self::PromoteCluster(_) => "promote-cluster",
             Self::Explain(_) => "explain",
+            Self::WhatIf(_) => "what-if",
             Self::SupportBundle(_) => "support-bundle",
             Self::Completion(_) => "completion",
             Self::Man(_) => "man",
@@ -567,6 +584,7 @@ impl Command {
             Self::DemoteCluster(args) => args.globals.clone(),
             Self::PromoteCluster(args) => args.globals.clone(),
             Self::Explain(args) => args.globals.clone(),
+            Self::WhatIf(args) => args.globals.clone(),
             Self::SupportBundle(args) => args.globals.clone(),
             Self::Completion(_) | Self::Man(_) => Globals::default(),
         }

@@ -19,3 +19,4 @@ pub(crate) mod shell;
 pub(crate) mod show_config;
 pub(crate) mod support_bundle;
 pub(crate) mod version;
+pub(crate) mod what_if;

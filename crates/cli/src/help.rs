@@ -10,7 +10,7 @@ const WIDTH: usize = 78;
 const NAMES: usize = 30;
 
 /// What only we have: it works, and is not shown among what Patroni's users look for.
-const OURS: [&str; 4] = ["explain", "support-bundle", "completion", "man"];
+const OURS: [&str; 5] = ["explain", "what-if", "support-bundle", "completion", "man"];
 
 /// The whole program's, or one command's.
 pub(crate) fn help(command: Option<&str>) -> String {

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bellwether_api_client::{Answer, ApiClient, BasicAuth, CertificateFiles, ClientError, Method, Verify};
+use bellwether_api_client::{
+    Answer, ApiClient, BasicAuth, CertificateFiles, ClientError, Method, PeerStatus, Verify,
+};
 use bellwether_config::{
     ClientConfig, Loaded, StoreAddress, load_client, sections::store::Store as StoreSection,
 };
@@ -211,6 +213,11 @@ impl Session {
     ) -> Result<Answer, ClientError> {
         let url = member.api_url.as_deref().unwrap_or_default();
         self.api.call(method, url, path, body, patience).await
+    }
+
+    /// What a member says of itself when it is asked.
+    pub(crate) async fn status(&self, api_url: &str, patience: Duration) -> Result<PeerStatus, ClientError> {
+        self.api.get_status(api_url, patience).await
     }
 
     /// Where the agent of this node keeps its journal, if the configuration is a member's: beside the data directory.

@@ -16,7 +16,11 @@ use crate::{
 
 /// How long a member may take to answer: short where the cluster is meant to react quickly.
 pub(crate) fn timeout(view: &View) -> Duration {
-    (view.settings.ttl / 10).clamp(Duration::from_millis(300), Duration::from_secs(2))
+    answer_limit(view.settings.ttl)
+}
+
+pub(crate) fn answer_limit(ttl: Duration) -> Duration {
+    (ttl / 10).clamp(Duration::from_millis(300), Duration::from_secs(2))
 }
 
 /// What these members said when they were asked *for the decision at hand*; `None` after asking them.

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod reason;
 pub mod sync;
 pub mod view;
+pub mod what_if;
 
 mod bootstrap;
 mod candidate;

@@ -18,6 +18,7 @@ mod stories;
 mod tables;
 mod time;
 mod timelines;
+mod what_if;
 
 use crate::{Action, Decision, action::DemoteMode};
 

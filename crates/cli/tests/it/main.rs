@@ -7,6 +7,7 @@ mod configuring;
 mod explaining;
 mod listing;
 mod operating;
+mod outlook;
 mod querying;
 mod removing;
 mod screen;

@@ -1,4 +1,5 @@
-//! A node is gone for good, files and all: the store still tells what it did last, and which level the cluster has.
+//! A node is gone for good, files and all: the store still tells what it did last, and which level the cluster has. Who would take its
+//! place was foretold.
 
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use bellwether_acceptance::{
     Cluster, Node, PATIENCE, binary, eventually,
     run::{Ended, to_the_end},
 };
+use serde_json::Value;
 
 fn bellwether(node: &Node, words: &[&str]) -> Ended {
     let mut command = binary::bellwether(node.account);
@@ -31,8 +33,22 @@ async fn what_a_dead_leader_did_last_is_told_from_the_store() {
     })
     .await;
 
+    let foretold = eventually("what-if knows two members that could lead", PATIENCE, || async {
+        let ended = bellwether(old, &["what-if", "-f", "json"]);
+        let outlook: Value = serde_json::from_str(ended.text.lines().next().unwrap_or_default())
+            .map_err(|error| format!("{error}: {}", ended.text))?;
+        // The last records may still be on their way to one of them.
+        let is_settled = outlook["candidates"].as_array().is_some_and(|candidates| candidates.len() == 2);
+        if is_settled { Ok(outlook) } else { Err(ended.text) }
+    })
+    .await;
+    assert_eq!(foretold["lost"], old.name.as_str());
+    assert_eq!(foretold["risk"]["acknowledged_commits_are_safe"], true, "{foretold}");
+
     old.kill_tree();
     let new = cluster.successor_of(old).await;
+    let candidates = foretold["candidates"].as_array().expect("a list");
+    assert!(candidates.contains(&new.name.as_str().into()), "{} was not foretold: {foretold}", new.name);
     let story = eventually("the story is told without the dead node", PATIENCE, || async {
         let ended = bellwether(new, &["explain"]);
         let took_over = format!("{} took over from {}", new.name, old.name);

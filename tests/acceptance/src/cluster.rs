@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,7 +16,7 @@ use crate::{
     patroni::Program,
     ports::Ports,
     rest::Api,
-    servers::{Kind, Servers},
+    servers::{Servers, Store},
     wait::{PATIENCE, eventually},
     writer::{Ledger, Writer},
     zookeeper::ZooKeeper,
@@ -34,13 +35,13 @@ pub struct Options {
     nodes: usize,
     patch: Value,
     links: bool,
-    store: Kind,
+    store: Store,
 }
 
 impl Options {
     /// With the defaults of a new cluster.
     pub fn nodes(nodes: usize) -> Self {
-        Self { nodes, patch: json!({}), links: false, store: Kind::Embedded }
+        Self { nodes, patch: json!({}), links: false, store: Store::Embedded }
     }
 
     /// Lays this over the configuration of every node (as a JSON merge patch).
@@ -49,25 +50,36 @@ impl Options {
         self
     }
 
+    /// The store is this one, with the shortest timings that it allows.
+    pub fn on(mut self, store: Store) -> Self {
+        self.store = store;
+        self.with(json!({"bootstrap": {"dcs": store.shortest_timings()}}))
+    }
+
+    /// As a cluster with an embedded store is by itself: quorum commit, and failsafe mode.
+    pub fn in_quorum_mode(self) -> Self {
+        self.with(json!({"bootstrap": {"dcs": {"synchronous_mode": "quorum", "failsafe_mode": true}}}))
+    }
+
     /// The store is etcd, on servers of its own.
     pub fn on_etcd(mut self) -> Self {
-        self.store = Kind::Etcd;
+        self.store = Store::Etcd;
         self
     }
 
     /// The store is Consul, on a server of its own, and members are registered there as services.
     pub fn on_consul(mut self) -> Self {
-        self.store = Kind::Consul;
+        self.store = Store::Consul;
         self
     }
 
     /// The store is ZooKeeper, on a server of its own.
     pub fn on_zookeeper(mut self) -> Self {
-        self.store = Kind::ZooKeeper;
+        self.store = Store::ZooKeeper;
         self
     }
 
-    /// The store's nodes reach each other over [`Cluster::links`] only.
+    /// The nodes of an embedded store reach each other over [`Cluster::links`] only.
     pub fn with_links(mut self) -> Self {
         self.links = true;
         self
@@ -81,7 +93,7 @@ pub struct Cluster {
     pub account: Account,
     ports: Ports,
     links: Option<Links>,
-    servers: Servers,
+    pub(crate) servers: Servers,
     dir: Option<TempDir>,
 }
 
@@ -116,11 +128,12 @@ impl Cluster {
         let files = cluster.dir();
         cluster.servers = Servers::start(options.store, &mut cluster.ports, &files).await;
         let stores: Vec<u16> = (0..options.nodes).map(|_| cluster.ports.take_one()).collect();
+        let has_links = options.links && options.store == Store::Embedded;
         let mut linked = Vec::new();
         for (index, &store_port) in stores.iter().enumerate() {
             let partners = stores.iter().copied().filter(|port| *port != store_port).collect();
             let mut patch = options.patch.clone();
-            if options.links {
+            if has_links {
                 let bound = cluster.ports.take_one();
                 merge(&mut patch, json!({"raft": {"bind_addr": format!("127.0.0.1:{bound}")}}));
                 linked.push((store_port, bound));
@@ -129,7 +142,7 @@ impl Cluster {
             let node = cluster.make_node(&name, Some(store_port), partners, patch);
             cluster.nodes.push(node);
         }
-        if options.links {
+        if has_links {
             cluster.links = Some(Links::open(&linked).await);
         }
         cluster
@@ -175,6 +188,19 @@ impl Cluster {
     /// The links of the store, if the cluster was started with them.
     pub fn links(&self) -> &Links {
         self.links.as_ref().expect("the cluster was started with links")
+    }
+
+    /// From now on nobody hears anything from the store, until [`Cluster::wake_store`]. An embedded one needs links for this.
+    pub fn silence_store(&self) {
+        if !self.servers.signal(Signal::STOP) {
+            self.links().cut();
+        }
+    }
+
+    pub fn wake_store(&self) {
+        if !self.servers.signal(Signal::CONT) {
+            self.links().mend();
+        }
     }
 
     /// The servers of the store, if it is etcd.

@@ -63,6 +63,10 @@ impl Consul {
         consul
     }
 
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
     /// What a member's configuration says instead of `raft`.
     pub fn section(&self) -> Value {
         json!({"host": self.address, "register_service": true, "service_check_interval": "1s"})
@@ -92,14 +96,26 @@ impl Consul {
         self.ask(&format!("kv/{key}")).await.unwrap_or_default()[0].clone()
     }
 
+    /// Ends the session that holds this key, as if it had not been renewed for its whole time.
+    pub async fn end_session_of(&self, key: &str) {
+        let row = self.key(key).await;
+        let session = row["Session"].as_str().unwrap_or_else(|| panic!("nobody holds {key}: {row}"));
+        let url = format!("http://{}/v1/session/destroy/{session}", self.address);
+        let answer = client().expect("a client").put(url).send().await.expect("Consul answers");
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
     async fn ask(&self, path: &str) -> Result<Value, String> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build();
-        let client = client.map_err(|error| error.to_string())?;
+        let client = client().map_err(|error| error.to_string())?;
         let url = format!("http://{}/v1/{path}", self.address);
         let answer = client.get(url).send().await.map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
     }
+}
+
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build()
 }
 
 impl Drop for Consul {

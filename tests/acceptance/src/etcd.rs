@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ports::Ports,
-    processes,
+    servers::signal_server,
     wait::{PATIENCE, eventually},
 };
 
@@ -89,10 +89,9 @@ impl Etcd {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         for child in &self.children {
-            let pid = i32::try_from(child.id()).expect("a process id");
-            assert!(processes::send(pid, signal), "etcd runs");
+            signal_server(child, signal);
         }
     }
 

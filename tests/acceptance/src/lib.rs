@@ -21,6 +21,7 @@
 pub mod account;
 pub mod binary;
 pub mod cluster;
+mod conditions;
 pub mod configuration;
 pub mod consul;
 pub mod etcd;
@@ -29,6 +30,7 @@ pub mod ledger;
 pub mod links;
 pub mod node;
 pub mod patroni;
+pub mod pki;
 pub mod ports;
 pub mod processes;
 pub mod rest;
@@ -42,7 +44,24 @@ pub mod zookeeper;
 
 pub use cluster::{Cluster, Options};
 pub use node::Node;
+pub use servers::Store;
 pub use wait::{PATIENCE, eventually};
+
+/// The same scenario on each of these stores, as tests that are named after them:
+/// `on_stores!(a_switchover_loses_no_row: etcd, consul)`. A scenario takes the [`Store`].
+#[macro_export]
+macro_rules! on_stores {
+    ($scenario:ident: $($store:ident),+) => {
+        mod $scenario {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $store() {
+                    super::$scenario($crate::Store::named(stringify!($store))).await;
+                }
+            )+
+        }
+    };
+}
 
 /// Whether the expensive variations run too.
 pub fn is_matrix() -> bool {

@@ -35,6 +35,11 @@ impl Api {
         Self { url: format!("http://127.0.0.1:{port}"), client: client() }
     }
 
+    /// HTTPS, by a client that has what it takes.
+    pub fn secured(port: u16, client: Client) -> Self {
+        Self { url: format!("https://127.0.0.1:{port}"), client }
+    }
+
     /// `Err` has the reason in words if there was no HTTP answer.
     pub async fn get(&self, path: &str) -> Result<Reply, String> {
         self.call(Method::GET, path, None, Duration::from_secs(2)).await
@@ -93,10 +98,15 @@ impl Api {
     }
 }
 
-fn client() -> Client {
+/// Once for the whole process.
+pub(crate) fn provide_tls() {
     static PROVIDER: OnceLock<()> = OnceLock::new();
     PROVIDER.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+fn client() -> Client {
+    provide_tls();
     Client::builder().no_proxy().build().expect("a client without certificates needs no files")
 }

@@ -1,18 +1,44 @@
 //! Which store a cluster has, and the servers of one that is not embedded.
 
-use std::path::Path;
+use std::{path::Path, process::Child};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{consul::Consul, etcd::Etcd, ports::Ports, zookeeper::ZooKeeper};
+use crate::{consul::Consul, etcd::Etcd, ports::Ports, processes, zookeeper::ZooKeeper};
 
 /// The store of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Store {
     Embedded,
+    /// Three servers of their own.
     Etcd,
+    /// A server of its own; members are registered there as services.
     Consul,
+    /// A server of its own.
     ZooKeeper,
+}
+
+impl Store {
+    /// By the name of the test that runs a scenario on it ([`crate::on_stores`]).
+    pub fn named(name: &str) -> Self {
+        match name {
+            "embedded" => Self::Embedded,
+            "etcd" => Self::Etcd,
+            "consul" => Self::Consul,
+            "zookeeper" => Self::ZooKeeper,
+            other => panic!("no store is called {other}"),
+        }
+    }
+
+    /// As short as this store allows. Patroni's defaults would make every test take minutes.
+    pub fn shortest_timings(self) -> Value {
+        match self {
+            // Its sessions get half of `ttl`, and there are none below 10 s.
+            Self::Consul => json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 4}),
+            _ => json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2}),
+        }
+    }
 }
 
 /// The servers of a store that is not embedded.
@@ -25,12 +51,12 @@ pub(crate) enum Servers {
 }
 
 impl Servers {
-    pub(crate) async fn start(kind: Kind, ports: &mut Ports, dir: &Path) -> Self {
-        match kind {
-            Kind::Embedded => Self::None,
-            Kind::Etcd => Self::Etcd(Etcd::start(ports, dir).await),
-            Kind::Consul => Self::Consul(Consul::start(ports, dir).await),
-            Kind::ZooKeeper => Self::ZooKeeper(ZooKeeper::start(ports, dir).await),
+    pub(crate) async fn start(store: Store, ports: &mut Ports, dir: &Path) -> Self {
+        match store {
+            Store::Embedded => Self::None,
+            Store::Etcd => Self::Etcd(Etcd::start(ports, dir).await),
+            Store::Consul => Self::Consul(Consul::start(ports, dir).await),
+            Store::ZooKeeper => Self::ZooKeeper(ZooKeeper::start(ports, dir).await),
         }
     }
 
@@ -43,4 +69,20 @@ impl Servers {
             Self::ZooKeeper(zookeeper) => json!({"raft": null, "zookeeper": zookeeper.section()}),
         }
     }
+
+    /// Stops the servers in their tracks, so that nobody hears anything from them, or lets them go on. False if there are none.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        match self {
+            Self::None => return false,
+            Self::Etcd(etcd) => etcd.signal(signal),
+            Self::Consul(consul) => signal_server(consul.child(), signal),
+            Self::ZooKeeper(zookeeper) => signal_server(zookeeper.child(), signal),
+        }
+        true
+    }
+}
+
+pub(crate) fn signal_server(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    assert!(processes::send(pid, signal), "the server of the store runs");
 }

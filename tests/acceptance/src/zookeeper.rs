@@ -64,6 +64,10 @@ impl ZooKeeper {
         zookeeper
     }
 
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
     /// What a member's configuration says instead of `raft`.
     pub fn section(&self) -> Value {
         json!({"hosts": [self.address], "tick_time": TICK_MILLIS})

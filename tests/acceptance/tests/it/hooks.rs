@@ -3,7 +3,8 @@
 use std::fs;
 
 use bellwether_acceptance::{
-    Cluster, Node, Options, PATIENCE, account::Account, binary, cluster::SCOPE, eventually, wait::until,
+    Cluster, Node, Options, PATIENCE, Store, account::Account, binary, cluster::SCOPE, eventually, on_stores,
+    wait::until,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -151,10 +152,11 @@ async fn kept(node: &Node) -> Option<String> {
         .expect("the table is there")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_begins_from_a_backup_and_every_script_is_called() {
+on_stores!(a_cluster_begins_from_a_backup_and_every_script_is_called: etcd);
+
+async fn a_cluster_begins_from_a_backup_and_every_script_is_called(store: Store) {
     let scripts = Scripts::new(Account::of_nodes());
-    let mut cluster = Cluster::prepare(&scripts.options()).await;
+    let mut cluster = Cluster::prepare(&scripts.options().on(store).in_quorum_mode()).await;
     for node in &mut cluster.nodes {
         node.start();
     }

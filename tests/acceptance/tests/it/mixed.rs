@@ -11,19 +11,10 @@ use bellwether_acceptance::{
     writer::Writer,
 };
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn key(name: &str) -> String {
     format!("/service/{SCOPE}/{name}")
-}
-
-/// The document under this key, once it is as it should be.
-async fn stored(cluster: &Cluster, name: &str, what: &str, good: impl Fn(&Value) -> bool) -> Value {
-    eventually(format!("{name}: {what}"), PATIENCE, || async {
-        let document = cluster.etcd().document(&key(name)).await;
-        if good(&document) { Ok(document) } else { Err(document) }
-    })
-    .await
 }
 
 /// How long the lease of this member lasts.
@@ -47,10 +38,11 @@ async fn leads(node: &Node) {
 
 /// Every commit waits for the other node, and `/sync` says so, too.
 async fn covered(cluster: &Cluster, leader: &Node, other: &Node, names: &str) {
-    stored(cluster, "sync", "names both", |sync| {
-        sync["leader"] == leader.name.as_str() && sync["sync_standby"] == other.name.as_str()
-    })
-    .await;
+    cluster
+        .stored("sync", "names both", |sync| {
+            sync["leader"] == leader.name.as_str() && sync["sync_standby"] == other.name.as_str()
+        })
+        .await;
     let session = leader.sql().await;
     eventually(format!("synchronous_standby_names is {names}"), PATIENCE, || async {
         match session.text("current_setting('synchronous_standby_names')").await {
@@ -63,12 +55,13 @@ async fn covered(cluster: &Cluster, leader: &Node, other: &Node, names: &str) {
 
 /// What the leader keeps in the store for its successor, and what both say of it.
 async fn told_alike(cluster: &Cluster, leader: &Node, entries: usize) {
-    let history = stored(cluster, "history", "has every switch", |history| {
-        history.as_array().is_some_and(|all| {
-            all.len() == entries && all.last().is_some_and(|last| last[4] == leader.name.as_str())
+    let history = cluster
+        .stored("history", "has every switch", |history| {
+            history.as_array().is_some_and(|all| {
+                all.len() == entries && all.last().is_some_and(|last| last[4] == leader.name.as_str())
+            })
         })
-    })
-    .await;
+        .await;
     for node in &cluster.nodes {
         eventually(format!("{} tells the history", node.name), PATIENCE, || async {
             let told = node.api.get("/history").await?.json();
@@ -77,15 +70,19 @@ async fn told_alike(cluster: &Cluster, leader: &Node, entries: usize) {
         .await;
     }
     let slots: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-    stored(cluster, "status", "has a position and the slots of both", |status| {
-        status["optime"].is_u64() && slots.iter().all(|slot| status["slots"][*slot].is_u64())
-    })
-    .await;
-    for node in &cluster.nodes {
-        let member = stored(cluster, &format!("members/{}", node.name), "is whole", |member| {
-            member["state"] == "running" && member["timeline"].is_u64() && member["xlog_location"].is_u64()
+    cluster
+        .stored("status", "has a position and the slots of both", |status| {
+            status["optime"].is_u64() && slots.iter().all(|slot| status["slots"][*slot].is_u64())
         })
         .await;
+    for node in &cluster.nodes {
+        let member = cluster
+            .stored(&format!("members/{}", node.name), "is whole", |member| {
+                member["state"] == "running"
+                    && member["timeline"].is_u64()
+                    && member["xlog_location"].is_u64()
+            })
+            .await;
         let role = if node.name == leader.name { "primary" } else { "replica" };
         assert_eq!(member["role"], role, "{member}");
         assert!(member["version"].as_str().is_some_and(|version| version.starts_with("4.1.")), "{member}");
@@ -96,7 +93,7 @@ async fn switched_over(cluster: &Cluster, from: &Node, to: &Node, asked: &Node) 
     let reply = asked.api.post("/switchover", json!({"leader": from.name, "candidate": to.name})).await;
     assert_eq!((reply.status, reply.text), (200, format!("Successfully switched over to \"{}\"", to.name)));
     assert_eq!(cluster.whole().await.name, to.name);
-    stored(cluster, "failover", "is cleared", |request| *request == json!({})).await;
+    cluster.stored("failover", "is cleared", |request| *request == json!({})).await;
 }
 
 /// The leader's host is lost with WAL that nobody has received; the other one takes over, and the old leader comes back rewound.
@@ -120,7 +117,7 @@ async fn succeeded_after_a_crash(cluster: &Cluster, old: &Node, new: &Node) {
 /// Without the store the leader goes on, because the other member lets it.
 async fn kept_alive(cluster: &Cluster, leader: &Node, writer: &Writer) {
     let timeline = leader.api.status().await["timeline"].clone();
-    stored(cluster, "failsafe", "names both", |map| map.as_object().is_some_and(|map| map.len() == 2)).await;
+    cluster.stored("failsafe", "names both", |map| map.as_object().is_some_and(|map| map.len() == 2)).await;
     cluster.etcd().freeze();
     for node in &cluster.nodes {
         eventually(format!("{} says that failsafe is active", node.name), PATIENCE, || async {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bellwether_acceptance::{
-    Cluster, PATIENCE,
+    Cluster, Options, PATIENCE, Store,
     cluster::is_primary,
     eventually,
     journal::Moment,
+    on_stores,
     wait::{throughout, until},
 };
 use serde_json::{Value, json};
@@ -35,9 +36,11 @@ async fn everybody_echoes(cluster: &Cluster, paused: bool) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_pause_a_dead_postgresql_stays_dead_until_the_resume() {
-    let cluster = Cluster::start(3).await;
+on_stores!(in_pause_a_dead_postgresql_stays_dead_until_the_resume: etcd);
+on_stores!(in_pause_an_agent_that_stops_leaves_postgresql_alone: embedded, consul);
+
+async fn in_pause_a_dead_postgresql_stays_dead_until_the_resume(store: Store) {
+    let cluster = Cluster::start_with(Options::nodes(3).on(store).in_quorum_mode()).await;
     let leader = cluster.whole().await;
     let timeline = leader.api.status().await["timeline"].clone();
     pause(&cluster).await;
@@ -84,9 +87,8 @@ async fn in_pause_a_dead_postgresql_stays_dead_until_the_resume() {
     assert_ne!(now.api.status().await["timeline"], timeline);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_pause_an_agent_that_stops_leaves_postgresql_alone() {
-    let cluster = Cluster::start(1).await;
+async fn in_pause_an_agent_that_stops_leaves_postgresql_alone(store: Store) {
+    let cluster = Cluster::start_with(Options::nodes(1).on(store).in_quorum_mode()).await;
     let node = cluster.whole().await;
     let postmaster = node.postmaster_pid();
     let writer = cluster.writer();

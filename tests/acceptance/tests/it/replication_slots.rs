@@ -2,9 +2,9 @@
 //! nobody is known to need are dropped.
 
 use bellwether_acceptance::{
-    Cluster, Node, Options, PATIENCE, binary, eventually, run::to_the_end, sql::Session, wait::until,
+    Cluster, Node, Options, PATIENCE, Store, binary, eventually, on_stores, sql::Session, wait::until,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn options() -> Options {
     Options::nodes(3).with(json!({"bootstrap": {"dcs": {
@@ -12,14 +12,19 @@ fn options() -> Options {
             "feed": {"type": "logical", "database": "postgres", "plugin": "test_decoding"},
             "archive": {"type": "physical"},
         },
-        "ignore_slots": [{"name": "mine", "type": "physical"}],
+        "ignore_slots": [
+            {"name": "mine", "type": "physical"},
+            {"name": "theirs", "type": "logical", "database": "postgres", "plugin": "test_decoding"},
+            {"name": "theirs_too", "plugin": "pgoutput"},
+        ],
         "postgresql": {"parameters": {"wal_level": "logical", "wal_receiver_status_interval": "1s"}},
     }}}))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_goes_on_at_the_next_leader_where_it_was() {
-    let cluster = Cluster::start_with(options()).await;
+on_stores!(a_consumer_goes_on_at_the_next_leader_where_it_was: embedded, etcd);
+
+async fn a_consumer_goes_on_at_the_next_leader_where_it_was(store: Store) {
+    let cluster = Cluster::start_with(options().on(store).in_quorum_mode()).await;
     let first = cluster.whole().await;
     for node in &cluster.nodes {
         has(node, "archive").await;
@@ -39,10 +44,10 @@ async fn a_consumer_goes_on_at_the_next_leader_where_it_was() {
         })
         .await;
     }
-    let status = stored(first, "status");
-    for slot in [first.name.as_str(), "node1", "node2", "node3", "archive", "feed"] {
-        assert!(status["slots"][slot].is_u64(), "{slot}: {status}");
-    }
+    let all = ["node1", "node2", "node3", "archive", "feed"];
+    let status = cluster
+        .stored("status", "has every slot", |status| all.iter().all(|slot| status["slots"][*slot].is_u64()))
+        .await;
     assert_eq!(
         status["retain_slots"],
         json!(["node1", "node2", "node3"]),
@@ -55,7 +60,7 @@ async fn a_consumer_goes_on_at_the_next_leader_where_it_was() {
     let end = session.text("pg_current_wal_lsn()").await.expect("a position").expect("a primary has one");
     for node in cluster.others(first) {
         let there = format!("pg_last_wal_replay_lsn() >= '{end}'");
-        holds(node, &there).await;
+        node.comes_to(&there).await;
     }
     drop(session);
     first.kill_tree();
@@ -71,14 +76,6 @@ async fn a_consumer_goes_on_at_the_next_leader_where_it_was() {
     let second = cluster.whole().await;
     let confirmed = self::confirmed(&second.sql().await).await;
     reaches(first, &confirmed).await;
-}
-
-/// A key of the cluster as it stands in the store.
-fn stored(node: &Node, key: &str) -> Value {
-    let mut command = binary::bellwether(node.account);
-    command.arg("-c").arg(node.configuration()).args(["dcs", "get", key]).current_dir(&node.dir);
-    let ended = to_the_end(command, PATIENCE);
-    serde_json::from_str(ended.text.trim()).unwrap_or_else(|error| panic!("{error}: {}", ended.text))
 }
 
 async fn insert(session: &Session, ids: std::ops::RangeInclusive<i32>) {
@@ -101,34 +98,32 @@ async fn confirmed(session: &Session) -> String {
 }
 
 async fn has(node: &Node, slot: &str) {
-    holds(node, &format!("(SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}') = 1")).await;
+    node.comes_to(&format!("(SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}') = 1"))
+        .await;
 }
 
 async fn reaches(node: &Node, confirmed: &str) {
     let there = format!(
         "coalesce((SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'feed') >= '{confirmed}', false)"
     );
-    holds(node, &there).await;
-}
-
-/// Asked anew each time: the server may be restarted meanwhile.
-async fn holds(node: &Node, condition: &str) {
-    eventually(format!("{}: {condition}", node.name), PATIENCE, || async {
-        let session = Session::with(node).await.map_err(|error| error.to_string())?;
-        match session.text(condition).await {
-            Ok(Some(answer)) if answer == "true" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    node.comes_to(&there).await;
 }
 
 async fn unknown_slots_are_dropped(cluster: &Cluster, leader: &Node) {
+    // Everything that a rule names must fit.
+    let make = "SELECT pg_create_logical_replication_slot(name, 'test_decoding') \
+                FROM unnest('{theirs,theirs_too}'::text[]) name";
+    leader.sql().await.rows(make, &[]).await.expect("two slots");
+    until("the one with another plugin is dropped", PATIENCE, || {
+        leader.log_text().contains("Dropped replication slot 'theirs_too'")
+    })
+    .await;
+    has(leader, "theirs").await;
     let replica = cluster.others(leader)[0];
     for node in [leader, replica] {
         let make = "SELECT pg_create_physical_replication_slot(name, true) FROM unnest('{mine,strange}'::text[]) name";
         node.sql().await.rows(make, &[]).await.expect("two slots");
-        holds(node, "(SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'strange') = 0").await;
+        node.comes_to("(SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'strange') = 0").await;
         until(format!("{} tells of it", node.name), PATIENCE, || {
             node.log_text().contains("Dropped replication slot 'strange'")
         })
@@ -160,7 +155,7 @@ async fn failover_slots_are_left_to_the_servers_that_synchronise_them() {
     let flag = |flag: &str| {
         format!("(SELECT {flag} FROM pg_replication_slots WHERE slot_name IN ('feed', 'theirs'))")
     };
-    holds(first, &flag("bool_and(failover AND NOT synced) AND count(*) = 1")).await;
+    first.comes_to(&flag("bool_and(failover AND NOT synced) AND count(*) = 1")).await;
     // One of somebody else is no "unknown" slot either.
     let make = "SELECT pg_create_logical_replication_slot('theirs', 'test_decoding', false, false, true)";
     first.sql().await.rows(make, &[]).await.expect("a slot");
@@ -178,7 +173,7 @@ async fn failover_slots_are_left_to_the_servers_that_synchronise_them() {
     insert(&first.sql().await, 1..=10).await;
     let end = first.sql().await.text("pg_current_wal_lsn()").await.expect("a position").expect("one");
     for node in cluster.others(first) {
-        holds(node, &format!("pg_last_wal_replay_lsn() >= '{end}'")).await;
+        node.comes_to(&format!("pg_last_wal_replay_lsn() >= '{end}'")).await;
     }
     first.kill_tree();
     let second = cluster.successor_of(first).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually};
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, Store, eventually, on_stores};
 use serde_json::json;
 
 /// Two clusters come up one after the other.
@@ -10,9 +10,10 @@ const UP_WITHIN: Duration = Duration::from_secs(120);
 /// The slot of the standby cluster in the primary one.
 const SLOT: &str = "far_away";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_follows_another_one_and_takes_its_place() {
-    let home = Cluster::start_with(Options::nodes(2).with(json!({
+on_stores!(a_cluster_follows_another_one_and_takes_its_place: etcd, zookeeper);
+
+async fn a_cluster_follows_another_one_and_takes_its_place(store: Store) {
+    let home = Cluster::start_with(Options::nodes(2).on(store).with(json!({
         "bootstrap": {"dcs": {"slots": {SLOT: {"type": "physical"}}}},
     })))
     .await;
@@ -26,7 +27,7 @@ async fn a_cluster_follows_another_one_and_takes_its_place() {
     // Founded from the other cluster, whose identity it has.
     let section = json!({"host": "127.0.0.1", "port": origin.postgres_port, "primary_slot_name": SLOT});
     let mut away = Cluster::prepare(
-        &Options::nodes(2).with(json!({"bootstrap": {"dcs": {"standby_cluster": section}}})),
+        &Options::nodes(2).on(store).with(json!({"bootstrap": {"dcs": {"standby_cluster": section}}})),
     )
     .await;
     for node in &mut away.nodes {

@@ -3,18 +3,27 @@
 use std::time::{Duration, Instant};
 
 use bellwether_acceptance::{
-    Cluster, Options, PATIENCE,
+    Cluster, Node, Options, PATIENCE, Store,
     cluster::is_primary,
     eventually,
     journal::Moment,
+    on_stores,
     wait::{throughout, until},
 };
+use serde_json::json;
 
 const TTL: Duration = Duration::from_secs(5);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_store_the_leader_goes_on_as_long_as_every_member_agrees() {
-    let cluster = Cluster::start_with(Options::nodes(3).with_links()).await;
+on_stores!(without_a_store_the_leader_goes_on_as_long_as_every_member_agrees: embedded, etcd);
+
+async fn without_a_store_the_leader_goes_on_as_long_as_every_member_agrees(store: Store) {
+    let slots = json!({
+        "slots": {"consumer": {"type": "physical"}},
+        "postgresql": {"parameters": {"wal_receiver_status_interval": "1s"}},
+    });
+    let options =
+        Options::nodes(3).on(store).in_quorum_mode().with_links().with(json!({"bootstrap": {"dcs": slots}}));
+    let cluster = Cluster::start_with(options).await;
     let leader = cluster.whole().await;
     cluster.synchronous(leader).await;
     let timeline = leader.api.status().await["timeline"].clone();
@@ -32,7 +41,7 @@ async fn without_a_store_the_leader_goes_on_as_long_as_every_member_agrees() {
     writer.writes(50).await;
 
     let cut_at = Moment::now();
-    cluster.links().cut();
+    cluster.silence_store();
     throughout("the leader leads and nobody else does", 3 * TTL, || async {
         let leads = leader.api.get("/primary").await?;
         if leads.status != 200 {
@@ -52,6 +61,7 @@ async fn without_a_store_the_leader_goes_on_as_long_as_every_member_agrees() {
     assert!(journal.decision("continue_by_failsafe").is_some(), "{:?}", journal.codes());
     assert_eq!(leader.api.status().await["failsafe_mode_is_active"], true);
     assert_eq!(writer.ledger().failed, Vec::<String>::new(), "no client noticed");
+    slots_move(&cluster, leader).await;
 
     // One member is silent now: nobody can tell any more that it does not lead.
     let silent = cluster.others(leader)[0];
@@ -63,12 +73,25 @@ async fn without_a_store_the_leader_goes_on_as_long_as_every_member_agrees() {
     assert!(journal.decision("lease_running_out").is_some(), "{:?}", journal.codes());
 
     silent.thaw_agent();
-    cluster.links().mend();
+    cluster.wake_store();
     cluster.whole().await;
     let healed = cluster.whole().await.api.status().await["timeline"].clone();
     assert!(healed.as_u64() >= timeline.as_u64());
     writer.writes(50).await;
     cluster.holds(&writer.stop().await).await;
+}
+
+/// E6: the consumer of a permanent slot goes on, and the copies on the other members do so, too.
+async fn slots_move(cluster: &Cluster, leader: &Node) {
+    let go_on = "(pg_replication_slot_advance('consumer', pg_current_wal_flush_lsn())).end_lsn";
+    let end = leader.sql().await.text(go_on).await.expect("the slot is there").expect("a position");
+    for node in cluster.others(leader) {
+        let slot = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'consumer'";
+        node.comes_to(&format!("({slot}) >= '{end}'")).await;
+    }
+    for node in &cluster.nodes {
+        node.becomes("is in failsafe mode", |status| status["failsafe_mode_is_active"] == true).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

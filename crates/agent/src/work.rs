@@ -200,7 +200,9 @@ pub(crate) async fn bootstrap_standby(
     limit: Duration,
 ) -> JobOutcome {
     let source = one_of_several(source, server.settings()).await;
-    match clone(job.clone(), server.settings().clone(), Some(source)).await {
+    // Where only its archive is known, a method that needs no server has to do.
+    let source = (!source.conn_url.is_empty()).then_some(source);
+    match clone(job.clone(), server.settings().clone(), source).await {
         JobOutcome::Succeeded => start(job, server, plan, limit, || true).await,
         other => other,
     }

@@ -1,8 +1,8 @@
 //! A cluster that follows another one: founded from it, led in it, promoted, and the other one demoted behind it.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
-use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, Store, eventually, on_stores};
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, Store, binary, eventually, on_stores};
 use serde_json::json;
 
 /// Two clusters come up one after the other.
@@ -136,4 +136,88 @@ async fn hears(cluster: &Cluster, word: &str) {
         })
         .await;
     }
+}
+
+/// A base backup with which the WAL comes from the archive.
+const MAKE_BACKUP: &str = "pg_basebackup -D \"$1\" -d \"$2\" -X none -c fast -w";
+/// How the first member of the standby cluster comes by its data, without a server to copy from.
+const RESTORE: &str = r#"echo "$@" >restore.called
+for word in "$@"; do case $word in --datadir=*) to=${word#*=};; --backup=*) from=${word#*=};; esac; done
+mkdir -p -m 700 "$to" && cp -a "$from/." "$to"
+"#;
+
+/// The other cluster cannot be reached: only its archive can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_founded_from_an_archive_alone_and_promoted() {
+    let mut home = Cluster::prepare(&Options::nodes(1).on(Store::Etcd)).await;
+    let (archive, backup) = (home.dir().join("archive"), home.dir().join("backup"));
+    home.account.make_dir(&archive);
+    let keep = format!("cp %p {}/%f", archive.display());
+    let origin = &mut home.nodes[0];
+    origin.document["postgresql"]["parameters"]["archive_mode"] = json!("on");
+    origin.document["postgresql"]["parameters"]["archive_command"] = json!(keep);
+    origin.rewrite(&origin.document);
+    origin.start();
+    let origin = home.whole().await;
+    let session = origin.sql().await;
+    session.client.batch_execute("CREATE TABLE told (word text)").await.expect("a table");
+    let mut command = Command::new("/bin/sh");
+    home.account.apply(&mut command);
+    let dsn = format!("host=127.0.0.1 port={} user=replicator", origin.postgres_port);
+    command.args(["-c", MAKE_BACKUP, "sh"]).arg(&backup).arg(dsn).current_dir("/");
+    command.env("PATH", binary::postgres_bin_dir()).env("PGPASSWORD", "replication-secret");
+    assert!(command.status().expect("there is a shell").success(), "no backup");
+    told(&session, "before").await;
+    session.text("pg_switch_wal()").await.expect("a primary");
+
+    let script = home.dir().join("restore");
+    home.account.write(&script, RESTORE);
+    let mut away = Cluster::prepare(&Options::nodes(2).on(Store::Etcd).with(json!({
+        "bootstrap": {"dcs": {"standby_cluster": {
+            "restore_command": format!("cp {}/%f %p", archive.display()),
+            "create_replica_methods": ["restored", "basebackup"],
+        }}},
+        "postgresql": {
+            "restored": {
+                "command": format!("sh {}", script.display()), "backup": backup, "no_leader": true,
+            },
+            "create_replica_methods": ["basebackup"],
+        },
+    })))
+    .await;
+    for node in &mut away.nodes {
+        node.start();
+    }
+    let leader = eventually("a standby leader recovers from the archive", UP_WITHIN, || async {
+        let statuses = away.statuses().await;
+        let leads = |status: &&serde_json::Value| {
+            status["role"] == "standby_leader" && status["replication_state"] == "in archive recovery"
+        };
+        let streams = |status: &serde_json::Value| status["replication_state"] == "streaming";
+        match statuses.iter().position(|status| leads(&status)) {
+            Some(at) if statuses.iter().any(streams) => Ok(&away.nodes[at]),
+            _ => Err(format!("{statuses:?}")),
+        }
+    })
+    .await;
+    let called = std::fs::read_to_string(leader.dir.join("restore.called")).unwrap_or_default();
+    assert!(called.contains("--connstring=\n") || !called.contains("host="), "{called}");
+    hears(&away, "before").await;
+    leader.answers("/standby-leader", 200).await;
+    leader.answers("/primary", 503).await;
+    let conninfo = leader.sql().await.text("current_setting('primary_conninfo')").await.expect("an answer");
+    assert_eq!(conninfo.as_deref(), Some(""), "there is nobody to connect to");
+
+    // It follows the archive for as long as it is told to.
+    told(&session, "later").await;
+    session.text("pg_switch_wal()").await.expect("a primary");
+    hears(&away, "later").await;
+
+    let reply = leader.api.patch("/config", json!({"standby_cluster": null})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let primary = away.whole().await;
+    assert_eq!(primary.name, leader.name, "the standby leader was promoted");
+    assert_eq!(primary.api.status().await["timeline"], 2);
+    told(&primary.sql().await, "on its own").await;
+    hears(&away, "on its own").await;
 }

@@ -12,7 +12,7 @@ use crate::{
     dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
     exit::Status,
-    generate_config, init,
+    generate_config, init, reader,
     run::{self, RunOptions},
     store, validate_config, witness,
 };
@@ -96,6 +96,9 @@ struct Patroni {
 
 impl Patroni {
     fn obey(self, arguments: &[OsString]) -> ExitCode {
+        if self.validate_config || self.generate_sample_config || self.generate_config {
+            reader::may_leave();
+        }
         let status = if self.validate_config {
             validate_config::run(&validate_config::Request {
                 file: self.file,
@@ -119,6 +122,7 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
     match called {
         Called::Patroni => Patroni::parse_from(&arguments).obey(&arguments),
         Called::Patronictl => {
+            reader::may_leave();
             let surroundings = surroundings(bellwether_cli::Patronictl::command());
             patronictl(arguments, surroundings)
         }
@@ -127,6 +131,9 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn obey(line: Bellwether, arguments: &[OsString]) -> ExitCode {
+    if !matches!(line.command, Command::Run { .. } | Command::Witness { .. } | Command::Demo(_)) {
+        reader::may_leave();
+    }
     match line.command {
         Command::Run { .. } | Command::Witness { .. } if init::is_first_process() => init::run(arguments),
         Command::Run { file } => {

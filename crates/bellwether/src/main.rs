@@ -14,6 +14,7 @@ mod failure;
 mod generate_config;
 mod init;
 mod logging;
+mod reader;
 #[cfg(test)]
 mod reference;
 mod reload;

@@ -2,3 +2,4 @@
 
 mod called_patronictl;
 mod demo;
+mod reader;

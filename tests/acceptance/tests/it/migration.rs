@@ -2,7 +2,9 @@
 //! notice the planned switchover and nothing else.
 
 use bellwether_acceptance::{
-    Cluster, Node, Options, PATIENCE, binary, eventually,
+    Cluster, Node, Options, PATIENCE, binary,
+    cluster::SCOPE,
+    eventually,
     patroni::{self, Program, steer},
     run::to_the_end,
 };
@@ -15,6 +17,49 @@ fn looked_at(node: &Node) -> Value {
     let ended = to_the_end(command, PATIENCE);
     assert!(ended.status.success(), "{}", ended.text);
     serde_json::from_str(&ended.text).unwrap_or_else(|error| panic!("{error}: {}", ended.text))
+}
+
+/// Timings that Patroni would raise for itself, and nobody else.
+async fn faster(cluster: &Cluster) {
+    cluster.configure(json!({"ttl": 5, "retry_timeout": 2})).await;
+    for node in &cluster.nodes {
+        leased_for(cluster, node, 5).await;
+    }
+}
+
+async fn leased_for(cluster: &Cluster, node: &Node, seconds: u64) {
+    let key = format!("/service/{SCOPE}/members/{}", node.name);
+    eventually(format!("the lease of {} lasts {seconds} s", node.name), PATIENCE, || async {
+        match cluster.etcd().lease_time(&key).await {
+            Ok(granted) if granted == seconds => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}
+
+/// Patroni must not join while one member still counts on a shorter lease.
+async fn the_way_back_waits_for_everybody(cluster: &Cluster) {
+    let asked = &cluster.nodes[0];
+    let (frozen, account) = (&cluster.nodes[1], asked.account);
+    frozen.freeze_agent();
+    let mut command = binary::bellwether(account);
+    command.arg("adopt").arg(asked.configuration()).arg("--back").current_dir(&asked.dir);
+    let back = tokio::task::spawn_blocking(move || to_the_end(command, PATIENCE));
+    cluster.stored("config", "has timings that Patroni takes", |config| config["ttl"] == 20).await;
+    leased_for(cluster, asked, 20).await;
+    assert!(!back.is_finished(), "one of them has not said so");
+    frozen.thaw_agent();
+    let ended = back.await.expect("it is run");
+    assert!(ended.status.success(), "{}", ended.text);
+    ended.says("written: ttl: 20, loop_wait: 1, retry_timeout: 3");
+    ended.says("every member uses them");
+    for node in &cluster.nodes {
+        leased_for(cluster, node, 20).await;
+    }
+    let mut again = binary::bellwether(account);
+    again.arg("adopt").arg(asked.configuration()).arg("--back").current_dir(&asked.dir);
+    to_the_end(again, PATIENCE).says("nothing to change");
 }
 
 /// By the index of a node, since handing over changes it.
@@ -40,7 +85,7 @@ async fn a_cluster_moves_to_bellwether_and_back() {
     // Replicas first, then a switchover, then the old leader.
     let replicas: Vec<usize> = (0..3).filter(|index| *index != old).collect();
     for &index in &replicas {
-        cluster.nodes[index].hand_to(Program::AsPatroni).await;
+        cluster.nodes[index].hand_to(Program::Bellwether).await;
         assert_eq!(leader(&cluster).await, old);
         cluster.synchronous(&cluster.nodes[old]).await;
     }
@@ -51,13 +96,17 @@ async fn a_cluster_moves_to_bellwether_and_back() {
         &["switchover", "acceptance", "--leader", &from, "--candidate", &to, "--force"],
     );
     assert_eq!(leader(&cluster).await, replicas[0]);
-    cluster.nodes[old].hand_to(Program::AsPatroni).await;
+    cluster.nodes[old].hand_to(Program::Bellwether).await;
     assert_eq!(leader(&cluster).await, replicas[0]);
     cluster.synchronous(&cluster.nodes[replicas[0]]).await;
     writer.writes(50).await;
     assert_eq!(looked_at(&cluster.nodes[old])["situation"], "bellwether");
     let failed = writer.ledger().failed;
     assert!(failed.len() <= 1, "one statement may have met the switchover: {failed:?}");
+
+    // Ours can be faster than Patroni may be; the way back begins with that.
+    faster(&cluster).await;
+    the_way_back_waits_for_everybody(&cluster).await;
 
     // Back in a pause, which leaves every PostgreSQL running.
     let postmasters: Vec<_> = cluster.nodes.iter().map(|node| node.postmaster_pid()).collect();

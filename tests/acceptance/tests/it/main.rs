@@ -29,5 +29,6 @@ mod service_and_watchdog;
 mod standby_cluster;
 mod store_lost;
 mod switchover;
+mod synchronous_replication;
 mod tree_killed;
 mod zookeeper;

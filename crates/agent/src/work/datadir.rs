@@ -1,0 +1,141 @@
+//! A data directory where there is none, or none that is of use: founding a cluster, and copying another member.
+
+use std::{sync::Arc, time::Duration};
+
+use bellwether_ha::{
+    action::CopyBy,
+    view::{JobOutcome, Upstream},
+};
+use bellwether_postgres::{
+    bootstrap, clone,
+    config::ConfigPlan,
+    custom_bootstrap,
+    postmaster::{Postmaster, StopMode},
+    server::Server,
+    settings::{PgSettings, ReplicaMethod},
+    stop::StopRequest,
+};
+use tokio::sync::watch;
+
+use super::{
+    chain, failed,
+    start::start,
+    stop::{restart_request, stop_quietly},
+    upstream::{no_address, one_of_several, target},
+};
+use crate::job::{JobContext, JobNews};
+
+/// The first data directory, then the first start: as primary, or as what becomes one when it has recovered.
+pub(crate) async fn bootstrap(
+    job: JobContext,
+    server: Server,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    if let Err(error) = bootstrap::create(server.settings(), &job.cancel).await {
+        return failed(&error);
+    }
+    let plan = custom_bootstrap::first_plan(server.settings(), plan);
+    job.tell(JobNews::Created).await;
+    // Nobody leads a cluster that does not exist yet.
+    start(job, server, plan, limit, || true).await
+}
+
+/// A copy of the remote member, then its first start as a standby leader.
+pub(crate) async fn bootstrap_standby(
+    job: JobContext,
+    server: Server,
+    source: Upstream,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    let source = one_of_several(source, server.settings()).await;
+    // Where only its archive is known, a method that needs no server has to do.
+    let source = (!source.conn_url.is_empty()).then_some(source);
+    match clone(job.clone(), server.settings().clone(), source).await {
+        JobOutcome::Succeeded => start(job, server, plan, limit, || true).await,
+        other => other,
+    }
+}
+
+/// Roles and the user's script. A server that a user's command has made is then started again, as configured.
+pub(crate) async fn post_bootstrap(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    made_by_command: bool,
+    plan: ConfigPlan,
+    limit: Duration,
+) -> JobOutcome {
+    let settings = server.settings().clone();
+    if let Err(error) = bootstrap::create_roles(&settings, &job.cancel).await {
+        return failed(&error);
+    }
+    if !made_by_command {
+        return JobOutcome::Succeeded;
+    }
+    let request = StopRequest { hook: false, ..restart_request(limit) };
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
+    }
+    let outcome = start(job, server, plan, limit, || true).await;
+    if let Err(error) = custom_bootstrap::forget_access(&settings).await {
+        tracing::warn!(%error, "the access file of the bootstrap could not be removed; nothing refers to it");
+    }
+    outcome
+}
+
+/// A replica by the methods of the settings; without a source by those that need none.
+pub(crate) async fn clone(
+    job: JobContext,
+    settings: Arc<PgSettings>,
+    source: Option<Upstream>,
+) -> JobOutcome {
+    let from = match &source {
+        Some(source) => match target(source, &settings.replication) {
+            Some(target) => Some(target),
+            None => return no_address(source),
+        },
+        None => None,
+    };
+    let (progress, mut told) = watch::channel(clone::CloneProgress::default());
+    let name = source.map(|source| source.member);
+    let narrate = tokio::spawn(async move {
+        while told.changed().await.is_ok() {
+            let seen = *told.borrow_and_update();
+            tracing::debug!(source = ?name, done = seen.bytes_done, total = seen.bytes_total, "cloning");
+        }
+    });
+    let result = clone::create_replica(&settings, from.as_ref(), &progress, &job.cancel).await;
+    narrate.abort();
+    match result {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) if error.is_cancelled() => JobOutcome::Cancelled,
+        Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: true },
+    }
+}
+
+/// Stop at once, empty, clone.
+pub(crate) async fn reinitialize(
+    job: JobContext,
+    server: Server,
+    running: Option<Postmaster>,
+    source: Upstream,
+    by: CopyBy,
+) -> JobOutcome {
+    let request = StopRequest {
+        mode: StopMode::Immediate,
+        checkpoint: false,
+        hook: true,
+        immediate_after: None,
+        kill_after: Some(Duration::from_secs(10)),
+    };
+    if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
+        return outcome;
+    }
+    let mut settings = server.settings().clone();
+    if by == CopyBy::Basebackup {
+        Arc::make_mut(&mut settings).replica_methods = vec![ReplicaMethod::Basebackup];
+    }
+    clone(job, settings, Some(source)).await
+}

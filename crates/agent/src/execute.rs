@@ -1,7 +1,11 @@
 //! Does what was decided: one function per action, no policy.
 //!
-//! Actions that write to the store are in [`store`], those on the local server in [`server`] and [`slots`], the rest in [`people`].
+//! Actions that write to the store are in [`store`]; those on the local server in [`server`], its files in [`configuration`] and
+//! [`datadir`], its slots in [`slots`]; the rest in [`people`]. What long ones tell while they run and at their end is heard in [`jobs`].
 
+mod configuration;
+mod datadir;
+mod jobs;
 mod people;
 mod server;
 mod slots;

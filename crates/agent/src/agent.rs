@@ -42,7 +42,7 @@ use crate::{
     news::News,
     peers::PollQueue,
     publications::Publisher,
-    reloads::Reloads,
+    reloads::{ReloadSource, Reloads},
     requests::Requests,
     service_manager::ServiceManager,
     slot_keeper::SlotKeeper,
@@ -145,38 +145,6 @@ impl AgentEnd {
     }
 }
 
-/// A configuration that was read again.
-#[derive(Debug)]
-pub struct Reloaded {
-    pub config: Config,
-    /// To be logged.
-    pub warnings: Vec<String>,
-    /// Whether anything in the local configuration is different from the time before.
-    pub changed: bool,
-}
-
-/// Why the configuration could not be read again.
-#[derive(Debug)]
-pub struct ReloadError {
-    /// The file or directory.
-    pub from: String,
-    /// Every problem.
-    pub why: String,
-}
-
-/// Where a reload reads the configuration from.
-#[derive(Clone)]
-pub struct ReloadSource(pub Arc<LoadAgain>);
-
-/// Loads the local configuration anew.
-pub type LoadAgain = dyn Fn() -> Result<Reloaded, ReloadError> + Send + Sync;
-
-impl std::fmt::Debug for ReloadSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReloadSource")
-    }
-}
-
 impl Agent {
     /// Runs until told to stop or until a decision ends the process. `stop` asks for an orderly end.
     pub async fn run(mut self, stop: CancellationToken) -> AgentEnd {
@@ -234,56 +202,6 @@ impl Agent {
         if self.local.postmaster.is_none() || self.effective.settings.pause {
             let fencing = self.fencing.clone();
             let _ = tokio::task::spawn_blocking(move || fencing.dismiss()).await;
-        }
-    }
-
-    /// Takes an event into the state. Decisions come later, on the whole picture.
-    async fn hear(&mut self, event: Event) {
-        match event {
-            Event::Job { id, news } => {
-                self.hear_job(id, news);
-                self.catch_up_with_configuration().await;
-            }
-            Event::PostmasterExited(id) => {
-                let known = self.local.postmaster.clone().filter(|postmaster| *postmaster.id() == id);
-                if let Some(postmaster) = known {
-                    self.lose(&postmaster).await;
-                }
-            }
-            Event::PeersPolled { began_at, answers } => {
-                self.peers = Peers { polled_at: Some(began_at), answers };
-                if let Some(wish) = self.polls.ended() {
-                    self.begin_poll(wish);
-                }
-            }
-            Event::FailsafeAsked(round) => {
-                // Nobody to ask: `/failsafe` names nobody else, so nobody else may lead.
-                if round.accepted == round.asked {
-                    self.lease.extend(round.began_at, round.good_for).await;
-                    self.failsafe_confirmed_until = Some(round.began_at + round.good_for);
-                }
-                self.failsafe_round = Some(round);
-            }
-            Event::Request { kind, reply } => self.requests.add(kind, reply),
-            Event::Reload => {
-                self.service_manager.reloading();
-                self.reloads.ask(&self.reload, &self.events_in);
-            }
-            Event::Reloaded(read) => {
-                self.take_local_configuration(*read).await;
-                if !self.reloads.ended(&self.reload, &self.events_in) {
-                    self.service_manager.ready();
-                }
-            }
-            Event::SlotsMoved { unusable } => self.local.slots.unusable.extend(unusable),
-            Event::LeaderSlots(answer) => {
-                self.local.slots.of_leader = Some(answer.facts);
-                self.local.slots.states = answer.states;
-            }
-            Event::PendingRestart(pending) => self.local.pending_restart = pending,
-            // Before the look that follows: who comes from now on needs another.
-            Event::Look => self.looks.taken(),
-            Event::Nudge => {}
         }
     }
 

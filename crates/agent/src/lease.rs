@@ -21,7 +21,7 @@ use std::{
 
 use bellwether_dcs::{Deadline, Key, Renewal, Store, codec::keys};
 use bellwether_ha::{lease, view::LeaseView};
-use bellwether_types::{LeaseId, MemberName, Timestamp};
+use bellwether_types::{MemberName, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};

@@ -45,9 +45,10 @@ mod story;
 mod watchdog;
 mod work;
 
-pub use agent::{Agent, AgentEnd, LoadAgain, ReloadError, ReloadSource, Reloaded};
+pub use agent::{Agent, AgentEnd};
 pub use cycle::CYCLE;
 pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
 pub use journal::Journal;
 pub use publish::PROTOCOL_LEVEL;
+pub use reloads::{LoadAgain, ReloadError, ReloadSource, Reloaded};
 pub use start::{AgentOptions, StartError, runtime_dir, start};

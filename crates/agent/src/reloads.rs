@@ -1,11 +1,43 @@
 //! Reading the local configuration again, beside the loop: a file system that hangs must not cost the lease.
 
+use std::{fmt, sync::Arc};
+
+use bellwether_config::Config;
 use tokio::sync::mpsc;
 
-use crate::{
-    agent::{ReloadError, ReloadSource},
-    event::Event,
-};
+use crate::event::Event;
+
+/// A configuration that was read again.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub config: Config,
+    /// To be logged.
+    pub warnings: Vec<String>,
+    /// Whether anything in the local configuration is different from the time before.
+    pub changed: bool,
+}
+
+/// Why the configuration could not be read again.
+#[derive(Debug)]
+pub struct ReloadError {
+    /// The file or directory.
+    pub from: String,
+    /// Every problem.
+    pub why: String,
+}
+
+/// Where a reload reads the configuration from.
+#[derive(Clone)]
+pub struct ReloadSource(pub Arc<LoadAgain>);
+
+/// Loads the local configuration anew.
+pub type LoadAgain = dyn Fn() -> Result<Reloaded, ReloadError> + Send + Sync;
+
+impl fmt::Debug for ReloadSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReloadSource")
+    }
+}
 
 /// The reload that is under way. One at a time: what was asked for meanwhile is read once more after it.
 #[derive(Debug, Default)]

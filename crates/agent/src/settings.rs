@@ -9,10 +9,11 @@ use serde_json::Value;
 use tracing::{error, info, warn};
 
 use crate::{
-    agent::{Agent, ReloadError, Reloaded},
+    agent::Agent,
     changes::differs,
     level,
     pg_settings::pg_settings,
+    reloads::{ReloadError, Reloaded},
 };
 
 /// The last dynamic configuration that was applied, kept in the data directory for the time before the store answers.

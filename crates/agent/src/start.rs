@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, ReloadSource},
+    agent::Agent,
     budget::FailoverClock,
     clock,
     cycle::Cycle,
@@ -44,7 +44,7 @@ use crate::{
     pg_settings::pg_settings,
     publications::Publisher,
     publish::first_status,
-    reloads::Reloads,
+    reloads::{ReloadSource, Reloads},
     requests::Requests,
     service_manager::ServiceManager,
     settings::first_dynamic,

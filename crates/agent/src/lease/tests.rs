@@ -6,7 +6,7 @@ use bellwether_dcs::{
     memory::{Fault, MemoryStore},
 };
 use bellwether_ha::action::NextTimeline;
-use bellwether_types::{TimelineId, settings::Settings};
+use bellwether_types::{LeaseId, TimelineId, settings::Settings};
 
 use super::*;
 use crate::{

@@ -3,7 +3,7 @@
 use super::{
     Applies::{Reload, Restart},
     Form::{Any, Flag, Int, Number, Secret, Text, Texts, Words},
-    Key, SECRET_FILE, key,
+    Key, key, secret_file,
 };
 
 pub(super) const ETCD3: &[Key] = &[
@@ -26,7 +26,7 @@ pub(super) const ETCD3: &[Key] = &[
     ),
     key("username", Text, Reload, "", "Name of the etcd user."),
     key("password", Secret, Reload, "", "Its password."),
-    key("password_file", Text, Reload, "", SECRET_FILE),
+    secret_file("password_file", Reload),
     key(
         "cacert",
         Text,
@@ -44,7 +44,7 @@ pub(super) const CONSUL: &[Key] = &[
     key("scheme", Words(&["http", "https"]), Restart, "http", "`https`: the agent serves TLS."),
     key("url", Secret, Restart, "", "`https://host:port` instead of `host`, `port` and `scheme`."),
     key("token", Secret, Restart, "", "ACL token; services are registered with a new one after a reload."),
-    key("token_file", Text, Restart, "", SECRET_FILE),
+    secret_file("token_file", Restart),
     key("verify", Flag, Restart, "true", "Check the agent's certificate."),
     key(
         "cacert",
@@ -126,7 +126,7 @@ pub(super) const RAFT: &[Key] = &[
     key("partner_addrs", Texts, Restart, "", "The other votes, `host:port` each."),
     key("data_dir", Text, Restart, "", "Where log and snapshots live."),
     key("password", Secret, Restart, "", "Shared by all partners; authenticates and encrypts."),
-    key("password_file", Text, Restart, "", SECRET_FILE),
+    secret_file("password_file", Restart),
     key("timing", Words(&["default", "fast", "wan"]), Restart, "default", "How patient elections are."),
     key(
         "certfile",
@@ -139,10 +139,15 @@ pub(super) const RAFT: &[Key] = &[
     key("cafile", Text, Reload, "", "CA that signed every partner's certificate (PEM)."),
     key("insecure", Flag, Restart, "false", "Talk to partners in clear text."),
     key("witness", Flag, Restart, "false", "This node votes, but runs no PostgreSQL."),
-    key("min_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("max_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("connection_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("append_entries_period", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("connection_retry_time", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
-    key("leader_fallback_timeout", Number, Restart, "", "Accepted for Patroni's sake; see `timing`."),
+    untimed("min_timeout"),
+    untimed("max_timeout"),
+    untimed("connection_timeout"),
+    untimed("append_entries_period"),
+    untimed("connection_retry_time"),
+    untimed("leader_fallback_timeout"),
 ];
+
+/// The raft library of Patroni has it; ours has `timing` for all of them.
+const fn untimed(name: &'static str) -> Key {
+    key(name, Number, Restart, "", "Accepted for Patroni's sake; see `timing`.")
+}

@@ -9,6 +9,7 @@
 pub mod commit;
 pub mod copy;
 pub mod process;
+pub mod reload;
 pub mod replication;
 pub mod sync_rule;
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! The control file, read by `pg_controldata`, and what `pg_waldump` knows about the end of a clean stop.
+//! The control file, read by `pg_controldata` or, for polling, directly; and the shutdown checkpoint that it points to.
+
+mod shutdown;
 
 use std::{collections::BTreeMap, io::Read, path::Path, time::Duration};
 
 use bellwether_types::{Lsn, SystemId, TimelineId};
 use tokio_util::sync::CancellationToken;
 
+pub use self::shutdown::{ShutdownCheckpoint, shutdown_checkpoint, shutdown_checkpoint_end};
 use crate::{
     program::{Finished, ProgramError, run},
     settings::PgSettings,
@@ -48,6 +51,42 @@ impl ControlData {
         let (number, per_id) = (self.checkpoint.0 / size, (1 << 32) / size);
         format!("{:08X}{:08X}{:08X}", self.timeline.0, number / per_id, number % per_id)
     }
+
+    /// Parses the output of pg_controldata under the C locale.
+    pub fn parse(text: &str) -> Result<Self, ControlError> {
+        let fields: BTreeMap<&str, &str> = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(label, value)| (label.trim(), value.trim()))
+            .collect();
+        let fields = Fields(fields);
+        Ok(Self {
+            system_id: fields.parsed("Database system identifier")?,
+            state: ClusterState::from_label(fields.text("Database cluster state")?),
+            checkpoint: fields.parsed("Latest checkpoint location")?,
+            redo: fields.parsed("Latest checkpoint's REDO location")?,
+            timeline: TimelineId(fields.parsed("Latest checkpoint's TimeLineID")?),
+            prev_timeline: TimelineId(fields.parsed("Latest checkpoint's PrevTimeLineID")?),
+            min_recovery_end: fields.parsed("Minimum recovery ending location")?,
+            min_recovery_timeline: TimelineId(fields.parsed("Min recovery ending loc's timeline")?),
+            backup_start: fields.parsed("Backup start location")?,
+            backup_end: fields.parsed("Backup end location")?,
+            end_of_backup_required: fields.text("End-of-backup record required")? == "yes",
+            data_checksums: fields.parsed::<u32>("Data page checksum version")? != 0,
+            wal_log_hints: fields.text("wal_log_hints setting")? == "on",
+            wal_segment_size: fields.parsed("Bytes per WAL segment")?,
+            max_connections: fields.parsed("max_connections setting")?,
+            max_worker_processes: fields.parsed("max_worker_processes setting")?,
+            max_wal_senders: fields.parsed("max_wal_senders setting")?,
+            max_prepared_transactions: fields.parsed("max_prepared_xacts setting")?,
+            max_locks_per_transaction: fields.parsed("max_locks_per_xact setting")?,
+        })
+    }
+
+    /// Whether the blocks carry what pg_rewind needs.
+    pub fn allows_rewind(&self) -> bool {
+        self.data_checksums || self.wal_log_hints
+    }
 }
 
 /// "Database cluster state".
@@ -63,13 +102,24 @@ pub enum ClusterState {
     Unknown,
 }
 
-/// A position that a clean stop left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShutdownCheckpoint {
-    /// C: where the shutdown checkpoint record starts.
-    pub checkpoint: Lsn,
-    /// S: where the segment switch before it starts, if archiving made one; otherwise C.
-    pub optime: Lsn,
+impl ClusterState {
+    fn from_label(text: &str) -> Self {
+        match text {
+            "starting up" => Self::StartingUp,
+            "shut down" => Self::ShutDown,
+            "shut down in recovery" => Self::ShutDownInRecovery,
+            "shutting down" => Self::ShuttingDown,
+            "in crash recovery" => Self::InCrashRecovery,
+            "in archive recovery" => Self::InArchiveRecovery,
+            "in production" => Self::InProduction,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Stopped cleanly: starting it needs no crash recovery.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Self::ShutDown | Self::ShutDownInRecovery)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -143,44 +193,6 @@ fn succeeded(program: &'static str, finished: Finished) -> Result<Finished, Cont
     })
 }
 
-impl ControlData {
-    /// Parses the output of pg_controldata under the C locale.
-    pub fn parse(text: &str) -> Result<Self, ControlError> {
-        let fields: BTreeMap<&str, &str> = text
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(label, value)| (label.trim(), value.trim()))
-            .collect();
-        let fields = Fields(fields);
-        Ok(Self {
-            system_id: fields.parsed("Database system identifier")?,
-            state: ClusterState::from_label(fields.text("Database cluster state")?),
-            checkpoint: fields.parsed("Latest checkpoint location")?,
-            redo: fields.parsed("Latest checkpoint's REDO location")?,
-            timeline: TimelineId(fields.parsed("Latest checkpoint's TimeLineID")?),
-            prev_timeline: TimelineId(fields.parsed("Latest checkpoint's PrevTimeLineID")?),
-            min_recovery_end: fields.parsed("Minimum recovery ending location")?,
-            min_recovery_timeline: TimelineId(fields.parsed("Min recovery ending loc's timeline")?),
-            backup_start: fields.parsed("Backup start location")?,
-            backup_end: fields.parsed("Backup end location")?,
-            end_of_backup_required: fields.text("End-of-backup record required")? == "yes",
-            data_checksums: fields.parsed::<u32>("Data page checksum version")? != 0,
-            wal_log_hints: fields.text("wal_log_hints setting")? == "on",
-            wal_segment_size: fields.parsed("Bytes per WAL segment")?,
-            max_connections: fields.parsed("max_connections setting")?,
-            max_worker_processes: fields.parsed("max_worker_processes setting")?,
-            max_wal_senders: fields.parsed("max_wal_senders setting")?,
-            max_prepared_transactions: fields.parsed("max_prepared_xacts setting")?,
-            max_locks_per_transaction: fields.parsed("max_locks_per_xact setting")?,
-        })
-    }
-
-    /// Whether the blocks carry what pg_rewind needs.
-    pub fn allows_rewind(&self) -> bool {
-        self.data_checksums || self.wal_log_hints
-    }
-}
-
 struct Fields<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Fields<'a> {
@@ -192,106 +204,6 @@ impl<'a> Fields<'a> {
         let text = self.text(label)?;
         text.parse().map_err(|_| ControlError::Unparsable { label, found: Some(text.to_owned()) })
     }
-}
-
-impl ClusterState {
-    fn from_label(text: &str) -> Self {
-        match text {
-            "starting up" => Self::StartingUp,
-            "shut down" => Self::ShutDown,
-            "shut down in recovery" => Self::ShutDownInRecovery,
-            "shutting down" => Self::ShuttingDown,
-            "in crash recovery" => Self::InCrashRecovery,
-            "in archive recovery" => Self::InArchiveRecovery,
-            "in production" => Self::InProduction,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// Stopped cleanly: starting it needs no crash recovery.
-    pub fn is_clean(self) -> bool {
-        matches!(self, Self::ShutDown | Self::ShutDownInRecovery)
-    }
-}
-
-/// After a clean stop of a primary (control state `shut down`): its shutdown checkpoint and the position that replicas need.
-pub async fn shutdown_checkpoint(
-    settings: &PgSettings,
-    control: &ControlData,
-) -> Result<ShutdownCheckpoint, ControlError> {
-    let at = control.checkpoint;
-    let output = waldump(settings, control.timeline, at, 1).await?;
-    let text = output.stdout_text();
-    let record = Record::parse_first(&text)
-        .filter(|record| record.is("CHECKPOINT_SHUTDOWN"))
-        .ok_or(ControlError::NoShutdownCheckpoint { at })?;
-    let before = waldump(settings, control.timeline, record.prev, 1).await?;
-    let switched = Record::parse_first(&before.stdout_text()).is_some_and(|record| record.is("SWITCH"));
-    Ok(ShutdownCheckpoint { checkpoint: at, optime: if switched { record.prev } else { at } })
-}
-
-/// Where the shutdown checkpoint record ends, exactly; `None` if pg_waldump's words are not understood.
-pub async fn shutdown_checkpoint_end(
-    settings: &PgSettings,
-    control: &ControlData,
-) -> Result<Option<Lsn>, ControlError> {
-    let output = waldump(settings, control.timeline, control.checkpoint, 2).await?;
-    Ok(end_of_first_record(&output.stdout_text(), &output.stderr, control.checkpoint))
-}
-
-/// Dumps `count` records from `start`. A failure is no error here: running into the end of WAL is what is expected.
-async fn waldump(
-    settings: &PgSettings,
-    timeline: TimelineId,
-    start: Lsn,
-    count: u32,
-) -> Result<Finished, ControlError> {
-    let mut command = settings.tool("pg_waldump");
-    command.args(["-t", &timeline.to_string(), "-s", &start.to_string(), "-n", &count.to_string(), "-p"]);
-    command.arg(settings.data_dir.join("pg_wal")).kill_on_drop(true);
-    Ok(run(command, Some(LIMIT), &CancellationToken::new()).await?)
-}
-
-/// One line of pg_waldump.
-struct Record<'a> {
-    lsn: Lsn,
-    prev: Lsn,
-    manager: &'a str,
-    description: &'a str,
-}
-
-impl<'a> Record<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let manager = line.strip_prefix("rmgr: ")?.split_whitespace().next()?;
-        let after = |label: &str| line.split_once(label).map(|(_, rest)| rest);
-        let position = |label: &str| after(label)?.split([',', ' ']).next()?.parse().ok();
-        let description = after(" desc: ")?;
-        Some(Self { lsn: position(" lsn: ")?, prev: position(" prev ")?, manager, description })
-    }
-
-    fn parse_first(text: &'a str) -> Option<Self> {
-        text.lines().find_map(Self::parse)
-    }
-
-    fn is(&self, kind: &str) -> bool {
-        self.manager == "XLOG" && self.description.split_whitespace().next() == Some(kind)
-    }
-}
-
-/// The second record's start or, at the end of WAL, the position that the complaint about what follows names.
-fn end_of_first_record(stdout: &str, stderr: &str, first: Lsn) -> Option<Lsn> {
-    let mut records = stdout.lines().filter_map(Record::parse);
-    records.next().filter(|record| record.lsn == first && record.is("CHECKPOINT_SHUTDOWN"))?;
-    if let Some(second) = records.next() {
-        return Some(second.lsn);
-    }
-    let (_, complaint) = stderr.lines().find_map(|line| line.split_once("error in WAL record at "))?;
-    let (_, reason) = complaint.split_once(": ")?;
-    // Both `expected at least 24` and `at 0/30000A0` may follow: only a position counts.
-    let positions =
-        reason.split(" at ").skip(1).filter_map(|rest| rest.split([':', ',', ' ']).next()?.parse().ok());
-    let end: Lsn = positions.last()?;
-    (end > first).then_some(end)
 }
 
 #[cfg(test)]
@@ -367,56 +279,5 @@ Data page checksum version:           0
                 other => panic!("{from}: {other:?}"),
             }
         }
-    }
-
-    const SHUTDOWN: &str = "rmgr: XLOG        len (rec/tot):    114/   114, tx:          0, lsn: 0/03000028, \
-                            prev 0/02000148, desc: CHECKPOINT_SHUTDOWN redo 0/3000028; tli 1; prev tli 1; online";
-
-    #[test]
-    fn the_end_of_the_shutdown_checkpoint_is_where_the_next_record_would_be() {
-        let next = "rmgr: XLOG        len (rec/tot):     42/    42, tx:          0, lsn: 0/030000A0, \
-                    prev 0/03000028, desc: END_OF_RECOVERY tli 2";
-        let complaint =
-            |reason: &str| format!("pg_waldump: error: error in WAL record at 0/3000028: {reason}\n");
-        for (case, stdout, stderr, end) in [
-            (
-                "13-15",
-                SHUTDOWN.to_owned(),
-                complaint("invalid record length at 0/30000A0: wanted 24, got 0"),
-                Some(0x300_00A0),
-            ),
-            (
-                "16+",
-                SHUTDOWN.to_owned(),
-                complaint("invalid record length at 0/30000A0: expected at least 24, got 0"),
-                Some(0x300_00A0),
-            ),
-            (
-                "recycled",
-                SHUTDOWN.to_owned(),
-                complaint("record with incorrect prev-link 0/1 at 0/30000A0"),
-                Some(0x300_00A0),
-            ),
-            ("another record follows", format!("{SHUTDOWN}\n{next}"), String::new(), Some(0x300_00A0)),
-            ("unknown words", SHUTDOWN.to_owned(), complaint("whatever"), None),
-            ("no output", String::new(), String::new(), None),
-            (
-                "another record first",
-                next.to_owned(),
-                complaint("invalid record length at 0/30000F0: wanted 24"),
-                None,
-            ),
-        ] {
-            assert_eq!(end_of_first_record(&stdout, &stderr, Lsn(0x300_0028)), end.map(Lsn), "{case}");
-        }
-    }
-
-    #[test]
-    fn records_are_recognised_by_manager_and_kind() {
-        let record = Record::parse_first(SHUTDOWN).unwrap();
-        assert!(record.is("CHECKPOINT_SHUTDOWN") && !record.is("SWITCH"));
-        assert_eq!(record.prev, Lsn(0x200_0148));
-        let switch = "rmgr: XLOG        len (rec/tot):     24/    24, tx:          0, lsn: 0/02000148, prev 0/02000110, desc: SWITCH ";
-        assert!(Record::parse_first(switch).unwrap().is("SWITCH"));
     }
 }

@@ -15,7 +15,6 @@ use crate::{
         without_recovery_settings,
     },
     conninfo::{passfile_lines, remove_if_there, write_passfile},
-    rewind::KeptFiles,
     settings::PgSettings,
 };
 
@@ -311,6 +310,9 @@ pub(crate) fn restore(settings: &PgSettings) -> Result<(), ConfigFileError> {
     }
     Ok(())
 }
+
+/// Files with their content, kept over a rewind.
+pub(crate) type KeptFiles = Vec<(PathBuf, String)>;
 
 /// The present configuration files, to be brought back after pg_rewind has copied the source's over them.
 pub(crate) fn keep(settings: &PgSettings) -> Result<KeptFiles, ConfigFileError> {

@@ -1,29 +1,29 @@
 //! pg_rewind: the facts to decide on, what comes before it, and the run. Whether to rewind is decided elsewhere.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod archive;
+mod single_user;
+
+use std::{io, time::Duration};
 
 use bellwether_types::{Lsn, TimelineId, WalPosition};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
+pub use self::{
+    archive::{archive_ready_wal, archive_shutdown_checkpoint},
+    single_user::crash_recover,
+};
 use crate::{
     config_files::{self, ConfigFileError},
     connect,
-    conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
+    conninfo::{Conninfo, TemporaryPassfile},
     control::{self, ClusterState, ControlError},
-    file_values, parameters,
-    postmaster::Postmaster,
+    file_values,
     program::{self, Finished, ProgramError, blocking},
     replication::Target,
     settings::{PgSettings, ProgramOption},
 };
 
-/// For one segment. An `archive_command` that hangs must not hold up what comes next for ever.
-const ARCHIVE_LIMIT: Duration = Duration::from_secs(60);
 /// Options of pg_rewind that are ours to choose.
 const FORBIDDEN: [&str; 10] = [
     "target-pgdata",
@@ -127,168 +127,6 @@ pub async fn local_end_of_stopped(settings: &PgSettings) -> Result<Option<LocalW
     let shutdown_checkpoint_end = control::shutdown_checkpoint_end(settings, &control).await?;
     let position = WalPosition { timeline: control.timeline, lsn: control.checkpoint };
     Ok(Some(LocalWalEnd { position, was_standby: false, shutdown_checkpoint_end }))
-}
-
-/// Archives the WAL segments of the stopped server that still wait for it, oldest first, and returns how many. A rewind
-/// deletes segments that may exist nowhere else.
-pub async fn archive_ready_wal(
-    settings: &PgSettings,
-    cancel: &CancellationToken,
-) -> Result<usize, RewindError> {
-    let Some(command) = archive_command(settings).await? else { return Ok(0) };
-    let wal = settings.data_dir.join("pg_wal");
-    let ready = {
-        let status = wal.join("archive_status");
-        blocking(move || ready_segments(&status))
-            .await
-            .map_err(RewindError::io("could not list archive_status"))?
-    };
-    for segment in &ready {
-        archive(settings, &command, segment, cancel).await?;
-        let marker = |suffix: &str| wal.join("archive_status").join(format!("{segment}.{suffix}"));
-        let (ready, done) = (marker("ready"), marker("done"));
-        blocking(move || fs::rename(ready, done))
-            .await
-            .map_err(RewindError::io("could not mark a segment as archived"))?;
-    }
-    Ok(ready.len())
-}
-
-/// Archives the segment that holds the shutdown checkpoint of a stopped primary, if it archives at all: PostgreSQL itself does not, as
-/// the segment is not full, and whoever follows the archive alone would never learn that the primary has ended in good order.
-///
-/// # Errors
-/// If the segment is not in the archive.
-pub async fn archive_shutdown_checkpoint(
-    settings: &PgSettings,
-    cancel: &CancellationToken,
-) -> Result<(), RewindError> {
-    archive_ready_wal(settings, cancel).await?;
-    let control = control::read(settings).await?;
-    match archive_command(settings).await? {
-        Some(command) if control.state == ClusterState::ShutDown => {
-            archive(settings, &command, &control.checkpoint_segment(), cancel).await
-        }
-        _ => Ok(()),
-    }
-}
-
-/// `None`: WAL is not archived.
-async fn archive_command(settings: &PgSettings) -> Result<Option<String>, RewindError> {
-    let value = async |name| file_values::value(settings, &[], name).await.map(Option::unwrap_or_default);
-    let command = value("archive_command").await?;
-    let is_on = ["on", "always"].contains(&value("archive_mode").await?.as_str());
-    Ok(Some(command).filter(|command| is_on && !command.is_empty()))
-}
-
-async fn archive(
-    settings: &PgSettings,
-    command: &str,
-    segment: &str,
-    cancel: &CancellationToken,
-) -> Result<(), RewindError> {
-    let line = expand(command, &format!("pg_wal/{segment}"), segment);
-    let mut shell = settings.command("sh");
-    shell.arg("-c").arg(line).current_dir(&settings.data_dir).kill_on_drop(true);
-    let finished = program::run(shell, Some(ARCHIVE_LIMIT), cancel).await?;
-    if finished.status.success() {
-        return Ok(());
-    }
-    let (status, last_line) = (finished.status.to_string(), finished.last_line());
-    Err(RewindError::Archive { segment: segment.to_owned(), status, last_line })
-}
-
-/// Names of segments with a `.ready` marker, in order.
-fn ready_segments(status: &Path) -> io::Result<Vec<String>> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(status)? {
-        let name = entry?.file_name();
-        if let Some(segment) = name.to_str().and_then(|name| name.strip_suffix(".ready")) {
-            segments.push(segment.to_owned());
-        }
-    }
-    segments.sort();
-    Ok(segments)
-}
-
-/// `%p`, `%f` and `%%` of archive_command.
-fn expand(command: &str, path: &str, file: &str) -> String {
-    let (mut text, mut characters) = (String::new(), command.chars().peekable());
-    while let Some(c) = characters.next() {
-        let replacement = match (c, characters.peek()) {
-            ('%', Some('p')) => path,
-            ('%', Some('f')) => file,
-            ('%', Some('%')) => "%",
-            _ => {
-                text.push(c);
-                continue;
-            }
-        };
-        text.push_str(replacement);
-        characters.next();
-    }
-    text
-}
-
-/// Runs crash recovery in single-user mode, so that pg_rewind finds a cleanly stopped server. Archiving is off and stdin
-/// closed meanwhile; signal files are removed. Archive what is ready before. Cancel by the token, not by dropping the future.
-pub async fn crash_recover(settings: &PgSettings, cancel: &CancellationToken) -> Result<(), RewindError> {
-    let dir = settings.data_dir.clone();
-    let prepared = blocking(move || prepare_single_user(&dir)).await;
-    let options = match prepared.map_err(RewindError::io("could not prepare crash recovery"))? {
-        Prepared::Running(pid) => return Err(RewindError::Running { pid }),
-        Prepared::BackupLabel => return Err(RewindError::BackupLabel),
-        Prepared::Options(options) => options,
-    };
-    let mut command = settings.tool("postgres");
-    command.arg("--single").arg("-D").arg(&settings.data_dir);
-    if options.is_empty() {
-        command.arg(format!("--config-file={}", settings.config_file().display()));
-        let controlled = parameters::controlled(settings, &mut Vec::new());
-        command.args(
-            parameters::command_line(&controlled).iter().map(|(name, value)| format!("--{name}={value}")),
-        );
-    }
-    command.args(options).args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
-    let finished = program::run(command, None, cancel).await?;
-    let control = control::read(settings).await?;
-    if finished.status.success() && control.state.is_clean() {
-        return Ok(());
-    }
-    Err(RewindError::CrashRecovery { status: finished.status.to_string(), last_line: finished.last_line() })
-}
-
-enum Prepared {
-    Running(i32),
-    BackupLabel,
-    /// With which the postmaster ran, without the data directory and archiving.
-    Options(Vec<String>),
-}
-
-fn prepare_single_user(data_dir: &Path) -> io::Result<Prepared> {
-    if let Some(running) = Postmaster::find(data_dir)? {
-        return Ok(Prepared::Running(running.id().pid));
-    }
-    if data_dir.join("backup_label").exists() {
-        return Ok(Prepared::BackupLabel);
-    }
-    for name in ["standby.signal", "recovery.signal"] {
-        remove_if_there(&data_dir.join(name))?;
-    }
-    // Without markers every segment counts as not archived, so none is recycled.
-    for entry in fs::read_dir(data_dir.join("pg_wal/archive_status")).into_iter().flatten() {
-        remove_if_there(&entry?.path())?;
-    }
-    let text = fs::read_to_string(data_dir.join("postmaster.opts")).unwrap_or_default();
-    Ok(Prepared::Options(postmaster_options(&text)))
-}
-
-/// The `--name=value` options in `postmaster.opts`: `/path/postgres "-D" "/data" "--port=5432"`.
-fn postmaster_options(text: &str) -> Vec<String> {
-    let words = shlex::split(text.trim()).unwrap_or_default();
-    let is_ours =
-        |word: &String| word.starts_with("--") && word.contains('=') && !word.starts_with("--archive_");
-    words.into_iter().skip(1).filter(is_ours).collect()
 }
 
 /// Makes sure that the control file of a server outside of this cluster shows its present timeline, which pg_rewind goes by: a
@@ -415,45 +253,4 @@ async fn is_primary(settings: &PgSettings, source: &Target) -> bool {
         Ok::<bool, connect::ConnectError>(row.try_get(0)?)
     };
     matches!(tokio::time::timeout(LIMIT, ask).await, Ok(Ok(true)))
-}
-
-/// Files with their content, kept over a rewind.
-pub(crate) type KeptFiles = Vec<(PathBuf, String)>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn archive_command_is_expanded_like_the_server_does() {
-        for (command, expected) in [
-            ("cp %p /a/%f", "cp pg_wal/1 /a/1"),
-            ("date +%%Y; x %p%", "date +%Y; x pg_wal/1%"),
-            ("x %q %%p", "x %q %p"),
-        ] {
-            assert_eq!(expand(command, "pg_wal/1", "1"), expected);
-        }
-    }
-
-    #[test]
-    fn single_user_mode_takes_the_postmasters_options_but_not_its_archiving() {
-        let text = "/usr/lib/postgresql/15/bin/postgres \"-D\" \"/my data\" \"--config-file=/my data/postgresql.conf\" \
-                    \"--port=5432\" \"--archive_mode=on\"\n";
-        assert_eq!(postmaster_options(text), ["--config-file=/my data/postgresql.conf", "--port=5432"]);
-        assert!(postmaster_options("").is_empty());
-    }
-
-    #[test]
-    fn only_ready_segments_are_archived_in_order() {
-        let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "000000010000000000000003.ready",
-            "000000010000000000000002.ready",
-            "000000010000000000000001.done",
-        ] {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        let ready = ready_segments(dir.path()).unwrap();
-        assert_eq!(ready, ["000000010000000000000002", "000000010000000000000003"]);
-    }
 }

@@ -399,5 +399,4 @@ fn descend(
 }
 
 #[cfg(test)]
-#[path = "members_tests.rs"]
 mod tests;

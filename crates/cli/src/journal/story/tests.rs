@@ -1,6 +1,10 @@
 //! A failover as three members recorded it.
 
-use super::{super::telling, *};
+use super::{
+    super::telling,
+    codes::{ABOUT_OTHERS, GAVE_UP, PASSED_OVER},
+    *,
+};
 use crate::journal::record::merge;
 
 fn record(time: &str, member: &str, kind: &str, fields: Value) -> Record {

@@ -3,6 +3,9 @@
 //! Plain blocking calls, each bounded by a timeout; an answer normally takes a tenth of a millisecond. In asynchronous code
 //! call them from a blocking section, and watch [`Guardian::pidfd`] for the guardian's death.
 
+mod channel;
+mod error;
+
 use std::{
     ffi::OsStr,
     fs::{File, OpenOptions},
@@ -12,31 +15,33 @@ use std::{
         unix::process::CommandExt as _,
     },
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bellwether_types::Timestamp;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
     process::{PidfdFlags, pidfd_open},
 };
 
+use self::channel::{Channel, ReceiveError};
+pub use self::error::{ControlError, SpawnError};
 use crate::{
-    clock::{boottime, to_timespec},
+    clock::boottime,
     handover::{self, Dismissed, HandoverError},
-    protocol::{self, Malformed, REPLY_LEN, Reply, Request, Status},
+    protocol::{Malformed, Request, Status},
     target::Target,
+    wait::wait_readable,
 };
 
-/// How long a request may go unanswered before the guardian counts as not there.
-const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 /// How long a guardian may take to get ready: reading its binary, locking its memory.
 const READY_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a dismissed guardian may take to exit.
 const EXIT_WITHIN: Duration = Duration::from_secs(1);
+
 /// A log that has grown past this is begun anew by the next guardian.
 const LOG_BYTES_MAX: u64 = 64 * 1024;
 
@@ -62,71 +67,6 @@ pub struct SpawnOptions {
     pub mode: Mode,
 }
 
-/// A guardian could not be started. No process is left behind.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    #[error("could not make `{}` absolute", path.display())]
-    Path {
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
-    #[error("could not create the guardian's socket")]
-    Socket {
-        #[source]
-        cause: io::Error,
-    },
-    #[error("could not open the guardian's log `{}`; is the directory there and ours?", path.display())]
-    Log {
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
-    #[error("could not start `{} guardian`", exe.display())]
-    Start {
-        exe: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
-    #[error("the guardian ended before it was ready ({}); `{}` says why", status.map_or_else(|| "status unknown".to_owned(), |status| status.to_string()), log.display())]
-    Ended { status: Option<ExitStatus>, log: PathBuf },
-    #[error("the guardian was not ready within {within:?}")]
-    NotReady { within: Duration },
-    #[error(
-        "the guardian speaks version {theirs} of the protocol and this agent {}; restart the agent to run one version",
-        protocol::VERSION
-    )]
-    Version { theirs: u16 },
-}
-
-/// A request to the guardian did not end well. After `Timeout` and `Socket` it is unknown whether it was carried out.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ControlError {
-    #[error("the guardian is not running any more")]
-    Gone,
-    #[error("the guardian did not answer within {within:?}")]
-    Timeout { within: Duration },
-    #[error("could not talk to the guardian")]
-    Socket {
-        #[source]
-        cause: io::Error,
-    },
-    /// Nothing to extend: it has fired, or was not armed. Arm it anew, or stop being the leader.
-    #[error("the guardian is not armed; it has fired {firings} times")]
-    NotArmed { firings: u32 },
-    #[error("the new deadline had already passed; the old one ({armed:?}) is still in force")]
-    DeadlinePassed { armed: Option<Timestamp> },
-    /// The deadline came before the request did: PostgreSQL is being killed at this moment.
-    #[error("the guardian's deadline passed before the request reached it; it fires")]
-    TooLate,
-    #[error("no process {} that started at tick {}", target.pid, target.start_ticks)]
-    NoSuchProcess { target: Target },
-    #[error("the guardian did not understand the request; it runs another version")]
-    NotUnderstood,
-}
-
 /// What the guardian confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acked {
@@ -149,12 +89,6 @@ pub struct Guardian {
     runtime_dir: PathBuf,
     memory_locked: bool,
     real_time: bool,
-}
-
-#[derive(Debug)]
-struct Channel {
-    socket: OwnedFd,
-    last_seq: u64,
 }
 
 impl Guardian {
@@ -332,71 +266,6 @@ impl Guardian {
     /// Takes the exit status, so that no zombie stays. As process 1 the agent may have reaped it already.
     fn reap(&self) {
         let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait();
-    }
-}
-
-#[derive(Debug)]
-enum ReceiveError {
-    Timeout,
-    Gone,
-    Malformed(Malformed),
-    Socket(io::Error),
-}
-
-impl Channel {
-    fn exchange(&mut self, request: Request) -> Result<Reply, ControlError> {
-        self.last_seq += 1;
-        let seq = self.last_seq;
-        let message = protocol::encode_request(seq, request);
-        match send(&self.socket, &message, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Err(ControlError::Gone),
-            // Its queue is full: it has not read for a long time.
-            Err(rustix::io::Errno::AGAIN) => return Err(ControlError::Timeout { within: ANSWER_WITHIN }),
-            Err(errno) => return Err(ControlError::Socket { cause: errno.into() }),
-        }
-        self.receive(seq, boottime() + ANSWER_WITHIN).map_err(|error| match error {
-            ReceiveError::Timeout => ControlError::Timeout { within: ANSWER_WITHIN },
-            ReceiveError::Gone => ControlError::Gone,
-            ReceiveError::Malformed(_) => ControlError::NotUnderstood,
-            ReceiveError::Socket(cause) => ControlError::Socket { cause },
-        })
-    }
-
-    /// Waits for the answer with this number; older ones belong to calls that gave up.
-    fn receive(&self, seq: u64, by: Timestamp) -> Result<Reply, ReceiveError> {
-        loop {
-            if !wait_readable(self.socket.as_fd(), by).map_err(ReceiveError::Socket)? {
-                return Err(ReceiveError::Timeout);
-            }
-            let mut buffer = [0_u8; REPLY_LEN];
-            match recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) | Err(rustix::io::Errno::CONNRESET) => return Err(ReceiveError::Gone),
-                Ok((length, _)) => {
-                    let reply = protocol::decode_reply(&buffer[..length]).map_err(ReceiveError::Malformed)?;
-                    if reply.seq == seq {
-                        return Ok(reply);
-                    }
-                }
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(ReceiveError::Socket(errno.into())),
-            }
-        }
-    }
-}
-
-/// Waits until there is something to read (an exit, for a pidfd); `false` when `by` came first.
-pub(crate) fn wait_readable(fd: BorrowedFd<'_>, by: Timestamp) -> io::Result<bool> {
-    loop {
-        let left = boottime().until(by);
-        let timeout = to_timespec(Timestamp::ZERO + left);
-        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::{client::wait_readable, clock::boottime, target::Target};
+use crate::{clock::boottime, target::Target, wait::wait_readable};
 
 /// What dismisses a guardian; it takes no notice of any other signal.
 pub(crate) const DISMISSAL: Signal = Signal::USR1;

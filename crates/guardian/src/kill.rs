@@ -19,10 +19,11 @@ use std::{
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::{
-    client::{Mode, wait_readable},
+    client::Mode,
     clock::{boottime, to_timespec},
     scan::{FileId, Scanner},
     target::Target,
+    wait::wait_readable,
 };
 
 /// How long the backends may take to be gone before the postmaster is killed all the same.

@@ -34,6 +34,7 @@ mod scratch;
 mod state;
 mod sys;
 mod target;
+mod wait;
 
 pub use client::{Acked, ControlError, Guardian, Mode, SpawnError, SpawnOptions};
 pub use clock::boottime;

@@ -134,5 +134,4 @@ pub(crate) fn readiness(facts: &Facts<'_>, query: &Query) -> Result<(), String> 
 }
 
 #[cfg(test)]
-#[path = "health_tests.rs"]
 mod tests;

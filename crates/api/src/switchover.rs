@@ -187,5 +187,4 @@ pub(crate) fn delete_reply(outcome: DeleteSwitchoverOutcome) -> Reply {
 }
 
 #[cfg(test)]
-#[path = "switchover_tests.rs"]
 mod tests;

@@ -4,6 +4,7 @@
 mod bootstrap;
 mod elections;
 mod failsafe;
+mod handover;
 mod hanging;
 mod lock;
 mod logical_slots;
@@ -12,15 +13,23 @@ mod pause;
 mod postgres;
 mod properties;
 mod rewind;
+mod schedules;
 mod slots;
 mod standby_cluster;
+mod starts;
 mod stories;
 mod tables;
 mod time;
 mod timelines;
+mod votes;
 mod what_if;
 
-use crate::{Action, Decision, action::DemoteMode};
+use bellwether_types::Lsn;
+
+use crate::{Action, Decision, action::DemoteMode, testing::POSITION, view::JobOutcome};
+
+const BEFORE: Lsn = Lsn(POSITION.0 - 0x100);
+const BEYOND: Lsn = Lsn(POSITION.0 + 0x100);
 
 /// The way in which PostgreSQL is told to stop as primary, if it is.
 fn demotion(decision: &Decision) -> Option<DemoteMode> {
@@ -40,4 +49,8 @@ fn acquires(decision: &Decision) -> bool {
 
 fn releases(decision: &Decision) -> bool {
     decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }))
+}
+
+fn failed() -> JobOutcome {
+    JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false }
 }

@@ -5,57 +5,30 @@
 //! A walsender's loop is cut into its parts (read the configuration, take the standby's report and release commits, send), and may be
 //! stopped between any two of them for as long as the story wants.
 
+mod agent;
+mod postgres;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
 use bellwether_types::{
-    Lsn, Revision, Role, Timestamp,
+    Revision, Timestamp,
     cluster::{Keyed, SyncState},
     settings::SyncMode,
 };
 use proptest::prelude::*;
 
+use self::postgres::Sender;
 use crate::{
-    Action, Memory, Reason, View,
+    Memory, Reason,
     draft::Draft,
-    sync::{
-        self,
-        names::{Method, SyncNames},
-    },
-    testing::{self, NOW, Scene, name},
-    view::Standby,
+    sync::{self, names::SyncNames},
+    testing::{NOW, name},
 };
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-
-/// One walsender with its standby's connection.
-#[derive(Clone, Debug)]
-struct Sender {
-    id: usize,
-    rule: SyncNames,
-    /// The postmaster has passed on the signal to read this.
-    signalled: Option<SyncNames>,
-    /// The next part of its loop.
-    part: Part,
-    sent: u64,
-    reported: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Read,
-    Report,
-    Send,
-}
-
-impl Sender {
-    fn is_listed(&self, member: &str) -> bool {
-        self.rule.names.contains(member)
-    }
-}
 
 #[derive(Clone, Debug)]
 struct World {
@@ -172,231 +145,6 @@ impl World {
             }
         }
         self.check(&format!("{kind} {pick} ({member})"));
-    }
-
-    fn commit(&mut self) {
-        self.wal += 1;
-        self.positions.insert(self.primary, self.wal);
-        if !self.waits {
-            self.acknowledged = self.wal;
-        }
-    }
-
-    /// The next part of the checkpointer's loop, which it may be kept from for as long as the story wants.
-    fn checkpointer(&mut self) {
-        if let Some(text) = self.reading.take() {
-            self.waits = !text.is_empty();
-            if !self.waits {
-                self.acknowledged = self.wal;
-            }
-        } else if std::mem::take(&mut self.signalled) {
-            self.reading = Some(self.file.clone());
-        }
-    }
-
-    fn connect(&mut self, member: &'static str) {
-        if self.senders.contains_key(member) {
-            return;
-        }
-        let position = self.positions[member];
-        self.next_sender += 1;
-        let sender = Sender {
-            id: self.next_sender,
-            rule: SyncNames::parse(&self.shown),
-            signalled: None,
-            part: Part::Read,
-            sent: position,
-            reported: position,
-        };
-        self.senders.insert(member, sender);
-    }
-
-    /// The next part of a walsender's loop.
-    fn walsender(&mut self, member: &'static str) {
-        let (position, wal) = (self.positions[member], self.wal);
-        let Some(sender) = self.senders.get_mut(member) else { return };
-        match sender.part {
-            Part::Read => {
-                if let Some(rule) = sender.signalled.take() {
-                    sender.rule = rule;
-                }
-                sender.part = Part::Report;
-            }
-            Part::Report => {
-                sender.reported = position;
-                sender.part = Part::Send;
-                self.release(member);
-            }
-            Part::Send => {
-                sender.sent = wal;
-                sender.part = Part::Read;
-            }
-        }
-    }
-
-    /// PostgreSQL's rule: by this walsender's own reading, on what all of them publish.
-    fn release(&mut self, member: &str) {
-        let rule = self.senders[member].rule.clone();
-        let mut counted: Vec<_> =
-            self.senders.iter().filter(|(name, sender)| sender.is_listed(name)).collect();
-        if rule.method == Method::First {
-            counted.truncate(rule.count);
-        }
-        let is_counted = counted.iter().any(|(name, _)| **name == member);
-        if rule.names.is_empty() || counted.len() < rule.count || !is_counted {
-            return;
-        }
-        let mut reported: Vec<u64> = counted.iter().map(|(_, sender)| sender.reported).collect();
-        reported.sort_unstable_by(|a, b| b.cmp(a));
-        self.acknowledged = self.acknowledged.max(reported[rule.count - 1]);
-    }
-
-    fn receive(&mut self, member: &'static str, pick: u8) {
-        let Some(sender) = self.senders.get(member) else { return };
-        let position = self.positions[member];
-        let missing = sender.sent.saturating_sub(position);
-        let received = if pick.is_multiple_of(3) { missing / 2 } else { missing };
-        self.positions.insert(member, position + received);
-    }
-
-    /// The postmaster reads the files and signals everybody.
-    fn reload(&mut self) {
-        self.shown = self.file.clone();
-        for sender in self.senders.values_mut() {
-            sender.signalled = Some(SyncNames::parse(&self.shown));
-        }
-        self.signalled = true;
-    }
-
-    fn land(&mut self, pick: u8) {
-        if self.in_flight.is_empty() {
-            return;
-        }
-        let (expect, state) = self.in_flight.remove(usize::from(pick) % self.in_flight.len());
-        self.apply_write(expect, state);
-    }
-
-    fn apply_write(&mut self, expect: Option<Revision>, state: SyncState) {
-        if self.store.as_ref().map(|keyed| keyed.revision) == expect {
-            self.revision += 1;
-            self.log.push(format!("/sync = {state:?}"));
-            self.store = Some(Keyed { value: state, revision: Revision(self.revision) });
-        }
-    }
-
-    fn view(&self) -> View {
-        let scene = match self.primary {
-            "a" => testing::leader(),
-            other => Scene::of(other).holding().as_primary(),
-        };
-        let shown = SyncNames::parse(&self.shown);
-        let standbys = self.senders.iter().map(|(&member, sender)| Standby {
-            application_name: member.to_owned(),
-            connection: sender.id.to_string(),
-            state: "streaming".to_owned(),
-            sync_state: match (sender.is_listed(member), shown.method) {
-                (false, _) => "async",
-                (true, Method::Any) => "quorum",
-                (true, Method::First) => "sync",
-            }
-            .to_owned(),
-            write: Some(Lsn(sender.reported)),
-            flush: Some(Lsn(sender.reported)),
-            replay: Some(Lsn(sender.reported)),
-        });
-        let standbys: Vec<Standby> = standbys.collect();
-        let mut scene = scene
-            .lease(match self.primary {
-                "a" => testing::held(self.now),
-                other => match Scene::of(other).holding().view.lease {
-                    crate::view::LeaseView::Held { demote_at, term, revision, .. } => {
-                        let until = self.now + Duration::from_secs(5);
-                        crate::view::LeaseView::Held {
-                            until,
-                            demote_at,
-                            term,
-                            revision,
-                            unavailable_since: None,
-                        }
-                    }
-                    lease => lease,
-                },
-            })
-            .settings(|settings| {
-                settings.synchronous_mode = self.mode;
-                settings.synchronous_mode_strict = self.strict;
-                settings.synchronous_node_count = self.wanted;
-            })
-            .memory(|memory| *memory = self.memory.clone())
-            .server(|server| {
-                server.answered_at = self.now;
-                server.position = Lsn(self.wal);
-                server.synchronous_standby_names.clone_from(&self.shown);
-                server.standbys = standbys;
-            })
-            .cluster(|cluster| {
-                cluster.sync.clone_from(&self.seen);
-                for member in NAMES {
-                    let role = if member == self.primary { Role::Primary } else { Role::Replica };
-                    cluster.members.insert(name(member), testing::member(member, role));
-                }
-            });
-        scene.view.now = self.now;
-        scene.view.store.confirmed_at = self.now;
-        scene.view.postgres.checkpointer_read_at = self.read_at;
-        scene.build()
-    }
-
-    /// The agent looks and acts. Returns how many deeds it did.
-    fn tick(&mut self, pick: u8) -> usize {
-        let view = self.view();
-        let mut draft = Draft::new(&view);
-        let cluster = view.store.cluster.clone().unwrap_or_else(|| Arc::new(Default::default()));
-        sync::process(&view, &cluster, &mut draft);
-        let decision = draft.finish(Reason::Paused);
-        self.memory = decision.memory;
-        let reasons = format!("{:?}", &decision.reasons[1..]);
-        if !self.log.last().is_some_and(|last| last.starts_with(&reasons)) {
-            self.log.push(reasons);
-        }
-        self.perform(decision.actions, pick)
-    }
-
-    fn perform(&mut self, actions: Vec<Action>, pick: u8) -> usize {
-        let mut deeds = 0;
-        for action in actions {
-            match action {
-                Action::GenerateWal => {
-                    self.wal += 1;
-                    self.positions.insert(self.primary, self.wal);
-                }
-                Action::ProveNamesInForce => {
-                    // Told directly, and either it is seen to come back or not.
-                    self.signalled = true;
-                    if pick % 4 > 1 {
-                        while self.signalled || self.reading.is_some() {
-                            self.checkpointer();
-                        }
-                        self.read_at = Some(self.now);
-                    }
-                }
-                Action::SetSyncNames { names } => {
-                    self.log.push(format!("names = {names}"));
-                    self.file = names;
-                    deeds += 1;
-                }
-                Action::WriteSync { expect, state } => {
-                    deeds += 1;
-                    match pick % 4 {
-                        0 => self.in_flight.push((expect, state)),
-                        1 => self.log.push(format!("lost: {state:?}")),
-                        _ => self.apply_write(expect, state),
-                    }
-                }
-                other => panic!("unexpected {other:?}"),
-            }
-        }
-        deeds
     }
 
     /// The voters and the recorded leader but the actual one, by how much they have, and the votes needed.

@@ -1,0 +1,109 @@
+//! 6.D: starts and promotions that fail or take long.
+
+use std::time::Duration;
+
+use bellwether_types::{PostgresState, Role};
+
+use super::{BEFORE, acquires, demotion, failed, promotes, releases};
+use crate::{
+    Action,
+    action::{CallbackEvent, DemoteMode, StartRole},
+    testing::{POSITION, Scene, leader, orphan, replica, silence, standby_at},
+    view::{JobKind, JobOutcome, Process},
+};
+
+#[test]
+fn d10_a_primary_that_crashed_a_moment_ago_starts_as_primary() {
+    let decision = leader().crashed().decide();
+    assert_eq!(decision.code(), "starting_primary");
+    assert!(
+        matches!(decision.deeds()[..], [Action::Start { role: StartRole::Primary { .. } }]),
+        "{decision:#?}"
+    );
+    let with_signal = leader().crashed().view(|view| {
+        view.postgres.control.as_mut().unwrap().has_recovery_signal = true;
+    });
+    assert_eq!(with_signal.decide().code(), "starting_readonly");
+    let old = leader().stopped().view(|view| view.postgres.role = Role::Demoted);
+    assert_eq!(old.decide().code(), "starting_readonly");
+}
+
+fn starting_for(seconds: u64) -> Scene {
+    leader().view(|view| {
+        let since = view.now.saturating_sub(Duration::from_secs(seconds));
+        view.postgres.process = Process::Starting { since };
+        view.postgres.state = PostgresState::Starting;
+        view.postgres.server = None;
+    })
+}
+
+#[test]
+fn d11_a_slow_primary_keeps_the_lock_while_nobody_can_take_over() {
+    assert_eq!(starting_for(10).decide().code(), "still_starting");
+    let alone = starting_for(301).answers(&[("b", silence()), ("c", silence())]).decide();
+    assert_eq!(alone.code(), "start_timeout_no_failover");
+    assert_eq!(demotion(&alone), None);
+    let not_alone = starting_for(301).answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert_eq!(demotion(&not_alone), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn d11_a_manual_failover_is_honoured_meanwhile() {
+    let asked = starting_for(10).request(None, Some("b")).answers(&[("b", standby_at(POSITION))]).decide();
+    assert_eq!(asked.code(), "failover_demoting");
+    assert_eq!(demotion(&asked), Some(DemoteMode::Graceful));
+}
+
+#[test]
+fn d12_crash_recovery_is_bounded_while_the_lock_is_held() {
+    let recovering = |seconds| {
+        leader().crashed().job(JobKind::CrashRecovery).view(|view| {
+            view.job.as_mut().unwrap().since = view.now.saturating_sub(Duration::from_secs(seconds));
+        })
+    };
+    assert_eq!(recovering(10).decide().code(), "updated_lock_during");
+    let late = recovering(301).answers(&[("b", standby_at(POSITION)), ("c", silence())]).decide();
+    assert_eq!(late.code(), "crash_recovery_timed_out");
+    assert_eq!(demotion(&late), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn d13_a_failed_start_is_not_repeated_at_once() {
+    let after_failure = replica().stopped().ended(JobKind::Start, failed());
+    let decision = after_failure.decide();
+    assert_eq!(decision.code(), "waiting_to_retry");
+    assert_eq!(decision.deeds(), Vec::<&Action>::new());
+    let later = after_failure.later(Duration::from_millis(1001)).decide();
+    assert_eq!(later.code(), "starting_secondary", "{later:#?}");
+}
+
+#[test]
+fn d13_a_primary_that_does_not_start_gives_the_lock_up() {
+    let first = leader().crashed().decide();
+    for outcome in [failed(), JobOutcome::Succeeded] {
+        let decision = leader().crashed().after(&first).ended(JobKind::Start, outcome.clone()).decide();
+        assert_eq!(decision.code(), "released_after_failed_start", "{outcome:?}");
+        assert!(releases(&decision));
+    }
+}
+
+#[test]
+fn d14_a_failed_start_tells_the_callbacks_before_anything_can_fail() {
+    let first = leader().crashed().decide();
+    let decision = leader().crashed().after(&first).ended(JobKind::Start, failed()).decide();
+    let callback = Action::RunCallback { event: CallbackEvent::OnRoleChange, role: Role::Demoted };
+    assert_eq!(decision.actions.first(), Some(&callback), "{decision:#?}");
+}
+
+#[test]
+fn d8_after_a_failed_pre_promote_the_member_stays_out_for_a_ttl() {
+    let scene = replica().holding().view(|view| view.me.has_pre_promote = true);
+    let decision = scene.ended(JobKind::Promote, failed()).decide();
+    assert_eq!(decision.code(), "pre_promote_failed");
+    assert!(releases(&decision) && !promotes(&decision));
+    let answers = [("a", silence()), ("c", standby_at(BEFORE))];
+    let out = orphan().after(&decision).later(Duration::from_millis(4999)).answers(&answers).decide();
+    assert!(out.says("pre_promote_backoff") && !acquires(&out), "{out:#?}");
+    let back = orphan().after(&decision).later(Duration::from_secs(5)).answers(&answers).decide();
+    assert!(acquires(&back), "{back:#?}");
+}

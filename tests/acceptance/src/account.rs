@@ -36,6 +36,14 @@ impl Account {
         }
     }
 
+    /// The words before a command that let it run as this account, where something else must run before as ours.
+    pub fn drop_to(self) -> Vec<String> {
+        let Some((user, group)) = self.ids else { return vec![] };
+        let words =
+            ["setpriv", &format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", "--"];
+        words.map(str::to_owned).to_vec()
+    }
+
     /// Gives a file or directory to this account, with these permissions.
     pub fn own(self, path: &Path, mode: u32) {
         let (user, group) = self.ids.unzip();

@@ -46,6 +46,14 @@ fn open() -> File {
     })
 }
 
+/// The binary under test for a program that lies in `<target>/<profile>` itself.
+pub fn beside_this_program() -> std::io::Result<PathBuf> {
+    match env::var_os("BELLWETHER_BINARY") {
+        Some(path) => Ok(path.into()),
+        None => Ok(env::current_exe()?.with_file_name("bellwether")),
+    }
+}
+
 fn path() -> PathBuf {
     if let Some(path) = env::var_os("BELLWETHER_BINARY") {
         return path.into();

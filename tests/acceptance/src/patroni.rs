@@ -49,7 +49,7 @@ impl Program {
 }
 
 /// Where the real one is installed (`scripts/prerequisites stores` does it).
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     if let Some(directory) = std::env::var_os("BELLWETHER_TEST_PATRONI") {
         return directory.into();
     }

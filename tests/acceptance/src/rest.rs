@@ -32,7 +32,12 @@ pub struct Api {
 
 impl Api {
     pub fn on(port: u16) -> Self {
-        Self { url: format!("http://127.0.0.1:{port}"), client: client() }
+        Self::at(&format!("127.0.0.1:{port}"))
+    }
+
+    /// The one at this address and port.
+    pub fn at(place: &str) -> Self {
+        Self { url: format!("http://{place}"), client: client() }
     }
 
     /// HTTPS, by a client that has what it takes.

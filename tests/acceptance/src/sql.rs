@@ -76,6 +76,13 @@ fn settings() -> Config {
     config
 }
 
+/// One server, by its address.
+pub fn server(host: &str, port: u16) -> Config {
+    let mut config = settings();
+    config.host(host).port(port);
+    config
+}
+
 /// A URL with all hosts for a session that can write; `first` comes first, since a host that accepts connections and does
 /// not answer hides those behind it.
 pub fn writable(ports: &[u16], first: usize) -> Config {

@@ -1,0 +1,113 @@
+//! Medians and worst cases, for people.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use super::StackReport;
+
+/// Outages of one stack after one event.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cell {
+    pub(super) event: String,
+    pub(super) stack: String,
+    pub(super) median: u64,
+    pub(super) worst: u64,
+    pub(super) rounds: usize,
+}
+
+/// By event and stack, in the order in which they were measured first.
+pub(super) fn cells(reports: &[StackReport]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for report in reports {
+        let mut by_event: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for measured in &report.measured {
+            by_event.entry(&measured.event).or_default().push(measured.outage_ms);
+        }
+        for (event, mut outages) in by_event {
+            outages.sort_unstable();
+            cells.push(Cell {
+                event: event.to_owned(),
+                stack: report.stack.clone(),
+                median: median(&outages),
+                worst: outages.last().copied().unwrap_or_default(),
+                rounds: outages.len(),
+            });
+        }
+    }
+    cells
+}
+
+/// The middle of sorted values; of an even number the mean of the two in the middle.
+fn median(sorted: &[u64]) -> u64 {
+    match sorted.len() {
+        0 => 0,
+        length if length % 2 == 1 => sorted[length / 2],
+        length => u64::midpoint(sorted[length / 2 - 1], sorted[length / 2]),
+    }
+}
+
+/// A table with a row per event, and what was lost below it.
+pub(super) fn markdown(reports: &[StackReport]) -> String {
+    let cells = cells(reports);
+    let mut events: Vec<&str> = Vec::new();
+    for cell in &cells {
+        if !events.contains(&cell.event.as_str()) {
+            events.push(&cell.event);
+        }
+    }
+    let mut text = "| event |".to_owned();
+    for report in reports {
+        let _ = write!(text, " {} |", report.stack);
+    }
+    let _ = write!(text, "\n|---|{}\n", "---|".repeat(reports.len()));
+    for event in events {
+        let _ = write!(text, "| {event} |");
+        for report in reports {
+            let of_both = |cell: &&Cell| cell.event == event && cell.stack == report.stack;
+            let _ = match cells.iter().find(of_both) {
+                Some(cell) => write!(text, " {} / {} ms ({}) |", cell.median, cell.worst, cell.rounds),
+                None => write!(text, " - |"),
+            };
+        }
+        text.push('\n');
+    }
+    let _ = write!(text, "| acknowledged rows, lost |");
+    for report in reports {
+        let _ = write!(text, " {}, {} |", report.acknowledged, report.lost);
+    }
+    text.push_str("\n\nMedian / worst outage of writes (rounds).\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Measured;
+
+    fn report(outages: &[u64]) -> StackReport {
+        let measured = outages.iter().map(|&outage_ms| Measured {
+            event: "power-off".to_owned(),
+            outage_ms,
+            whole_after_ms: 0,
+            leader_changed: true,
+            load: 0.0,
+        });
+        StackReport { stack: "bellwether".to_owned(), measured: measured.collect(), ..StackReport::default() }
+    }
+
+    #[test]
+    fn a_cell_has_the_median_and_the_worst() {
+        let of = |outages: &[u64]| {
+            let cells = cells(&[report(outages)]);
+            (cells[0].median, cells[0].worst, cells[0].rounds)
+        };
+        assert_eq!(of(&[900, 1_000, 5_000]), (1_000, 5_000, 3));
+        assert_eq!(of(&[5_000, 900, 1_000, 1_200]), (1_100, 5_000, 4));
+    }
+
+    #[test]
+    fn the_table_has_a_row_per_event_and_tells_losses() {
+        let text = markdown(&[report(&[900, 1_000, 5_000])]);
+        assert!(text.contains("| power-off | 1000 / 5000 ms (3) |"), "{text}");
+        assert!(text.contains("| acknowledged rows, lost | 0, 0 |"), "{text}");
+    }
+}

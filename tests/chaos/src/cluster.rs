@@ -1,0 +1,109 @@
+//! The cluster as its REST API shows it, which both stacks do alike.
+
+use std::{future::Future, time::Duration};
+
+use bellwether_acceptance::rest::Api;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{host::Host, laboratory::Laboratory, stack::REST};
+
+const LOOK_EACH: Duration = Duration::from_millis(50);
+
+/// What is expected of a healthy cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    apis: Vec<(String, Api)>,
+    /// Whether every standby must be one that commits may wait for.
+    pub synchronous: bool,
+}
+
+impl Cluster {
+    pub fn of(laboratory: &Laboratory, synchronous: bool) -> Self {
+        let api = |host: &Host| (host.name.clone(), Api::at(&format!("{}:{REST}", host.address())));
+        Self { apis: laboratory.hosts.iter().map(api).collect(), synchronous }
+    }
+
+    /// The document of `GET /cluster` from whoever answers first, in the order of the hosts.
+    pub async fn picture(&self) -> Result<Value, String> {
+        let mut last = "nobody answers".to_owned();
+        for (name, api) in &self.apis {
+            match api.get("/cluster").await {
+                Ok(reply) if reply.status == 200 => return Ok(reply.json()),
+                Ok(reply) => last = format!("{name} answers {}", reply.status),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The host that answers as the primary.
+    pub async fn primary(&self) -> Result<String, String> {
+        let mut primaries = Vec::new();
+        for (name, api) in &self.apis {
+            if api.get("/primary").await.is_ok_and(|reply| reply.status == 200) {
+                primaries.push(name.clone());
+            }
+        }
+        match primaries.as_slice() {
+            [one] => Ok(one.clone()),
+            others => Err(format!("primaries: {others:?}")),
+        }
+    }
+
+    /// Who leads, if the cluster is whole: every host has a member that streams on one timeline, without lag.
+    pub async fn whole(&self) -> Result<String, String> {
+        let picture = self.picture().await?;
+        let members = picture["members"].as_array().cloned().unwrap_or_default();
+        if members.len() != self.apis.len() {
+            return Err(format!("{} members: {picture}", members.len()));
+        }
+        let leader = members.iter().find(|member| member["role"] == "leader").ok_or("no leader")?;
+        let is_good = |member: &Value| match member["role"].as_str() {
+            Some("leader") => member["state"] == "running",
+            Some("replica") => !self.synchronous && streams_with(leader, member),
+            Some("quorum_standby" | "sync_standby") => streams_with(leader, member),
+            _ => false,
+        };
+        match members.iter().find(|member| !is_good(member)) {
+            Some(member) => Err(member.to_string()),
+            None => Ok(leader["name"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
+
+    /// Waits until it is whole.
+    pub async fn whole_within(&self, limit: Duration) -> Result<String, String> {
+        within(limit, || self.whole())
+            .await
+            .map_err(|missing| format!("the cluster is not whole within {} s: {missing}", limit.as_secs()))
+    }
+
+    /// Asks for a planned switchover.
+    pub async fn switch_over(&self, leader: &str, candidate: &str) -> Result<(), String> {
+        let (_, api) = self.apis.iter().find(|(name, _)| name == leader).ok_or("no such host")?;
+        let reply = api.post("/switchover", json!({"leader": leader, "candidate": candidate})).await;
+        match reply.status {
+            200 => Ok(()),
+            status => Err(format!("switchover: {status} {}", reply.text)),
+        }
+    }
+}
+
+fn streams_with(leader: &Value, member: &Value) -> bool {
+    member["state"] == "streaming" && member["timeline"] == leader["timeline"] && member["lag"] == 0
+}
+
+/// Looks until `look` gives a value; the last obstacle if it has not within `limit`.
+pub async fn within<T, F>(limit: Duration, mut look: impl FnMut() -> F) -> Result<T, String>
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let by = Instant::now() + limit;
+    loop {
+        match look().await {
+            Ok(value) => return Ok(value),
+            Err(obstacle) if Instant::now() >= by => return Err(obstacle),
+            Err(_) => sleep(LOOK_EACH).await,
+        }
+    }
+}

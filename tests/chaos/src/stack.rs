@@ -1,0 +1,159 @@
+//! What is installed on the hosts: Bellwether, or Patroni with etcd.
+
+mod bellwether;
+mod etcd;
+mod patroni;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use bellwether_acceptance::{binary, rest, sql};
+use serde_json::{Value, json};
+
+use crate::{host::Host, laboratory::Laboratory};
+
+/// Ports, the same on every host.
+pub const POSTGRES: u16 = 5432;
+pub const REST: u16 = 8008;
+pub const EMBEDDED_STORE: u16 = 5010;
+pub const ETCD_CLIENTS: u16 = 2379;
+pub const ETCD_PEERS: u16 = 2380;
+
+/// The name of the cluster.
+pub const SCOPE: &str = "chaos";
+/// The service that runs PostgreSQL.
+pub const AGENT: &str = "agent";
+pub const ETCD: &str = "etcd";
+
+/// A way to run a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Stack {
+    /// Bellwether with the embedded store, and the defaults of a new cluster.
+    Bellwether,
+    /// Bellwether with etcd on the same hosts.
+    BellwetherEtcd,
+    /// Patroni with etcd on the same hosts, at its default timings (ttl 30).
+    Patroni,
+    /// The same at the shortest timings that it takes (ttl 20).
+    PatroniFast,
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bellwether => "bellwether",
+            Self::BellwetherEtcd => "bellwether-etcd",
+            Self::Patroni => "patroni",
+            Self::PatroniFast => "patroni-fast",
+        })
+    }
+}
+
+impl Stack {
+    pub fn uses_etcd(self) -> bool {
+        self != Self::Bellwether
+    }
+
+    /// The port over which the members of the store talk with each other.
+    pub fn store_port(self) -> u16 {
+        if self.uses_etcd() { ETCD_PEERS } else { EMBEDDED_STORE }
+    }
+
+    /// Writes the files of every host and starts what belongs there. `dcs` is laid over the cluster's first settings.
+    pub fn install(self, laboratory: &mut Laboratory, dcs: &Value) -> io::Result<()> {
+        let peers: Vec<String> = laboratory.hosts.iter().map(Host::address).collect();
+        let programs = Programs::gather(&laboratory.dir)?;
+        if self.uses_etcd() {
+            for host in &mut laboratory.hosts {
+                etcd::start(host, &peers);
+            }
+        }
+        for host in &mut laboratory.hosts {
+            match self {
+                Self::Bellwether => {
+                    bellwether::start(host, &programs, bellwether::embedded(host, &peers), dcs)
+                }
+                Self::BellwetherEtcd => bellwether::start(host, &programs, etcd::section(&peers), dcs),
+                Self::Patroni => patroni::start(host, etcd::section(&peers), dcs),
+                Self::PatroniFast => {
+                    let mut fastest = json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 3});
+                    lay_over(&mut fastest, dcs);
+                    patroni::start(host, etcd::section(&peers), &fastest);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies that the account of the nodes can run.
+#[derive(Debug)]
+struct Programs {
+    bellwether: PathBuf,
+}
+
+impl Programs {
+    fn gather(dir: &Path) -> io::Result<Self> {
+        let bellwether = dir.join("bellwether");
+        if !bellwether.exists() {
+            fs::copy(binary::beside_this_program()?, &bellwether)?;
+        }
+        Ok(Self { bellwether })
+    }
+}
+
+/// What both agents read: everything but the store.
+fn configuration(host: &Host, dcs: &Value) -> Value {
+    let address = host.address();
+    let mut bootstrap = json!({"postgresql": {"use_pg_rewind": true}});
+    lay_over(&mut bootstrap, dcs);
+    json!({
+        "scope": SCOPE,
+        "name": host.name,
+        "restapi": {
+            "listen": format!("{address}:{REST}"),
+            "connect_address": format!("{address}:{REST}"),
+            "authentication": {"username": rest::USER, "password": rest::PASSWORD},
+        },
+        "bootstrap": {
+            "dcs": bootstrap,
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
+        },
+        "postgresql": {
+            "listen": format!("{address}:{POSTGRES}"),
+            "connect_address": format!("{address}:{POSTGRES}"),
+            "data_dir": host.data_dir(),
+            "bin_dir": binary::postgres_bin_dir(),
+            "pgpass": host.dir.join("pgpass"),
+            "authentication": {
+                "superuser": {"username": sql::SUPERUSER, "password": sql::PASSWORD},
+                "replication": {"username": "replicator", "password": "replication-secret"},
+                "rewind": {"username": "rewinder", "password": "rewind-secret"},
+            },
+            "pg_hba": [
+                "local all all scram-sha-256",
+                "host all all 10.77.0.0/24 scram-sha-256",
+                "host replication replicator 10.77.0.0/24 scram-sha-256",
+            ],
+            "parameters": {
+                "password_encryption": "scram-sha-256",
+                "unix_socket_directories": host.dir,
+                "shared_buffers": "32MB",
+            },
+        },
+    })
+}
+
+/// A JSON merge patch, as far as it is needed here.
+fn lay_over(document: &mut Value, patch: &Value) {
+    match (document, patch) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            for (key, change) in changes {
+                lay_over(fields.entry(key).or_insert(Value::Null), change);
+            }
+        }
+        (document, patch) => *document = patch.clone(),
+    }
+}

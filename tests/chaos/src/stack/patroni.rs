@@ -1,0 +1,22 @@
+//! The real Patroni on a host.
+
+use bellwether_acceptance::patroni;
+use serde_json::Value;
+
+use super::{AGENT, configuration, lay_over};
+use crate::{host::Host, service::Recipe};
+
+pub(super) fn start(host: &mut Host, store: Value, dcs: &Value) {
+    let mut document = configuration(host, dcs);
+    lay_over(&mut document, &store);
+    let file = host.dir.join("patroni.yml");
+    host.account.write(&file, &document.to_string());
+    let recipe = Recipe {
+        program: patroni::programs().join("patroni"),
+        called: None,
+        arguments: vec![file.display().to_string()],
+        environment: vec![],
+        log: host.dir.join("agent.log"),
+    };
+    host.start(AGENT, recipe);
+}

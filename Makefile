@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
 
-.PHONY: help demo test verify lint fix docs reference audit sim bench-failover test-matrix prerequisites test-prerequisites
+.PHONY: help demo test verify lint fix docs reference audit sim bench-drill bench-failover chaos test-matrix prerequisites test-prerequisites
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,9 +46,18 @@ audit: ## licences, bans, sources and advisories of dependencies, and spelling (
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
 
-bench-failover: prerequisites ## outages of writes by event, ten runs each (not in CI)
+bench-drill: prerequisites ## outages of writes in the demo's story of failures, ten runs (not in CI)
 	cargo build --release --locked -p bellwether
-	scripts/bench-failover $(ARGS)
+	scripts/bench-drill $(ARGS)
+
+bench-failover: test-prerequisites ## outages of writes on whole hosts, beside Patroni with etcd (root, an hour; not in CI)
+	cargo build --release --locked -p bellwether -p bellwether-chaos
+	$(CARGO_TARGET_DIR)/release/bellwether-chaos bench $(ARGS)
+
+chaos: test-prerequisites ## harm whole hosts under load and prove that nothing was lost (root; ARGS="--nodes 5 --rounds 100 --seed 7")
+	cargo build --release --locked -p bellwether -p bellwether-chaos
+	$(CARGO_TARGET_DIR)/release/bellwether-chaos run $(ARGS)
+	$(CARGO_TARGET_DIR)/release/bellwether-chaos run --stack bellwether-etcd $(ARGS)
 
 test-matrix: test-prerequisites ## the tests with real PostgreSQL on every supported version
 	scripts/test-matrix

@@ -1,8 +1,15 @@
 //! One stack through all events.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::Duration,
+};
 
-use bellwether_acceptance::sql::{self, Session};
+use bellwether_acceptance::{
+    journal::{Journal, Moment},
+    sql::{self, Session},
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,6 +18,7 @@ use crate::{
     clients::writers::Writers,
     cluster::{Cluster, within},
     faults::{Fault, Victim},
+    host::Host,
     laboratory::Laboratory,
     stack::{POSTGRES, Stack},
 };
@@ -47,6 +55,8 @@ pub struct Measured {
     /// From the event until the cluster was whole again, the time included that a host stayed away.
     pub whole_after_ms: u64,
     pub leader_changed: bool,
+    /// Where the time went, in milliseconds by step, as the journal of the new leader has it. Patroni keeps none.
+    pub steps: BTreeMap<String, u64>,
     /// Load of the machine over the last minute.
     pub load: f64,
 }
@@ -59,7 +69,7 @@ pub async fn measure(laboratory: &Laboratory, stack: Stack, events: &[Event], ro
         report.problem = Some(problem);
         return report;
     }
-    let addresses: Vec<String> = laboratory.hosts.iter().map(crate::host::Host::address).collect();
+    let addresses: Vec<String> = laboratory.hosts.iter().map(Host::address).collect();
     let writers = Writers::start(&addresses);
     let suitable = events.iter().copied().filter(|event| event.fault().suits(stack));
     let events: Vec<Event> = suitable.collect();
@@ -94,7 +104,7 @@ async fn put_to(
     let leader = calm(cluster, writers).await?;
     let host = laboratory.host(&leader);
     let victim = Victim { laboratory, cluster, stack, host, leader: &leader };
-    let load = load();
+    let (load, event_at) = (load(), Moment::now());
     writers.begin_event();
     let began = Instant::now();
     let rows = writers.acknowledged();
@@ -124,6 +134,7 @@ async fn put_to(
         outage_ms: millis(writers.outage()),
         whole_after_ms: millis(began.elapsed()),
         leader_changed: leads != leader,
+        steps: steps(laboratory.host(&leads), event_at),
         load,
     })
 }
@@ -151,6 +162,17 @@ async fn rows(laboratory: &Laboratory, cluster: &Cluster) -> Result<BTreeSet<i64
     let read = async { Session::open(&server).await?.written_rows().await };
     let rows = timeout(WHOLE_WITHIN, read).await.map_err(|_| "the rows cannot be read".to_owned())?;
     rows.map_err(|error| error.to_string())
+}
+
+/// What the leader's journal tells of its last failover since then.
+fn steps(host: &Host, since: Moment) -> BTreeMap<String, u64> {
+    let journal = Journal::read(&host.dir.join("data.bellwether")).since(since);
+    let last = journal.records.iter().rfind(|record| record["total_ms"].is_u64());
+    let fields = last.and_then(|record| record.as_object()).into_iter().flatten();
+    fields
+        .filter_map(|(name, value)| Some((name.strip_suffix("_ms")?.to_owned(), value.as_u64()?)))
+        .filter(|(name, _)| name != "boottime")
+        .collect()
 }
 
 fn load() -> f64 {

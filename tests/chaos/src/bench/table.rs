@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use super::StackReport;
 
+/// The steps of a failover, in their order.
+const STEPS: [&str; 6] = ["detect", "decide", "fence", "promote", "route", "total"];
+
 /// Outages of one stack after one event.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cell {
@@ -75,6 +78,44 @@ pub(super) fn markdown(reports: &[StackReport]) -> String {
         let _ = write!(text, " {}, {} |", report.acknowledged, report.lost);
     }
     text.push_str("\n\nMedian / worst outage of writes (rounds).\n");
+    text.push_str(&decomposition(reports));
+    text
+}
+
+/// Where the time went, for the stacks that tell it: medians of each step.
+fn decomposition(reports: &[StackReport]) -> String {
+    let mut rows: BTreeMap<(&str, &str), BTreeMap<&str, Vec<u64>>> = BTreeMap::new();
+    for report in reports {
+        for measured in &report.measured {
+            let row = rows.entry((&measured.event, &report.stack)).or_default();
+            for (step, &millis) in &measured.steps {
+                row.entry(step).or_default().push(millis);
+            }
+        }
+    }
+    rows.retain(|_, steps| !steps.is_empty());
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n| event | stack |".to_owned();
+    for step in STEPS {
+        let _ = write!(text, " {step} |");
+    }
+    let _ = write!(text, "\n|---|---|{}\n", "---|".repeat(STEPS.len()));
+    for ((event, stack), mut steps) in rows {
+        let _ = write!(text, "| {event} | {stack} |");
+        for step in STEPS {
+            let _ = match steps.get_mut(step) {
+                Some(values) => {
+                    values.sort_unstable();
+                    write!(text, " {} |", median(values))
+                }
+                None => write!(text, " - |"),
+            };
+        }
+        text.push('\n');
+    }
+    text.push_str("\nWhere the time went by the new leader's journal: medians in milliseconds.\n");
     text
 }
 
@@ -89,6 +130,7 @@ mod tests {
             outage_ms,
             whole_after_ms: 0,
             leader_changed: true,
+            steps: BTreeMap::from([("detect".to_owned(), outage_ms / 2)]),
             load: 0.0,
         });
         StackReport { stack: "bellwether".to_owned(), measured: measured.collect(), ..StackReport::default() }
@@ -109,5 +151,6 @@ mod tests {
         let text = markdown(&[report(&[900, 1_000, 5_000])]);
         assert!(text.contains("| power-off | 1000 / 5000 ms (3) |"), "{text}");
         assert!(text.contains("| acknowledged rows, lost | 0, 0 |"), "{text}");
+        assert!(text.contains("| power-off | bellwether | 500 | - | - | - | - | - |"), "{text}");
     }
 }

@@ -8,6 +8,7 @@
 //! interests you: each file is one subject.
 
 pub mod action;
+pub mod citus;
 pub mod decide;
 pub mod decision;
 pub mod draft;

@@ -2,6 +2,7 @@
 //! view.
 
 mod bootstrap;
+mod citus;
 mod elections;
 mod failsafe;
 mod handover;

@@ -5,6 +5,7 @@
 //! Start with [`cluster::Cluster`] (what the store holds), [`settings::Settings`] (how the cluster is to behave) and
 //! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
 
+pub mod citus;
 pub mod cluster;
 pub mod failsafe;
 mod failure;

@@ -56,6 +56,9 @@ pub struct Settings {
     /// Slots that are left alone.
     #[serde(default)]
     pub ignore_slots: Vec<SlotMatcher>,
+    /// The database of a part of a Citus cluster: slots that Citus makes there to move or split shards are left alone.
+    #[serde(default)]
+    pub citus_database: Option<String>,
     pub use_pg_rewind: bool,
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
@@ -111,6 +114,7 @@ impl Default for Settings {
             use_slots: true,
             slots: BTreeMap::new(),
             ignore_slots: Vec::new(),
+            citus_database: None,
             use_pg_rewind: false,
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,

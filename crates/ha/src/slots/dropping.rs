@@ -31,6 +31,7 @@ pub(super) fn process(
         .slots
         .iter()
         .filter(|slot| !slot.temporary && !slot.active && !is_ignored(draft, slot))
+        .filter(|slot| server.in_recovery || !is_of_citus(draft, slot))
         .filter_map(|slot| Some((slot.name.clone(), why(draft, cluster, server, slot, wanted)?)))
         .collect();
     if slots.is_empty() {
@@ -45,6 +46,22 @@ pub(super) fn process(
 fn is_ignored(draft: &Draft, slot: &Slot) -> bool {
     let (database, plugin) = (slot.database.as_deref(), slot.plugin.as_deref());
     draft.view.settings.ignore_slots.iter().any(|matcher| matcher.matches(&slot.name, database, plugin))
+}
+
+/// Made on a primary by Citus, to move or to split a shard, and dropped by it when that is done.
+fn is_of_citus(draft: &Draft, slot: &Slot) -> bool {
+    let database = draft.view.settings.citus_database.as_deref();
+    let of_task = |task: &str, plugin: &str| {
+        let numbers = slot.name.strip_prefix(&format!("citus_shard_{task}_slot_")).unwrap_or_default();
+        let is_number = |text: &str| !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+        let count = numbers.split('_').filter(|text| !text.is_empty() && is_number(text)).count();
+        slot.plugin.as_deref() == Some(plugin)
+            && matches!(count, 2 | 3)
+            && count == numbers.split('_').count()
+    };
+    database.is_some()
+        && slot.database.as_deref() == database
+        && (of_task("move", "pgoutput") || of_task("split", "citus"))
 }
 
 fn why(

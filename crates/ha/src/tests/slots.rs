@@ -112,6 +112,33 @@ fn h3_every_candidate_keeps_a_slot_for_every_other_member() {
 }
 
 #[test]
+fn h2_slots_with_which_citus_moves_shards_are_left_alone_on_a_primary() {
+    let kept = |name: &str, plugin: &str, database: &str| {
+        let scene = leader().slot(name, |slot| {
+            slot.active = false;
+            slot.physical = false;
+            (slot.plugin, slot.database) = (Some(plugin.to_owned()), Some(database.to_owned()));
+        });
+        let scene = scene.settings(|settings| settings.citus_database = Some("db".to_owned()));
+        dropped(&scene.decide()).is_empty()
+    };
+    for (slot, plugin, database, is_kept) in [
+        ("citus_shard_move_slot_12_1", "pgoutput", "db", true),
+        ("citus_shard_move_slot_12_1_34", "pgoutput", "db", true),
+        ("citus_shard_split_slot_5_67_8", "citus", "db", true),
+        ("citus_shard_move_slot_12", "pgoutput", "db", false),
+        ("citus_shard_move_slot_1_2_3_4", "pgoutput", "db", false),
+        ("citus_shard_move_slot_0_1", "pgoutput", "db", false),
+        ("citus_shard_move_slot_1_", "pgoutput", "db", false),
+        ("citus_shard_move_slot_12_1", "citus", "db", false),
+        ("citus_shard_split_slot_5_67", "pgoutput", "db", false),
+        ("citus_shard_move_slot_12_1", "pgoutput", "other", false),
+    ] {
+        assert_eq!(kept(slot, plugin, database), is_kept, "{slot} {plugin} {database}");
+    }
+}
+
+#[test]
 fn h3_the_leader_publishes_which_slots_are_to_be_kept() {
     let decision = absent_for(Duration::from_secs(60)).decide();
     let status = decision.actions.iter().find_map(|action| match action {

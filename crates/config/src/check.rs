@@ -18,23 +18,15 @@ use crate::{
     sections::{raft::Raft, store::Store},
 };
 
-/// Sections that change what the others mean, and that we do not have: going on without them would be wrong.
-pub(crate) fn unsupported(root: &Section<'_>) {
-    if !root.has("citus") {
-        return;
-    }
-    let citus = root.child("citus");
-    if citus.has("group") && citus.has("database") {
-        let problem = root.about("citus", "Citus clusters are not yet supported");
-        root.report.problem(problem.help("remove the section if this is no Citus cluster"));
-    } else {
-        let warning = root.about("citus", "has no effect without both `group` and `database`");
-        root.report.warn(warning.help("remove the section"));
-    }
-}
-
 /// The rules for a member.
 pub(crate) fn member(config: &Config, root: &Section<'_>) {
+    if config.citus.is_some() && config.store.is_embedded() {
+        let problem = root
+            .about("citus", "needs a store that all groups share, and the embedded one belongs to one group");
+        root.report.problem(
+            problem.help("use `etcd3`, `consul` or `zookeeper`, the same on every node of every group"),
+        );
+    }
     match &config.store {
         Store::Raft(raft) => self::raft(raft, root),
         Store::Etcd3(etcd) => store_files("etcd3", etcd.files(), root),

@@ -4,6 +4,7 @@ use bellwether_types::{ClusterName, MemberName, Tags};
 
 use crate::sections::{
     bootstrap::Bootstrap,
+    citus::Citus,
     log::Log,
     postgresql::Postgresql,
     raft::Raft,
@@ -29,6 +30,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     pub postgresql: Postgresql,
     pub store: Store,
+    /// `None`: no part of a Citus cluster.
+    pub citus: Option<Citus>,
 }
 
 /// `defaults`: whose defaults a new cluster is created with.

@@ -142,6 +142,7 @@ pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
     let mut switches = section.clone();
     switches.remove("use_slots");
     read_postgresql_switches(&switches, &mut settings);
+    settings.citus_database = config.citus.as_ref().map(|citus| citus.database.clone());
 
     let part = |section: &Map<String, Value>, key: &str| match section.get(key) {
         Some(Value::Object(map)) => map.clone(),
@@ -153,6 +154,9 @@ pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
         &mut messages,
     );
     parameters::set(&mut parameters, "cluster_name", config.scope.to_string());
+    if config.citus.is_some() {
+        parameters::suit_citus(&mut parameters, &config.postgresql);
+    }
     let mut recovery_conf = parameters::take_recovery(&mut parameters);
     recovery_conf.extend(parameters::texts(&part(&section, "recovery_conf")));
     recovery_conf.retain(|name, _| !parameters::is_owned_recovery(name));

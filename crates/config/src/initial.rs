@@ -13,7 +13,7 @@ const TIMINGS: [(&str, u64); 3] = [("ttl", 5), ("loop_wait", 1), ("retry_timeout
 ///
 /// Ours apply with the embedded store, unless the process was started as `patroni`; `defaults` overrides both. The three
 /// timings belong together: naming one in `bootstrap.dcs` keeps Patroni's for the others. In Patroni's manner, timings that
-/// break its rule are stored as they are adjusted.
+/// break its rule are stored as they are adjusted. A part of a Citus cluster is synchronous unless it says otherwise.
 pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_store: bool) -> Value {
     let written = &config.bootstrap.dcs;
     let ours = match config.defaults {
@@ -23,6 +23,10 @@ pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_stor
     };
     if !ours {
         let mut document = written.clone();
+        // A coordinator that promotes a standby without the last commits would hold metadata that the workers do not know.
+        if config.citus.is_some() && !document.contains_key("synchronous_mode") {
+            document.insert("synchronous_mode".to_owned(), json!("quorum"));
+        }
         if started_as_patroni || config.defaults == DefaultsChoice::Patroni {
             dynamic::keep_the_timing_rule(&mut document);
         }

@@ -14,7 +14,7 @@ use self::{
     bootstrap::BOOTSTRAP,
     member::{CTL, LOG, RESTAPI, TAGS, WATCHDOG},
     postgresql::POSTGRESQL,
-    stores::{CONSUL, ETCD3, RAFT, ZOOKEEPER},
+    stores::{CITUS, CONSUL, ETCD3, RAFT, ZOOKEEPER},
 };
 
 /// One key.
@@ -79,7 +79,7 @@ pub(crate) const ROOT: &[Key] = &[
     key("bootstrap", Open(BOOTSTRAP), Bootstrap, "", "How a new cluster begins."),
     key("postgresql", Open(POSTGRESQL), Reload, "", "The PostgreSQL server of this member."),
     key("raft", Section(RAFT), Restart, "", "The embedded store."),
-    key("citus", Any, Restart, "", "Citus clusters; not yet supported."),
+    key("citus", Section(CITUS), Restart, "", "The part of a Citus cluster that this member belongs to."),
     key("consul", Section(CONSUL), Restart, "", "Consul, through the agent on this machine."),
     key("etcd", Any, Restart, "", "etcd by its protocol v2: not supported, see `etcd3`."),
     key("etcd3", Section(ETCD3), Restart, "", "etcd by its protocol v3."),

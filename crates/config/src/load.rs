@@ -13,6 +13,7 @@ use crate::{
     section::{Report, Section},
     sections::{
         bootstrap::Bootstrap,
+        citus::Citus,
         log::Log,
         postgresql::Postgresql,
         raft::Raft,
@@ -63,7 +64,6 @@ pub fn load(path: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Loade
             return None;
         }
         let config = member(root, env);
-        check::unsupported(root);
         if let Some(config) = &config {
             check::member(config, root);
         }
@@ -161,7 +161,6 @@ pub fn load_witness(
         }
         let (name, scope) = (required_name(root), required_scope(root));
         let (log, raft) = (Log::read(&root.child("log")), Raft::read(&raft));
-        check::unsupported(root);
         if let Some(raft) = &raft {
             check::raft(raft, root);
         }
@@ -214,7 +213,6 @@ fn in_order(problems: &mut Vec<Problem>) {
 #[cfg(test)]
 pub(crate) fn read_member(root: &Section<'_>) -> Option<Config> {
     let config = member(root, &BTreeMap::new())?;
-    check::unsupported(root);
     check::member(&config, root);
     Some(config)
 }
@@ -229,6 +227,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let bootstrap = Bootstrap::read(&root.child("bootstrap"));
     let postgresql = Postgresql::read(&root.child("postgresql"), home(env));
     let store = Store::read(root);
+    let citus = Citus::read(root);
     let tags = root.child("tags").entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
         "defaults",
@@ -251,6 +250,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         bootstrap,
         postgresql: postgresql?,
         store: store?,
+        citus,
     })
 }
 

@@ -19,6 +19,7 @@ impl Config {
         keep("name", mem::replace(&mut self.name, running.name.clone()) != running.name);
         keep("scope", mem::replace(&mut self.scope, running.scope.clone()) != running.scope);
         keep("namespace", mem::replace(&mut self.namespace, running.namespace.clone()) != running.namespace);
+        keep("citus", mem::replace(&mut self.citus, running.citus.clone()) != running.citus);
         let (own, old) = (&mut self.postgresql, &running.postgresql);
         let place =
             |new: &mut std::path::PathBuf, old: &std::path::PathBuf| mem::replace(new, old.clone()) != *old;
@@ -68,6 +69,7 @@ postgresql:
             .replace("name: n", "name: m\nnamespace: other")
             .replace("/d", "/elsewhere\n  bin_dir: /b\n  pgpass: /p\n  database: db\n  config_base_name: x")
             .replace("nosync", "nofailover")
+            .replace("tags:", "citus: {group: 1, database: d}\ntags:")
             .replace("tags:", "watchdog: {driver: testing, guardian: 'off'}\ntags:")
             .replace("username: r", "username: new");
         let mut after = config(&text);
@@ -78,6 +80,7 @@ postgresql:
                 "name",
                 "scope",
                 "namespace",
+                "citus",
                 "postgresql.data_dir",
                 "postgresql.config_dir",
                 "postgresql.pgpass",

@@ -1,6 +1,7 @@
 //! One module per section of the file: its struct, its defaults and how it is read.
 
 pub mod bootstrap;
+pub mod citus;
 pub mod consul;
 pub mod etcd;
 pub mod log;

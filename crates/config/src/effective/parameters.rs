@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::scalar_text;
-use crate::value::{Unit, int_with_unit, lenient_bool};
+use crate::{
+    sections::postgresql::Postgresql,
+    value::{Unit, int_with_unit, lenient_bool},
+};
 
 /// What a controlled parameter may be set to by the dynamic configuration.
 enum Rule {
@@ -66,6 +69,41 @@ pub(crate) fn is_controlled(name: &str) -> bool {
 pub(super) fn set(parameters: &mut BTreeMap<String, String>, name: &str, value: String) {
     parameters.retain(|present, _| !present.eq_ignore_ascii_case(name));
     parameters.insert(name.to_owned(), value);
+}
+
+/// What a part of a Citus cluster needs, whatever is configured. Citus demands the first place among the libraries, commits on
+/// several nodes by prepared transactions, and moves shards by logical replication.
+pub(super) fn suit_citus(parameters: &mut BTreeMap<String, String>, local: &Postgresql) {
+    let find = |parameters: &BTreeMap<String, String>, name: &str| {
+        let found = parameters.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.clone())
+    };
+    let number = |name: &str| find(parameters, name).and_then(|text| text.parse::<u64>().ok());
+    if number("max_prepared_transactions") == Some(0) {
+        let doubled = number("max_connections").unwrap_or(100).saturating_mul(2);
+        set(parameters, "max_prepared_transactions", doubled.to_string());
+    }
+    let libraries = find(parameters, "shared_preload_libraries").unwrap_or_default();
+    let others = libraries.split(',').map(str::trim).filter(|name| !name.is_empty() && *name != "citus");
+    let libraries: Vec<&str> = ["citus"].into_iter().chain(others).collect();
+    set(parameters, "shared_preload_libraries", libraries.join(","));
+    set(parameters, "wal_level", "logical".to_owned());
+    let socket_dirs = find(parameters, "unix_socket_directories").filter(|_| local.use_unix_socket);
+    let socket_dir =
+        socket_dirs.as_deref().and_then(|dirs| dirs.split(',').map(str::trim).find(|dir| !dir.is_empty()));
+    let host = socket_dir.map_or_else(|| own_host(local), str::to_owned);
+    set(parameters, "citus.local_hostname", host);
+}
+
+/// Where a server finds itself by TCP.
+fn own_host(local: &Postgresql) -> String {
+    let hosts = &local.listen.hosts;
+    let everywhere = ["*", "0.0.0.0", "127.0.0.1", "localhost"];
+    let is_loopback = |host: &String| everywhere.iter().any(|own| host.eq_ignore_ascii_case(own));
+    match hosts.first() {
+        Some(first) if !hosts.iter().any(is_loopback) && !local.use_unix_socket => first.clone(),
+        _ => "localhost".to_owned(),
+    }
 }
 
 /// The scalars of a map as text.

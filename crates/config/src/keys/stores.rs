@@ -1,4 +1,4 @@
-//! Keys of the sections that name a store.
+//! Keys of the sections that name a store, and the part of a Citus cluster, which is a level of the keys in it.
 
 use super::{
     Applies::{Reload, Restart},
@@ -151,3 +151,8 @@ pub(super) const RAFT: &[Key] = &[
 const fn untimed(name: &'static str) -> Key {
     key(name, Number, Restart, "", "Accepted for Patroni's sake; see `timing`.")
 }
+
+pub(super) const CITUS: &[Key] = &[
+    key("group", Int, Restart, "", "`0` is the coordinator, every other number a worker."),
+    key("database", Text, Restart, "", "The database with the extension `citus`; made with a new cluster."),
+];

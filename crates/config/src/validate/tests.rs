@@ -244,7 +244,9 @@ fn every_problem_says_where_and_what_to_do() {
 
 #[test]
 fn what_only_this_program_refuses_is_told_too() {
-    let told = lines(&judged(&["citus: {group: 0, database: d}"]));
+    assert_eq!(lines(&judged(&["citus: {group: 0, database: d}"])), Vec::<String>::new());
+    let embedded = "{etcd3: null, raft: {self_addr: '10.0.0.1:2380', data_dir: /r, password: x}}";
+    let told = lines(&judged(&[embedded, "citus: {group: 0, database: d}"]));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].starts_with("citus "), "{told:?}");
     let secret = judged(&["etcd3: {username: u, password: 12345}"]);

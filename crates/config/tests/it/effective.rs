@@ -145,3 +145,37 @@ fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
         assert_eq!(document, expected, "{case}");
     }
 }
+
+/// A part of a Citus cluster: what Patroni 4.1 makes of the same settings.
+#[test]
+fn a_part_of_a_citus_cluster_has_the_parameters_that_citus_needs() {
+    let part = |local: &str, document: Value| {
+        let store = MINIMAL.find("raft:").unwrap();
+        let text = format!(
+            "{}{local}\netcd3: {{hosts: 'a:1'}}\ncitus: {{group: 1, database: d}}\n",
+            &MINIMAL[..store]
+        );
+        let (_dir, loaded) = load_text(&text);
+        let config = loaded.unwrap_or_else(|error| panic!("{error}")).config;
+        let first = initial_document(&config, true, false);
+        (effective(&config, &dynamic::parse(&document, Floors::patroni()).unwrap()), first)
+    };
+    let (plain, first) = part("", json!({}));
+    let shown = |effective: &Effective, name: &str| effective.parameters[name].clone();
+    assert_eq!(shown(&plain, "shared_preload_libraries"), "citus");
+    assert_eq!(shown(&plain, "wal_level"), "logical");
+    assert_eq!(shown(&plain, "max_prepared_transactions"), "200");
+    assert_eq!(shown(&plain, "citus.local_hostname"), "localhost");
+    assert_eq!(plain.settings.citus_database.as_deref(), Some("d"));
+    assert_eq!(first["synchronous_mode"], "quorum");
+    let local = "  use_unix_socket: true\n  parameters: {shared_preload_libraries: 'a, citus,b', unix_socket_directories: '/s, /t'}";
+    let dynamic = json!({"postgresql": {"parameters": {
+        "max_connections": 300, "max_prepared_transactions": 7, "wal_level": "replica",
+        "citus.local_hostname": "elsewhere"
+    }}});
+    let (full, _) = part(local, dynamic);
+    assert_eq!(shown(&full, "shared_preload_libraries"), "citus,a,b");
+    assert_eq!(shown(&full, "wal_level"), "logical");
+    assert_eq!(shown(&full, "max_prepared_transactions"), "7");
+    assert_eq!(shown(&full, "citus.local_hostname"), "/s");
+}

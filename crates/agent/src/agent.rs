@@ -26,6 +26,7 @@ use tracing::{debug, error, info};
 
 use crate::{
     budget::FailoverClock,
+    citus::CitusPart,
     clock,
     cycle::Cycle,
     event::Event,
@@ -85,6 +86,7 @@ pub struct Agent {
     pub(crate) dynamic: Dynamic,
     pub(crate) effective: Effective,
     pub(crate) settings: Arc<PgSettings>,
+    pub(crate) citus: CitusPart,
     pub(crate) local: Local,
     pub(crate) mark: Mark,
     pub(crate) earlier_guardians_gone: bool,

@@ -12,6 +12,7 @@ use bellwether_ha::{
 };
 use bellwether_types::{
     MemberName, PostgresState, Role, Timestamp,
+    citus::CitusEvent,
     cluster::{Cluster, ConfigDocument, FailoverRequest},
     failsafe::{FailsafeAnswer, FailsafeRequest},
     status::{NodeStatus, WalStatus},
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    citus::CitusPart,
     clock,
     event::Event,
     failsafe::FailsafeBook,
@@ -76,6 +78,7 @@ pub struct AgentHandle {
     topology: watch::Receiver<Arc<Topology>>,
     looks: Looks,
     events: mpsc::Sender<Event>,
+    citus: CitusPart,
 }
 
 impl AgentHandle {
@@ -91,8 +94,9 @@ impl AgentHandle {
         topology: watch::Receiver<Arc<Topology>>,
         looks: Looks,
         events: mpsc::Sender<Event>,
+        citus: CitusPart,
     ) -> Self {
-        Self { me, store, mirror, client, journal, failsafe, status, topology, looks, events }
+        Self { me, store, mirror, client, journal, failsafe, status, topology, looks, events, citus }
     }
 
     /// The last published status; never waits.
@@ -177,6 +181,11 @@ impl AgentHandle {
                 FailsafeAnswer::Off
             }
         }
+    }
+
+    /// The leader of another group of the Citus cluster tells what happens to its primary.
+    pub async fn citus(&self, event: CitusEvent) {
+        self.citus.hear(event).await;
     }
 
     /// Writes the request, and unless it is scheduled waits until somebody else leads.

@@ -12,6 +12,7 @@
 pub mod agent;
 mod budget;
 mod changes;
+mod citus;
 pub mod clock;
 mod cycle;
 mod event;
@@ -46,6 +47,7 @@ mod watchdog;
 mod work;
 
 pub use agent::{Agent, AgentEnd};
+pub use citus::Groups;
 pub use cycle::CYCLE;
 pub use handle::{AgentHandle, ConfigEnd, DeletedSwitchover, SwitchoverEnd};
 pub use journal::Journal;

@@ -6,8 +6,8 @@ use bellwether_config::{Callback, Config, Effective, ServerRole, sections};
 use bellwether_postgres::{
     parameters,
     settings::{
-        BootstrapSettings, CallbackAction, ConfigRole, Credentials, CustomBootstrap, FirstRecovery, HostPort,
-        PgSettings, ProgramOption, ReplicaCommand, ReplicaMethod,
+        BootstrapSettings, CallbackAction, CitusSettings, ConfigRole, Credentials, CustomBootstrap,
+        FirstRecovery, HostPort, PgSettings, ProgramOption, ReplicaCommand, ReplicaMethod,
     },
 };
 
@@ -51,6 +51,10 @@ pub(crate) fn pg_settings(
         pg_hba: config.bootstrap.pg_hba.clone(),
         post_bootstrap: config.bootstrap.post_bootstrap.clone(),
     };
+    settings.citus = config.citus.as_ref().map(|citus| CitusSettings {
+        database: citus.database.clone(),
+        is_coordinator: citus.is_coordinator(),
+    });
     settings.replica_methods = effective.create_replica_methods.iter().map(replica_method).collect();
     settings.basebackup = options(&effective.basebackup);
     settings.rewind_options = options(&effective.rewind);

@@ -96,6 +96,7 @@ impl Agent {
             warn!(warning, "parameters of PostgreSQL");
         }
         self.settings = Arc::new(pg);
+        self.citus.set_settings(self.settings.clone());
         self.server.set_settings(self.settings.clone());
         self.monitor.set_settings(self.settings.clone()).await;
         self.callbacks.set_settings(self.settings.clone());

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::{
     agent::Agent,
     budget::FailoverClock,
+    citus::{CitusPart, Groups, Surroundings},
     clock,
     cycle::Cycle,
     execute::{Errands, MemberWrite},
@@ -65,6 +66,8 @@ pub struct AgentOptions {
     pub config: Config,
     pub reload: ReloadSource,
     pub store: Arc<dyn Store>,
+    /// In a Citus cluster.
+    pub groups: Option<Groups>,
     pub client: ApiClient,
     /// Under that name Patroni's defaults apply to a new cluster.
     pub started_as_patroni: bool,
@@ -123,7 +126,7 @@ pub async fn start(
     options: AgentOptions,
     stop: &CancellationToken,
 ) -> Result<(Agent, AgentHandle), StartError> {
-    let AgentOptions { config, reload, store, client, started_as_patroni } = options;
+    let AgentOptions { config, reload, store, groups, client, started_as_patroni } = options;
     let runtime_dir = runtime_dir(&config);
     make_private_dir(&runtime_dir)
         .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
@@ -197,6 +200,20 @@ pub async fn start(
         notes.run(notes_stop).await;
         "the notes in the store"
     });
+    let citus = match (&config.citus, groups) {
+        (Some(citus), Some(groups)) => {
+            let around = Surroundings {
+                me: config.name.clone(),
+                groups,
+                client: client.clone(),
+                status: status_seen.clone(),
+                settings: settings.clone(),
+                journal: journal.clone(),
+            };
+            CitusPart::start(citus, around, &mut services, children.clone())
+        }
+        _ => CitusPart::None,
+    };
     let (topology, topology_seen) = watch::channel(Arc::new(first_topology(&config)));
     let failsafe = FailsafeBook::open(&runtime_dir);
     let looks = Looks::new(events_in.clone());
@@ -211,6 +228,7 @@ pub async fn start(
         topology_seen,
         looks.clone(),
         events_in.clone(),
+        citus.clone(),
     );
     journal.record(
         "start",
@@ -235,6 +253,7 @@ pub async fn start(
         dynamic,
         effective,
         settings,
+        citus,
         local: Local::new(),
         mark,
         earlier_guardians_gone: false,

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bellwether_types::{
     MemberName, Role, Timestamp, WallTime,
+    citus::CitusEvent,
     failsafe::{FailsafeAnswer, FailsafeRequest},
     status::NodeStatus,
 };
@@ -57,6 +58,10 @@ pub trait Control: Send + Sync + 'static {
 
     /// A leader without a store asks to go on. `Accepted` must be durable before this returns.
     async fn failsafe(&self, caller: Caller, request: FailsafeRequest) -> FailsafeAnswer;
+
+    /// The leader of a worker's group tells what happens to its primary. Returns once that was dealt with, where it wants to know;
+    /// everybody but the coordinator's leader takes no notice.
+    async fn citus(&self, caller: Caller, event: CitusEvent);
 
     /// The last journal records as JSON objects, oldest first, at most `limit`.
     async fn journal(&self, limit: usize) -> Vec<Value>;

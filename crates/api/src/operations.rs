@@ -1,7 +1,10 @@
 //! The unsafe calls: which there are, what body they take, and how they are answered.
 
 use axum::http::{HeaderName, HeaderValue, Method};
-use bellwether_types::failsafe::{FailsafeAnswer, FailsafeRequest};
+use bellwether_types::{
+    citus::CitusEvent,
+    failsafe::{FailsafeAnswer, FailsafeRequest},
+};
 use serde_json::{Map, Value};
 use tracing::info;
 
@@ -84,8 +87,13 @@ pub(crate) const CALLS: &[Call] = &[
         Operation::Failsafe,
         "From a leader without the store to the other members. Not for people.",
     ),
-    call("POST", "citus", Operation::Citus, "Accepted; has no effect yet."),
-    call("POST", "mpp", Operation::Citus, "Accepted; has no effect yet."),
+    call(
+        "POST",
+        "citus",
+        Operation::Citus,
+        "From the leader of a worker's group to the coordinator of a Citus cluster. Not for people.",
+    ),
+    call("POST", "mpp", Operation::Citus, "Another name of `POST /citus`."),
     call("POST", "sigterm", Operation::Sigterm, "Accepted; has no effect."),
 ];
 
@@ -147,8 +155,13 @@ impl Operation {
             Self::Change(change) => change_leader(control, caller, change, &body).await,
             Self::DeleteSwitchover => switchover::delete_reply(control.delete_switchover(caller).await),
             Self::Failsafe => failsafe(control, caller, body).await,
-            // Acted on only by the coordinator of a Citus cluster, which does not exist here yet.
-            Self::Citus => Reply::message(200, "OK"),
+            Self::Citus => match CitusEvent::from_json(&body) {
+                Ok(event) => {
+                    control.citus(caller, event).await;
+                    Reply::message(200, "OK")
+                }
+                Err(field) => Reply::message(400, format!("the body is no report of a leader: `{field}`")),
+            },
             // As in the reference, where it has an effect in a test mode only.
             Self::Sigterm => Reply::message(202, "shutdown scheduled"),
         }

@@ -11,6 +11,7 @@ use bellwether_api::control::{
 use bellwether_ha::{action::Answer, view::RestartConditions};
 use bellwether_types::{
     Timestamp,
+    citus::CitusEvent,
     cluster::{FailoverRequest, Schedule},
     failsafe::{FailsafeAnswer, FailsafeRequest},
     status::NodeStatus,
@@ -144,6 +145,10 @@ impl Control for AgentControl {
 
     async fn failsafe(&self, _: Caller, request: FailsafeRequest) -> FailsafeAnswer {
         self.agent.failsafe(request).await
+    }
+
+    async fn citus(&self, _: Caller, event: CitusEvent) {
+        self.agent.citus(event).await;
     }
 
     async fn journal(&self, limit: usize) -> Vec<Value> {

@@ -218,7 +218,7 @@ fn raft_section(config: &ClientConfig) -> Result<(&Raft, &ClusterName), DcsError
 async fn any_store(config: &ClientConfig) -> Result<Arc<dyn Store>, DcsError> {
     let cluster = config.scope.as_ref().ok_or(DcsError::Missing("scope"))?;
     let section = config.store.as_ref().ok_or(DcsError::Missing(store::ANY_STORE))?;
-    let of = store::Of { cluster, namespace: &config.namespace, member: config.name.as_ref() };
+    let of = store::Of { cluster, namespace: &config.namespace, group: None, member: config.name.as_ref() };
     Ok(store::connect(section, &of).await?)
 }
 

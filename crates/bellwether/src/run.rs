@@ -125,9 +125,18 @@ async fn serve_with_store(
     let (reload, latest) = reload::source(options.file.clone(), document, config.clone());
     #[cfg(feature = "consul")]
     let for_service = config.clone();
+    let groups = match store::open_groups(&config).await {
+        Ok(groups) => groups,
+        Err(error) => {
+            let code = error.failure();
+            error!(%code, error = &error as &dyn std::error::Error, "{error}");
+            return Status::from(code);
+        }
+    };
     let agent_options = AgentOptions {
         reload,
         store: opened.as_store(),
+        groups,
         client: client.clone(),
         started_as_patroni: options.as_patroni,
         config,

@@ -100,11 +100,7 @@ impl Catalogue {
     /// With the settings of now; after an error those that worked before stay.
     fn connect(&mut self) {
         let Store::Consul(section) = &self.config.store else { return };
-        let of = Of {
-            cluster: &self.config.scope,
-            namespace: &self.config.namespace,
-            member: Some(&self.config.name),
-        };
+        let of = Of::member(&self.config);
         match Registrar::new(consul::config(section, &of)) {
             Ok(registrar) => self.registrar = Some(registrar),
             Err(error) => {

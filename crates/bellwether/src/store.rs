@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bellwether_cli::{OpenError, OpenStore};
 use bellwether_config::sections::{
+    citus::Citus,
     raft::{Raft, RaftTiming},
     store::Store as StoreSection,
 };
@@ -35,7 +36,7 @@ impl OpenStore for Stores {
         let missing = |key: &str| OpenError(format!("the configuration has no `{key}`").into());
         let cluster = config.scope.as_ref().ok_or_else(|| missing("scope"))?;
         let section = config.store.as_ref().ok_or_else(|| missing(ANY_STORE))?;
-        let of = Of { cluster, namespace: &config.namespace, member: config.name.as_ref() };
+        let of = Of { cluster, namespace: &config.namespace, group: None, member: config.name.as_ref() };
         connect(section, &of).await.map_err(|error| OpenError(Box::new(error)))
     }
 }
@@ -167,7 +168,7 @@ impl Opened {
 /// Starts this member's node of the embedded store, or connects to whatever store it is.
 pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, StartError> {
     let StoreSection::Raft(raft) = &config.store else {
-        let of = Of { cluster: &config.scope, namespace: &config.namespace, member: Some(&config.name) };
+        let of = Of::member(config);
         #[cfg(feature = "etcd")]
         if let StoreSection::Etcd3(section) = &config.store {
             let config = etcd::config(section, of.prefix());
@@ -181,20 +182,42 @@ pub(crate) async fn open(config: &bellwether_config::Config) -> Result<Opened, S
     })
 }
 
+/// What a part of a Citus cluster sees of the others: the coordinator all of them, a worker the coordinator. `None` without Citus.
+pub(crate) async fn open_groups(
+    config: &bellwether_config::Config,
+) -> Result<Option<Arc<dyn Store>>, StartError> {
+    let Some(citus) = &config.citus else { return Ok(None) };
+    let group = (!citus.is_coordinator()).then_some(Citus::COORDINATOR);
+    connect(&config.store, &Of { group, ..Of::member(config) }).await.map(Some)
+}
+
 /// Whose state a store holds, and who asks.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(not(feature = "consul"), allow(dead_code, reason = "only some stores want to know all of it"))]
 pub(crate) struct Of<'a> {
     pub(crate) cluster: &'a ClusterName,
     pub(crate) namespace: &'a str,
+    /// The part of a Citus cluster; `None`: a cluster without Citus, or all parts of one.
+    pub(crate) group: Option<u32>,
     pub(crate) member: Option<&'a MemberName>,
 }
 
-#[cfg(any(feature = "etcd", feature = "consul", feature = "zookeeper"))]
-impl Of<'_> {
+impl<'a> Of<'a> {
+    /// The cluster that the member of this configuration belongs to.
+    pub(crate) fn member(config: &'a bellwether_config::Config) -> Self {
+        Self {
+            cluster: &config.scope,
+            namespace: &config.namespace,
+            group: config.citus.as_ref().map(|citus| citus.group),
+            member: Some(&config.name),
+        }
+    }
+
     /// What the keys of the cluster begin with.
+    #[cfg(any(feature = "etcd", feature = "consul", feature = "zookeeper"))]
     fn prefix(&self) -> String {
-        bellwether_dcs::codec::keys::base_path(self.namespace, self.cluster)
+        let base = bellwether_dcs::codec::keys::base_path(self.namespace, self.cluster);
+        self.group.map_or_else(|| base.clone(), |group| format!("{base}{group}/"))
     }
 }
 

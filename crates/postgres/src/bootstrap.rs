@@ -31,7 +31,7 @@ const REWIND_FUNCTIONS: [&str; 4] = [
 ];
 
 /// No password may reach a log or a statistics view.
-const QUIET_SESSION: &str = "SET log_statement TO none; SET log_min_duration_statement TO -1; \
+pub(crate) const QUIET_SESSION: &str = "SET log_statement TO none; SET log_min_duration_statement TO -1; \
     SET log_min_duration_sample TO -1; SET log_min_error_statement TO 'log'; SET log_duration TO off; \
     SET \"pg_stat_statements.track\" TO none; SET \"pg_stat_statements.track_utility\" TO off; \
     SET \"pgaudit.log\" TO none; SET synchronous_commit TO local; SET statement_timeout TO 0";
@@ -271,12 +271,12 @@ async fn run_post_bootstrap(settings: &PgSettings, cancel: &CancellationToken) -
 }
 
 /// A quoted SQL identifier.
-fn identifier(name: &str) -> String {
+pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A quoted SQL string that means the same whatever `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\\', r"\\").replace('\'', "''");
     if text.contains('\\') { format!("E'{quoted}'") } else { format!("'{quoted}'") }
 }

@@ -90,7 +90,7 @@ fn is_known_option(name: &str, major: u32) -> bool {
     }
 }
 
-fn quote(value: &str) -> String {
+pub(crate) fn quote(value: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@*,".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return value.to_owned();

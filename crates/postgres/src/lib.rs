@@ -22,6 +22,7 @@
 pub mod bootstrap;
 pub mod callbacks;
 pub mod checkpointer;
+pub mod citus;
 pub mod clone;
 pub mod config;
 mod config_check;

@@ -57,6 +57,8 @@ pub struct PgSettings {
     /// Included instead of `<base>.base.conf`.
     pub custom_conf: Option<PathBuf>,
     pub bootstrap: BootstrapSettings,
+    /// `None`: no part of a Citus cluster.
+    pub citus: Option<CitusSettings>,
     /// How a replica is made, in order; the first that succeeds wins.
     pub replica_methods: Vec<ReplicaMethod>,
     pub basebackup: Vec<ProgramOption>,
@@ -81,6 +83,14 @@ pub struct BootstrapSettings {
     /// Lines appended to the fresh pg_hba.conf when it is not otherwise managed.
     pub pg_hba: Vec<String>,
     pub post_bootstrap: Option<String>,
+}
+
+/// The part of a Citus cluster that a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CitusSettings {
+    /// The database with the extension.
+    pub database: String,
+    pub is_coordinator: bool,
 }
 
 /// A user's command that makes the first data directory, usually from a backup.
@@ -260,6 +270,7 @@ impl PgSettings {
             recovery_conf: BTreeMap::new(),
             custom_conf: None,
             bootstrap: BootstrapSettings::default(),
+            citus: None,
             replica_methods: vec![ReplicaMethod::Basebackup],
             basebackup: Vec::new(),
             rewind_options: Vec::new(),

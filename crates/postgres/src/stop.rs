@@ -74,9 +74,23 @@ impl Server {
         request: &StopRequest,
         stage: &watch::Sender<StopStage>,
     ) -> Result<StopEnd, ServerError> {
+        self.stop_after(postmaster, request, stage, std::future::ready(())).await
+    }
+
+    /// The same after `last_word`, which comes when everything else is prepared, so that the server is down soon after it.
+    pub async fn stop_after<F>(
+        &self,
+        postmaster: &Postmaster,
+        request: &StopRequest,
+        stage: &watch::Sender<StopStage>,
+        last_word: F,
+    ) -> Result<StopEnd, ServerError>
+    where
+        F: Future<Output = ()> + Send,
+    {
         stage.send_replace(StopStage::Preparing);
         let clock = Clock::start(request, boottime);
-        self.prepare(postmaster, request, &clock).await;
+        self.prepare(postmaster, request, &clock, last_word).await;
 
         let signalled =
             |result: std::io::Result<()>| result.map_err(ServerError::io("could not signal the postmaster"));
@@ -112,8 +126,11 @@ impl Server {
         Ok(end)
     }
 
-    /// Checkpoint and hook, as long as the clock allows; neither can keep the server from being stopped.
-    async fn prepare(&self, postmaster: &Postmaster, request: &StopRequest, clock: &Clock) {
+    /// Checkpoint, hook and the last word, as long as the clock allows; none can keep the server from being stopped.
+    async fn prepare<F>(&self, postmaster: &Postmaster, request: &StopRequest, clock: &Clock, last_word: F)
+    where
+        F: Future<Output = ()> + Send,
+    {
         let work = async {
             if request.checkpoint
                 && let Err(error) = monitor::checkpoint(self.settings()).await
@@ -125,6 +142,7 @@ impl Server {
             {
                 self.run_before_stop(line).await;
             }
+            last_word.await;
         };
         tokio::select! {
             () = work => {}

@@ -7,11 +7,11 @@ use bellwether_ha::{
     view::{JobKind, JobOutcome, LeaseView, Upstream},
 };
 use bellwether_postgres::{config::ConfigPlan, postmaster, stop::StopRequest};
-use bellwether_types::{PostgresState, Role};
+use bellwether_types::{PostgresState, Role, citus::CitusEventKind};
 use tracing::{debug, info, warn};
 
 use super::{Effect, jobs::tell_cancelled};
-use crate::{agent::Agent, clock, monitor::Errand, work};
+use crate::{agent::Agent, citus::Notice, clock, monitor::Errand, work};
 
 impl Agent {
     /// Whether what an action was decided on still holds, at the last moment before its effect.
@@ -65,6 +65,7 @@ impl Agent {
         info!(taken = taken.map(|taken| taken.through.0), "promoting");
         self.slots.leave_off();
         self.clock.promoting(clock::now());
+        self.citus.tell(CitusEventKind::BeforePromote);
         let server = self.server.clone();
         let still_allowed = self.still_allowed(Some(fence));
         self.jobs
@@ -76,7 +77,11 @@ impl Agent {
         info!("Demoting self ({})", mode.as_str());
         let request = work::demote_request(mode, stop_limit, clock::now());
         self.local.role = Role::Demoted;
-        self.begin_stop(JobKind::Demote, request, mode == DemoteMode::DemoteCluster);
+        let notice = match mode {
+            DemoteMode::Graceful => self.citus.notice_of_stop(),
+            _ => Notice::default(),
+        };
+        self.begin_stop(JobKind::Demote, request, mode == DemoteMode::DemoteCluster, notice);
         if matches!(mode, DemoteMode::ImmediateNoLock | DemoteMode::Offline { .. }) {
             let lease = self.lease.clone();
             // The keeper may be waiting for the store; nobody waits for it.
@@ -96,12 +101,14 @@ impl Agent {
             immediate_after: None,
             kill_after: (mode == StopMode::Immediate).then_some(Duration::from_secs(5)),
         };
-        self.begin_stop(JobKind::Stop, request, false);
+        let is_orderly = mode == StopMode::Fast && self.local.role == Role::Primary;
+        let notice = if is_orderly { self.citus.notice_of_stop() } else { Notice::default() };
+        self.begin_stop(JobKind::Stop, request, false, notice);
         Effect::Nothing
     }
 
     /// `of_cluster`: the whole cluster is demoted with this server.
-    fn begin_stop(&mut self, kind: JobKind, request: StopRequest, of_cluster: bool) {
+    fn begin_stop(&mut self, kind: JobKind, request: StopRequest, of_cluster: bool, notice: Notice) {
         let now = clock::now();
         if self.local.postmaster.is_some() {
             self.local.stopping_since = Some(now);
@@ -118,7 +125,9 @@ impl Agent {
                 work::demote_cluster(job, server, running, request, before)
             });
         } else {
-            self.jobs.take_over(kind, move |job, before| work::stop(job, server, running, request, before));
+            self.jobs.take_over(kind, move |job, before| {
+                work::stop(job, server, running, request, before, notice)
+            });
         }
     }
 
@@ -138,9 +147,13 @@ impl Agent {
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
         let (plan, limit) = (self.present_plan(), timeout.unwrap_or(self.settings.pg_ctl_timeout));
         self.local.given = Some(self.give(self.local.role == Role::Primary));
+        let notice = match self.local.role {
+            Role::Primary => self.citus.notice_of_stop(),
+            _ => Notice::default(),
+        };
         let still_allowed = self.still_allowed(fence);
         self.jobs.start(JobKind::Restart, move |job| {
-            work::restart(job, server, running, plan, (stop_limit, limit), still_allowed)
+            work::restart(job, server, running, plan, (stop_limit, limit), notice, still_allowed)
         });
         Effect::Nothing
     }

@@ -56,6 +56,7 @@ fn agent(change: impl FnOnce(&mut NodeStatus)) -> Agent {
         watch::channel(Arc::new(topology)).1,
         Looks::new(events.clone()),
         events,
+        CitusPart::None,
     );
     Agent { handle, store, _events: received, _dir: dir }
 }

@@ -7,7 +7,7 @@ use bellwether_ha::{
     view::{JobOutcome, Upstream},
 };
 use bellwether_postgres::{
-    bootstrap, clone,
+    bootstrap, citus, clone,
     config::ConfigPlan,
     custom_bootstrap,
     postmaster::{Postmaster, StopMode},
@@ -72,7 +72,7 @@ pub(crate) async fn post_bootstrap(
         return failed(&error);
     }
     if !made_by_command {
-        return JobOutcome::Succeeded;
+        return prepare_citus(&settings).await;
     }
     let request = StopRequest { hook: false, ..restart_request(limit) };
     if let Err(outcome) = stop_quietly(&job, &server, running, &request).await {
@@ -83,6 +83,15 @@ pub(crate) async fn post_bootstrap(
         tracing::warn!(%error, "the access file of the bootstrap could not be removed; nothing refers to it");
     }
     outcome
+}
+
+/// A server that a user's command has made has, or has not, what Citus needs.
+async fn prepare_citus(settings: &PgSettings) -> JobOutcome {
+    let Some(citus) = &settings.citus else { return JobOutcome::Succeeded };
+    match citus::prepare(settings, citus).await {
+        Ok(()) => JobOutcome::Succeeded,
+        Err(error) => failed(&error),
+    }
 }
 
 /// A replica by the methods of the settings; without a source by those that need none.

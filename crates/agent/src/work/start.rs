@@ -17,9 +17,12 @@ use bellwether_postgres::{
 
 use super::{
     chain, failed,
-    stop::{restart_request, stop_quietly},
+    stop::{restart_request, stop_quietly, stop_with_notice},
 };
-use crate::job::{JobContext, JobNews};
+use crate::{
+    citus::Notice,
+    job::{JobContext, JobNews},
+};
 
 /// How long a killed process tree may take to be gone.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -77,13 +80,14 @@ pub(crate) async fn restart<F>(
     running: Option<Postmaster>,
     plan: ConfigPlan,
     (stop_limit, limit): (Duration, Duration),
+    notice: Notice,
     still_allowed: F,
 ) -> JobOutcome
 where
     F: Fn() -> bool + Send,
 {
     let request = restart_request(stop_limit);
-    match stop_quietly(&job, &server, running, &request).await {
+    match stop_with_notice(&job, &server, running, &request, notice).await {
         Ok(()) if !still_allowed() => JobOutcome::Failed {
             why: "the lease ended while PostgreSQL was being stopped: not starting it again as primary"
                 .into(),

@@ -16,7 +16,10 @@ use bellwether_types::Timestamp;
 use tokio::sync::watch;
 
 use super::{chain, failed};
-use crate::job::{JobContext, JobNews, Predecessor};
+use crate::{
+    citus::Notice,
+    job::{JobContext, JobNews, Predecessor},
+};
 
 /// Stops the server on the way to something else. `Err`: the outcome of the job that this was a part of.
 pub(super) async fn stop_quietly(
@@ -25,6 +28,17 @@ pub(super) async fn stop_quietly(
     running: Option<Postmaster>,
     request: &StopRequest,
 ) -> Result<(), JobOutcome> {
+    stop_with_notice(job, server, running, request, Notice::default()).await
+}
+
+/// The same, said to others first.
+pub(super) async fn stop_with_notice(
+    job: &JobContext,
+    server: &Server,
+    running: Option<Postmaster>,
+    request: &StopRequest,
+    notice: Notice,
+) -> Result<(), JobOutcome> {
     let postmaster = match running {
         Some(postmaster) => Some(postmaster),
         None => server.attach().await.map_err(|error| failed(&error))?,
@@ -32,7 +46,7 @@ pub(super) async fn stop_quietly(
     let Some(postmaster) = postmaster else { return Ok(()) };
     let (stage, _) = watch::channel(StopStage::Preparing);
     tokio::select! {
-        end = server.stop(&postmaster, request, &stage) => end.map(drop).map_err(|error| failed(&error)),
+        end = server.stop_after(&postmaster, request, &stage, notice.given()) => end.map(drop).map_err(|error| failed(&error)),
         // Whoever cancelled this sees to the end of the server.
         () = job.cancel.cancelled() => Err(JobOutcome::Cancelled),
     }
@@ -48,7 +62,7 @@ pub(crate) async fn demote_cluster(
 ) -> JobOutcome {
     let settings = server.settings().clone();
     let cancel = job.cancel.clone();
-    let outcome = stop(job, server, running, request, before).await;
+    let outcome = stop(job, server, running, request, before, Notice::default()).await;
     if outcome == JobOutcome::Succeeded
         && let Err(error) = rewind::archive_shutdown_checkpoint(&settings, &cancel).await
     {
@@ -99,12 +113,13 @@ pub(crate) async fn stop(
     running: Option<Postmaster>,
     request: StopRequest,
     before: Predecessor,
+    notice: Notice,
 ) -> JobOutcome {
-    let first = stop_once(&job, &server, running, &request).await;
+    let first = stop_once(&job, &server, running, &request, notice).await;
     // The job before may be about to start a postmaster that nobody has seen yet; it ends only when it has killed that.
     before.ended().await;
     match first {
-        JobOutcome::Succeeded => stop_once(&job, &server, None, &request).await,
+        JobOutcome::Succeeded => stop_once(&job, &server, None, &request, Notice::default()).await,
         other => other,
     }
 }
@@ -114,6 +129,7 @@ async fn stop_once(
     server: &Server,
     running: Option<Postmaster>,
     request: &StopRequest,
+    notice: Notice,
 ) -> JobOutcome {
     let postmaster = match server.attach().await {
         Ok(found) => found.or(running),
@@ -121,7 +137,7 @@ async fn stop_once(
     };
     let Some(postmaster) = postmaster.filter(Postmaster::is_alive) else { return JobOutcome::Succeeded };
     let (stage, mut stages) = watch::channel(StopStage::Preparing);
-    let stopping = server.stop(&postmaster, request, &stage);
+    let stopping = server.stop_after(&postmaster, request, &stage, notice.given());
     tokio::pin!(stopping);
     loop {
         tokio::select! {

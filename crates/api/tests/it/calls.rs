@@ -81,8 +81,22 @@ async fn each_call_reaches_the_agent_and_is_answered_in_known_words() {
             None,
         ),
         ("DELETE", "/switchover", "", 404, "no switchover is scheduled", None),
-        ("POST", "/citus", r#"{"type": "after_promote"}"#, 200, "OK", None),
-        ("POST", "/mpp", r#"{"type": "after_promote"}"#, 200, "OK", None),
+        (
+            "POST",
+            "/citus",
+            r#"{"type": "after_promote", "group": 1, "leader": "w", "timeout": 30, "cooldown": 10}"#,
+            200,
+            "OK",
+            Some("after_promote of group 1 by w"),
+        ),
+        (
+            "POST",
+            "/mpp",
+            r#"{"type": "after_promote"}"#,
+            400,
+            "the body is no report of a leader: `group`",
+            None,
+        ),
         ("POST", "/sigterm", "", 202, "shutdown scheduled", None),
     ] {
         let before = server.agent.asked().len();

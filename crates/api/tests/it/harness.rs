@@ -16,6 +16,7 @@ use bellwether_api::{
 };
 use bellwether_types::{
     Lsn, Timestamp, WallTime,
+    citus::CitusEvent,
     failsafe::{FailsafeAnswer, FailsafeRequest},
     status::NodeStatus,
 };
@@ -150,6 +151,10 @@ impl Control for Agent {
         let FailsafeRequest { name, slots, rely_on_ms, .. } = request;
         self.ask(format!("failsafe {name} {slots:?} {rely_on_ms:?}"));
         self.failsafe.clone()
+    }
+
+    async fn citus(&self, _: Caller, event: CitusEvent) {
+        self.ask(format!("{} of group {} by {}", event.kind.as_str(), event.group, event.leader));
     }
 
     async fn journal(&self, limit: usize) -> Vec<Value> {

@@ -44,7 +44,7 @@ pub(super) async fn prepare(config: &Config) -> Result<(), BackError> {
     if config.store.is_embedded() {
         return Err(BackError::Embedded);
     }
-    let of = store::Of { cluster: &config.scope, namespace: &config.namespace, member: Some(&config.name) };
+    let of = store::Of::member(config);
     let store = store::connect(&config.store, &of).await?;
     let wanted = write_timings(&store).await?;
     let Some(wanted) = wanted else {

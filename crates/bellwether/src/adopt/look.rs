@@ -56,7 +56,7 @@ async fn cluster(config: &Config) -> Result<Cluster, String> {
     if config.store.is_embedded() {
         return Ok(Cluster::default());
     }
-    let of = store::Of { cluster: &config.scope, namespace: &config.namespace, member: Some(&config.name) };
+    let of = store::Of::member(config);
     let store = store::connect(&config.store, &of).await.map_err(|error| failure::causes(&error))?;
     let snapshot =
         store.snapshot(Deadline::after(PATIENCE)).await.map_err(|error| failure::causes(&error))?;

@@ -179,6 +179,7 @@ fn note(record: &Record) -> Option<Note> {
             let job = record.fields.get("job").and_then(variant).unwrap_or("a job");
             format!("{job}: {}", outcome(record.fields.get("outcome")))
         }
+        "citus" => citus(record),
         "start" => format!("the agent started (version {})", record.text("version").unwrap_or("unknown")),
         "configuration" => "a changed dynamic configuration was taken into use".to_owned(),
         "guardian_fired" => {
@@ -187,6 +188,18 @@ fn note(record: &Record) -> Option<Note> {
         other => other.to_owned(),
     };
     Some(Note { time: record.time, member: record.member.clone(), kind: record.kind.clone(), text })
+}
+
+/// What was done about the metadata of a Citus cluster.
+fn citus(record: &Record) -> String {
+    let of_group = record.number("group").map(|group| format!(" of group {group}")).unwrap_or_default();
+    if let Some(why) = record.text("failure") {
+        return format!("the Citus metadata{of_group} could not be kept: {why}");
+    }
+    let changes = record.fields.get("changes").and_then(Value::as_array);
+    let changes: Vec<&str> = changes.into_iter().flatten().filter_map(Value::as_str).collect();
+    let (cause, end) = (record.text("cause").unwrap_or("?"), record.text("end").unwrap_or("?"));
+    format!("Citus metadata{of_group} by {cause}: {} ({end})", changes.join(", "))
 }
 
 fn outcome(outcome: Option<&Value>) -> String {

@@ -18,6 +18,7 @@ use bellwether_config::{Floors, dynamic, patch};
 use bellwether_dcs::{Deadline, MemoryStore, Store, Write, codec, store::now};
 use bellwether_types::{
     MemberName, PostgresState, Role, Timestamp,
+    citus::CitusEvent,
     cluster::{Cluster, ConfigDocument},
     failsafe::{FailsafeAnswer, FailsafeRequest},
     settings::Settings,
@@ -208,6 +209,8 @@ impl Control for Agent {
     async fn failsafe(&self, _: Caller, _: FailsafeRequest) -> FailsafeAnswer {
         FailsafeAnswer::Off
     }
+
+    async fn citus(&self, _: Caller, _: CitusEvent) {}
 
     async fn journal(&self, _: usize) -> Vec<Value> {
         self.script().journal

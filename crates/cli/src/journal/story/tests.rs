@@ -247,6 +247,12 @@ fn calls_and_jobs_are_told_with_their_ends() {
             "Clone: failed: no space",
         ),
         ("job", json!({"job": "Promote", "outcome": "Succeeded"}), "Promote: succeeded"),
+        (
+            "citus",
+            json!({"group": 1, "cause": "before_demote", "changes": ["node 2 is at a-demoted:5432"], "end": "held open"}),
+            "Citus metadata of group 1 by before_demote: node 2 is at a-demoted:5432 (held open)",
+        ),
+        ("citus", json!({"failure": "no"}), "the Citus metadata could not be kept: no"),
         ("something_new", json!({}), "something_new"),
     ] {
         assert_eq!(note(&record("00.000", "pg1", kind, fields)).unwrap().text, expected);

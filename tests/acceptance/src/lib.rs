@@ -20,6 +20,7 @@
 
 pub mod account;
 pub mod binary;
+pub mod citus;
 pub mod cluster;
 mod conditions;
 pub mod configuration;

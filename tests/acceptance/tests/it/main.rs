@@ -5,6 +5,7 @@ mod agent_killed;
 mod bad_input;
 mod bare_postgres;
 mod certificates_renewed;
+mod citus;
 mod clean_stop;
 mod consul;
 mod dead_node_told;

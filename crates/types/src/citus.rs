@@ -62,7 +62,7 @@ impl CitusEvent {
             let number = body.get(key)?.as_f64()?;
             Duration::try_from_secs_f64(number).ok()
         };
-        let kind = text("type").and_then(|word| Self::kind_of(word)).ok_or("type")?;
+        let kind = text("type").and_then(Self::kind_of).ok_or("type")?;
         let group = body.get("group").and_then(Value::as_u64).and_then(|group| group.try_into().ok());
         let leader = text("leader").and_then(|name| MemberName::new(name).ok());
         Ok(Self {

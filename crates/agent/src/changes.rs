@@ -5,8 +5,9 @@ use std::{
     time::Duration,
 };
 
-use bellwether_config::{Effective, ServerRole};
+use bellwether_config::Effective;
 use bellwether_postgres::pending::PresentValue;
+use bellwether_types::ServerRole;
 use tracing::{info, warn};
 
 use crate::agent::Agent;

@@ -6,8 +6,8 @@ use bellwether_ha::{
     View,
     view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, TakeoverView},
 };
-use bellwether_postgres::{postmaster::Postmaster, settings::ReplicaMethod};
-use bellwether_types::{Role, Timestamp};
+use bellwether_postgres::postmaster::Postmaster;
+use bellwether_types::{Role, Timestamp, program::ReplicaMethod};
 use tracing::{debug, error, info, warn};
 
 use crate::{agent::Agent, clock, event::Event, local::ControlFacts, monitor::NoAnswer, work};

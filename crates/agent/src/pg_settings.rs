@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use bellwether_config::{Callback, Config, Effective, ServerRole, sections};
+use bellwether_config::{Config, Effective, sections};
 use bellwether_postgres::{
     parameters,
     settings::{
-        BootstrapSettings, CallbackAction, CitusSettings, ConfigRole, Credentials, CustomBootstrap,
-        FirstRecovery, HostPort, PgSettings, ProgramOption, ReplicaCommand, ReplicaMethod,
+        BootstrapSettings, CitusSettings, Credentials, CustomBootstrap, FirstRecovery, HostPort, PgSettings,
     },
 };
 
@@ -38,16 +37,16 @@ pub(crate) fn pg_settings(
     settings.use_unix_socket_repl = local.use_unix_socket_repl;
     settings.parameters = split.parameters;
     settings.controlled = split.controlled;
-    settings.role_parameters = by_role(&effective.parameters_by_role);
+    settings.role_parameters = effective.parameters_by_role.clone();
     settings.pg_hba.clone_from(&effective.pg_hba);
     settings.pg_ident.clone_from(&effective.pg_ident);
-    settings.role_pg_hba = by_role(&effective.pg_hba_by_role);
-    settings.role_pg_ident = by_role(&effective.pg_ident_by_role);
+    settings.role_pg_hba = effective.pg_hba_by_role.clone();
+    settings.role_pg_ident = effective.pg_ident_by_role.clone();
     settings.recovery_conf.clone_from(&effective.recovery_conf);
     settings.custom_conf.clone_from(&effective.custom_conf);
     settings.bootstrap = BootstrapSettings {
         custom: custom_bootstrap(&config.bootstrap.method),
-        initdb: options(&config.bootstrap.initdb),
+        initdb: config.bootstrap.initdb.clone(),
         pg_hba: config.bootstrap.pg_hba.clone(),
         post_bootstrap: config.bootstrap.post_bootstrap.clone(),
     };
@@ -55,10 +54,10 @@ pub(crate) fn pg_settings(
         database: citus.database.clone(),
         is_coordinator: citus.is_coordinator(),
     });
-    settings.replica_methods = effective.create_replica_methods.iter().map(replica_method).collect();
-    settings.basebackup = options(&effective.basebackup);
-    settings.rewind_options = options(&effective.rewind);
-    settings.callbacks = callbacks(effective);
+    settings.replica_methods = effective.create_replica_methods.clone();
+    settings.basebackup = effective.basebackup.clone();
+    settings.rewind_options = effective.rewind.clone();
+    settings.callbacks = effective.callbacks.clone();
     settings.pre_promote.clone_from(&effective.pre_promote);
     settings.before_stop.clone_from(&effective.before_stop);
     settings.pg_ctl_timeout = effective.pg_ctl_timeout;
@@ -78,13 +77,6 @@ fn credentials(written: &sections::postgresql::Credentials) -> Credentials {
     }
 }
 
-fn options(written: &[sections::bootstrap::CommandOption]) -> Vec<ProgramOption> {
-    written
-        .iter()
-        .map(|option| ProgramOption { name: option.name.clone(), value: option.value.clone() })
-        .collect()
-}
-
 fn custom_bootstrap(written: &sections::bootstrap::BootstrapMethod) -> Option<CustomBootstrap> {
     let sections::bootstrap::BootstrapMethod::Custom(written) = written else { return None };
     let recovery = match &written.recovery_conf {
@@ -97,43 +89,6 @@ fn custom_bootstrap(written: &sections::bootstrap::BootstrapMethod) -> Option<Cu
         command: written.command.clone(),
         no_params: written.no_params,
         recovery,
-        options: options(&written.options),
+        options: written.options.clone(),
     })
-}
-
-fn replica_method(written: &bellwether_config::ReplicaMethod) -> ReplicaMethod {
-    match written {
-        bellwether_config::ReplicaMethod::Basebackup => ReplicaMethod::Basebackup,
-        bellwether_config::ReplicaMethod::Command(written) => ReplicaMethod::Command(ReplicaCommand {
-            name: written.name.clone(),
-            command: written.command.clone(),
-            no_leader: written.no_leader,
-            no_params: written.no_params,
-            keep_data: written.keep_data,
-            options: options(&written.options),
-        }),
-    }
-}
-
-fn config_role(role: ServerRole) -> ConfigRole {
-    match role {
-        ServerRole::Primary => ConfigRole::Primary,
-        ServerRole::Replica => ConfigRole::Replica,
-        ServerRole::StandbyLeader => ConfigRole::StandbyLeader,
-    }
-}
-
-fn by_role<T: Clone>(map: &BTreeMap<ServerRole, T>) -> BTreeMap<ConfigRole, T> {
-    map.iter().map(|(role, value)| (config_role(*role), value.clone())).collect()
-}
-
-fn callbacks(effective: &Effective) -> BTreeMap<CallbackAction, String> {
-    let action = |callback: &Callback| match callback {
-        Callback::OnStart => CallbackAction::OnStart,
-        Callback::OnStop => CallbackAction::OnStop,
-        Callback::OnRestart => CallbackAction::OnRestart,
-        Callback::OnReload => CallbackAction::OnReload,
-        Callback::OnRoleChange => CallbackAction::OnRoleChange,
-    };
-    effective.callbacks.iter().map(|(callback, command)| (action(callback), command.clone())).collect()
 }

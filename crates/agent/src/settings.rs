@@ -3,8 +3,7 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
-use bellwether_postgres::settings::CallbackAction;
-use bellwether_types::cluster::ConfigDocument;
+use bellwether_types::{cluster::ConfigDocument, program::CallbackAction};
 use serde_json::Value;
 use tracing::{error, info, warn};
 

@@ -6,13 +6,17 @@ pub(crate) use parameters::is_controlled;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use bellwether_types::{Role, settings::Settings};
+use bellwether_types::{
+    ServerRole,
+    program::{CallbackAction, ProgramOption, ReplicaCommand, ReplicaMethod, ours},
+    settings::Settings,
+};
 use serde_json::{Map, Value};
 
 use crate::{
     Config,
     dynamic::{Dynamic, read_postgresql_switches},
-    sections::bootstrap::{CommandOption, options, passed_on},
+    sections::bootstrap::{options, passed_on},
     value::{Unit, int_with_unit, lenient_bool},
 };
 
@@ -35,68 +39,19 @@ pub struct Effective {
     pub recovery_conf: BTreeMap<String, String>,
     /// Included instead of `<base>.base.conf`.
     pub custom_conf: Option<PathBuf>,
-    pub callbacks: BTreeMap<Callback, String>,
+    pub callbacks: BTreeMap<CallbackAction, String>,
     /// In order; the first that succeeds wins.
     pub create_replica_methods: Vec<ReplicaMethod>,
     /// Options of `pg_basebackup`.
-    pub basebackup: Vec<CommandOption>,
+    pub basebackup: Vec<ProgramOption>,
     /// Options of `pg_rewind`.
-    pub rewind: Vec<CommandOption>,
+    pub rewind: Vec<ProgramOption>,
     /// How long a start may take; zero = for ever.
     pub pg_ctl_timeout: Duration,
     pub pre_promote: Option<String>,
     pub before_stop: Option<String>,
     /// What was left out or replaced, to be logged as warnings.
     pub messages: Vec<String>,
-}
-
-/// The roles that may have parameters and hba lines of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ServerRole {
-    Primary,
-    Replica,
-    StandbyLeader,
-}
-
-impl From<Role> for ServerRole {
-    fn from(role: Role) -> Self {
-        match role {
-            Role::Primary | Role::Promoted => Self::Primary,
-            Role::StandbyLeader => Self::StandbyLeader,
-            _ => Self::Replica,
-        }
-    }
-}
-
-/// When a callback runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Callback {
-    OnStart,
-    OnStop,
-    OnRestart,
-    OnReload,
-    OnRoleChange,
-}
-
-/// One way to create a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplicaMethod {
-    /// `pg_basebackup` with [`Effective::basebackup`].
-    Basebackup,
-    Command(ReplicaCommand),
-}
-
-/// A command that creates a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaCommand {
-    pub name: String,
-    pub command: String,
-    /// Works without a member to copy from.
-    pub no_leader: bool,
-    pub no_params: bool,
-    pub keep_data: bool,
-    /// Every key that is passed as `--key=value`, in this order.
-    pub options: Vec<CommandOption>,
 }
 
 impl Effective {
@@ -188,8 +143,8 @@ pub fn effective(config: &Config, dynamic: &Dynamic) -> Effective {
         custom_conf: text("custom_conf").map(PathBuf::from),
         callbacks: callbacks(&part(&section, "callbacks")),
         create_replica_methods: replica_methods(&section),
-        basebackup: program_options(&section, "basebackup", &BASEBACKUP_FORBIDDEN, &mut messages),
-        rewind: program_options(&section, "rewind", &REWIND_FORBIDDEN, &mut messages),
+        basebackup: program_options(&section, "basebackup", &ours::BASEBACKUP, &mut messages),
+        rewind: program_options(&section, "rewind", &ours::REWIND, &mut messages),
         pg_ctl_timeout: section
             .get("pg_ctl_timeout")
             .and_then(|value| int_with_unit(value, Some(Unit::Seconds)))
@@ -205,33 +160,6 @@ const ROLES: [(ServerRole, &str); 3] = [
     (ServerRole::Primary, "primary"),
     (ServerRole::Replica, "replica"),
     (ServerRole::StandbyLeader, "standby_leader"),
-];
-
-/// Options that these programs get from us alone.
-const BASEBACKUP_FORBIDDEN: [&str; 11] = [
-    "pgdata",
-    "format",
-    "wal-method",
-    "xlog-method",
-    "gzip",
-    "version",
-    "dbname",
-    "host",
-    "port",
-    "username",
-    "password",
-];
-const REWIND_FORBIDDEN: [&str; 10] = [
-    "target-pgdata",
-    "source-pgdata",
-    "source-server",
-    "write-recovery-conf",
-    "dry-run",
-    "restore-target-wal",
-    "config-file",
-    "no-ensure-shutdown",
-    "version",
-    "help",
 ];
 
 /// A scalar as PostgreSQL's files want it: booleans become `on` and `off`.
@@ -250,16 +178,9 @@ fn lines(section: &Map<String, Value>, key: &str) -> Option<Vec<String>> {
     Some(items.iter().filter_map(scalar_text).collect())
 }
 
-fn callbacks(section: &Map<String, Value>) -> BTreeMap<Callback, String> {
-    let names = [
-        (Callback::OnStart, "on_start"),
-        (Callback::OnStop, "on_stop"),
-        (Callback::OnRestart, "on_restart"),
-        (Callback::OnReload, "on_reload"),
-        (Callback::OnRoleChange, "on_role_change"),
-    ];
+fn callbacks(section: &Map<String, Value>) -> BTreeMap<CallbackAction, String> {
     let command = |name: &str| section.get(name).and_then(scalar_text).filter(|text| !text.is_empty());
-    names.into_iter().filter_map(|(callback, name)| Some((callback, command(name)?))).collect()
+    CallbackAction::ALL.into_iter().filter_map(|action| Some((action, command(action.as_str())?))).collect()
 }
 
 /// `compress` is passed on only where the server compresses (PostgreSQL 15 and later).
@@ -268,7 +189,7 @@ fn program_options(
     key: &str,
     forbidden: &[&str],
     messages: &mut Vec<String>,
-) -> Vec<CommandOption> {
+) -> Vec<ProgramOption> {
     let Some(value) = section.get(key) else { return Vec::new() };
     let (mut options, wrong) = options(value, forbidden);
     messages.extend(wrong.into_iter().map(|reason| format!("postgresql.{key}: {reason}")));

@@ -1,15 +1,7 @@
 //! Taking secrets out of a document before a person or a log sees it.
 
+use bellwether_types::secret::{REDACTED, is_secret};
 use serde_json::Value;
-
-/// What stands for a secret.
-pub const REDACTED: &str = "[redacted]";
-
-/// Keys whose values nobody should read: passwords, tokens, and what carries them.
-pub(crate) fn is_secret(key: &str) -> bool {
-    matches!(key, "password" | "sslpassword" | "keyfile_password" | "key_password" | "token" | "auth_data")
-        || key == "auth"
-}
 
 /// A URL with a name or password in it.
 fn has_login(key: &str, value: &Value) -> bool {

@@ -11,10 +11,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bellwether_types::secret::is_secret;
+
 use crate::{
     Origin, Problem,
     node::{Kind, Node},
-    redact::is_secret,
 };
 
 const SUFFIX: &str = "_file";

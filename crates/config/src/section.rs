@@ -4,6 +4,7 @@ use std::{
     cell::RefCell, collections::BTreeMap, fmt::Display, ops::RangeInclusive, path::PathBuf, time::Duration,
 };
 
+use bellwether_types::secret::is_secret;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -11,7 +12,6 @@ use crate::{
     duration,
     node::{Entry, Kind, Node, Scalar},
     problem::{Origin, Problem},
-    redact::is_secret,
     value,
 };
 

@@ -11,6 +11,7 @@ mod shown;
 
 use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
+use bellwether_types::secret::is_secret;
 use serde_json::Value;
 
 use self::{
@@ -20,7 +21,6 @@ use self::{
 use crate::{
     HostPort, LoadError, Origin, Problem, load,
     node::{Entry, Kind, Node},
-    redact::is_secret,
     source,
     value::{Unit, int_with_unit, lenient_bool},
 };

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bellwether_types::program::{ProgramOption, ours};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +17,8 @@ use crate::{
     conninfo::{Conninfo, TemporaryPassfile, remove_if_there},
     custom_bootstrap,
     program::{ProgramError, blocking, run},
-    settings::{Credentials, PgSettings, ProgramOption},
+    settings::{Credentials, PgSettings},
 };
-
-/// Options of initdb that are ours to choose.
-const FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
 
 /// What pg_rewind must be allowed to call.
 const REWIND_FUNCTIONS: [&str; 4] = [
@@ -106,7 +104,7 @@ async fn initdb(settings: &PgSettings, cancel: &CancellationToken) -> Result<(),
     // The locale of the new cluster is the user's choice, not that of our parsing.
     command.env_remove("LC_ALL");
     restore_locale(&mut command);
-    command.args(settings.bootstrap.initdb.iter().map(ProgramOption::to_argument));
+    command.args(settings.bootstrap.initdb.iter().map(ProgramOption::to_string));
     if !settings.superuser.username.is_empty() {
         command.arg(format!("--username={}", settings.superuser.username));
     }
@@ -155,7 +153,7 @@ fn restore_locale(command: &mut tokio::process::Command) {
 }
 
 fn refuse_forbidden(options: &[ProgramOption]) -> Result<(), BootstrapError> {
-    match options.iter().find(|option| FORBIDDEN.contains(&option.name.as_str())) {
+    match options.iter().find(|option| ours::INITDB.contains(&option.name.as_str())) {
         Some(option) => Err(BootstrapError::ForbiddenOption { option: option.name.clone() }),
         None => Ok(()),
     }

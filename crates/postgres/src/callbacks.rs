@@ -5,14 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use bellwether_types::Role;
+use bellwether_types::{Role, program::CallbackAction};
 use tokio::{process::Child, sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     process::{self, ProcessTable},
     program::blocking,
-    settings::{CallbackAction, PgSettings},
+    settings::PgSettings,
 };
 
 /// Runs callbacks: at most one that is not `on_reload`; a new one kills the one still running, with all its children.

@@ -4,6 +4,7 @@ mod command;
 
 use std::{io, time::Duration};
 
+use bellwether_types::program::{ProgramOption, ReplicaMethod, ours};
 use tokio::{process::Command, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -14,26 +15,11 @@ use crate::{
     postmaster::Postmaster,
     program::{ProgramError, blocking, run_listening},
     replication::Target,
-    settings::{PgSettings, ProgramOption, ReplicaMethod},
+    settings::PgSettings,
 };
 
 const ATTEMPTS: u32 = 2;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
-
-/// Options of pg_basebackup that are ours to choose.
-const FORBIDDEN: [&str; 11] = [
-    "pgdata",
-    "format",
-    "wal-method",
-    "xlog-method",
-    "gzip",
-    "version",
-    "dbname",
-    "host",
-    "port",
-    "username",
-    "password",
-];
 
 /// How far a clone has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,7 +231,7 @@ fn command(settings: &PgSettings, source: &Target, passfile: &TemporaryPassfile)
     if !settings.basebackup.iter().any(|option| option.name == "checkpoint") {
         command.arg("--checkpoint=fast");
     }
-    command.args(settings.basebackup.iter().map(ProgramOption::to_argument));
+    command.args(settings.basebackup.iter().map(ProgramOption::to_string));
     command
 }
 
@@ -253,7 +239,7 @@ fn command(settings: &PgSettings, source: &Target, passfile: &TemporaryPassfile)
 fn refuse_forbidden(options: &[ProgramOption]) -> Result<(), CloneError> {
     let is_forbidden = |option: &&ProgramOption| match option.name.as_str() {
         "compress" => !option.value.as_deref().is_some_and(|value| value.starts_with("server")),
-        name => FORBIDDEN.contains(&name),
+        name => ours::BASEBACKUP.contains(&name),
     };
     match options.iter().find(is_forbidden) {
         Some(option) => Err(CloneError::ForbiddenOption { option: option.name.clone() }),

@@ -6,18 +6,20 @@ mod text;
 
 use std::collections::BTreeMap;
 
+use bellwether_types::ServerRole;
+
 pub(crate) use self::text::{is_generated, render, render_lines, setting, without_recovery_settings};
 use crate::{
     conninfo::Conninfo,
     control::ControlData,
     parameters::{self, RECOVERY, RECOVERY_TARGETS},
-    settings::{ConfigRole, Credentials, HostPort, PgSettings},
+    settings::{Credentials, HostPort, PgSettings},
 };
 
 /// Everything about the configuration that is decided elsewhere and not in the settings.
 #[derive(Clone, Debug)]
 pub struct ConfigPlan {
-    pub role: ConfigRole,
+    pub role: ServerRole,
     pub recovery: Recovery,
     /// The value to write; `None` = the one in the settings' parameters, if any.
     pub synchronous_standby_names: Option<String>,
@@ -31,7 +33,7 @@ impl ConfigPlan {
     /// A primary with the settings' own parameters.
     pub fn primary() -> Self {
         Self {
-            role: ConfigRole::Primary,
+            role: ServerRole::Primary,
             recovery: Recovery::None,
             synchronous_standby_names: None,
             overrides: BTreeMap::new(),
@@ -41,7 +43,7 @@ impl ConfigPlan {
 
     /// A replica of `upstream`, or of nobody.
     pub fn standby(upstream: Option<Upstream>) -> Self {
-        Self { role: ConfigRole::Replica, recovery: Recovery::Standby { upstream }, ..Self::primary() }
+        Self { role: ServerRole::Replica, recovery: Recovery::Standby { upstream }, ..Self::primary() }
     }
 }
 

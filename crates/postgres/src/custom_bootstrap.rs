@@ -56,7 +56,7 @@ fn arguments(settings: &PgSettings, custom: &CustomBootstrap) -> Vec<String> {
         arguments.push(format!("--scope={}", settings.cluster));
         arguments.push(format!("--datadir={}", settings.data_dir.display()));
     }
-    arguments.extend(custom.options.iter().map(crate::settings::ProgramOption::to_argument));
+    arguments.extend(custom.options.iter().map(ToString::to_string));
     arguments
 }
 
@@ -105,7 +105,9 @@ fn quoted(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::tests::settings, settings::ProgramOption};
+    use bellwether_types::program::ProgramOption;
+
+    use crate::config::tests::settings;
 
     fn custom(no_params: bool) -> CustomBootstrap {
         CustomBootstrap {

@@ -5,7 +5,10 @@ mod single_user;
 
 use std::{io, time::Duration};
 
-use bellwether_types::{Lsn, TimelineId, WalPosition};
+use bellwether_types::{
+    Lsn, TimelineId, WalPosition,
+    program::{ProgramOption, ours},
+};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -21,22 +24,8 @@ use crate::{
     file_values,
     program::{self, Finished, ProgramError, blocking},
     replication::Target,
-    settings::{PgSettings, ProgramOption},
+    settings::PgSettings,
 };
-
-/// Options of pg_rewind that are ours to choose.
-const FORBIDDEN: [&str; 10] = [
-    "target-pgdata",
-    "source-pgdata",
-    "source-server",
-    "write-recovery-conf",
-    "dry-run",
-    "restore-target-wal",
-    "config-file",
-    "no-ensure-shutdown",
-    "version",
-    "help",
-];
 
 /// Where the local WAL ends, as input of the question whether it fits the leader's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,7 +155,7 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<(), RewindError> {
     if let Some(option) =
-        settings.rewind_options.iter().find(|option| FORBIDDEN.contains(&option.name.as_str()))
+        settings.rewind_options.iter().find(|option| ours::REWIND.contains(&option.name.as_str()))
     {
         return Err(RewindError::ForbiddenOption { option: option.name.clone() });
     }
@@ -228,7 +217,7 @@ async fn rewind_command(
     if major >= 15 && !config_inside {
         command.arg(format!("--config-file={}", settings.config_file().display()));
     }
-    command.args(settings.rewind_options.iter().map(ProgramOption::to_argument));
+    command.args(settings.rewind_options.iter().map(ProgramOption::to_string));
     Ok(command)
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use bellwether_types::{ClusterName, MemberName};
+use bellwether_types::{
+    ClusterName, MemberName, ServerRole,
+    program::{CallbackAction, ProgramOption, ReplicaMethod},
+};
 use secrecy::SecretString;
 
 /// Everything about the local PostgreSQL that comes from the configuration. Plain data; a new configuration is a new value.
@@ -46,12 +49,12 @@ pub struct PgSettings {
     /// Values of the dynamic configuration for parameters that the cluster controls, unchecked.
     pub controlled: BTreeMap<String, String>,
     /// `parameters_{role}`: merged over `parameters` for that role.
-    pub role_parameters: BTreeMap<ConfigRole, BTreeMap<String, String>>,
+    pub role_parameters: BTreeMap<ServerRole, BTreeMap<String, String>>,
     pub pg_hba: Option<Vec<String>>,
     pub pg_ident: Option<Vec<String>>,
     /// `pg_hba_{role}`: replaces `pg_hba` for that role.
-    pub role_pg_hba: BTreeMap<ConfigRole, Vec<String>>,
-    pub role_pg_ident: BTreeMap<ConfigRole, Vec<String>>,
+    pub role_pg_hba: BTreeMap<ServerRole, Vec<String>>,
+    pub role_pg_ident: BTreeMap<ServerRole, Vec<String>>,
     /// Extra recovery settings.
     pub recovery_conf: BTreeMap<String, String>,
     /// Included instead of `<base>.base.conf`.
@@ -117,60 +120,6 @@ pub enum FirstRecovery {
     Targeted(BTreeMap<String, String>),
 }
 
-/// One way to make a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReplicaMethod {
-    Basebackup,
-    Command(ReplicaCommand),
-}
-
-/// A user's command that makes a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaCommand {
-    /// For logs.
-    pub name: String,
-    /// A command line.
-    pub command: String,
-    /// It needs no member to copy from.
-    pub no_leader: bool,
-    /// Do not add `--scope`, `--role`, `--datadir` and `--connstring`.
-    pub no_params: bool,
-    /// It works on what is in the data directory.
-    pub keep_data: bool,
-    pub options: Vec<ProgramOption>,
-}
-
-impl ReplicaMethod {
-    /// Works while no member can be copied from.
-    pub fn needs_no_source(&self) -> bool {
-        matches!(self, Self::Command(command) if command.no_leader)
-    }
-}
-
-/// A long option of a program: `--name` or `--name=value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgramOption {
-    pub name: String,
-    pub value: Option<String>,
-}
-
-impl ProgramOption {
-    pub fn flag(name: impl Into<String>) -> Self {
-        Self { name: name.into(), value: None }
-    }
-
-    pub fn with_value(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: Some(value.into()) }
-    }
-
-    pub(crate) fn to_argument(&self) -> String {
-        match &self.value {
-            Some(value) => format!("--{}={value}", self.name),
-            None => format!("--{}", self.name),
-        }
-    }
-}
-
 /// Host and port of a server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {
@@ -204,36 +153,6 @@ impl Credentials {
             username: username.into(),
             password: Some(SecretString::from(password.into())),
             options: BTreeMap::new(),
-        }
-    }
-}
-
-/// Which set of role-specific settings applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConfigRole {
-    Primary,
-    Replica,
-    StandbyLeader,
-}
-
-/// The events for which a script may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CallbackAction {
-    OnStart,
-    OnStop,
-    OnRestart,
-    OnRoleChange,
-    OnReload,
-}
-
-impl CallbackAction {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OnStart => "on_start",
-            Self::OnStop => "on_stop",
-            Self::OnRestart => "on_restart",
-            Self::OnRoleChange => "on_role_change",
-            Self::OnReload => "on_reload",
         }
     }
 }

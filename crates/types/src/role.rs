@@ -52,6 +52,24 @@ impl FromStr for Role {
     }
 }
 
+/// The roles that may have parameters and lines of pg_hba.conf of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerRole {
+    Primary,
+    Replica,
+    StandbyLeader,
+}
+
+impl From<Role> for ServerRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Primary | Role::Promoted => Self::Primary,
+            Role::StandbyLeader => Self::StandbyLeader,
+            _ => Self::Replica,
+        }
+    }
+}
+
 words! {
     /// The state published in the member key. The order is the number that the metrics show; it never changes.
     PostgresState {

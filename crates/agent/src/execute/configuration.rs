@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_ha::view::Upstream;
-use bellwether_postgres::{config::ConfigPlan, settings::ConfigRole};
-use bellwether_types::{Role, settings::SyncMode};
+use bellwether_postgres::config::ConfigPlan;
+use bellwether_types::{Role, ServerRole, settings::SyncMode};
 use tracing::{debug, info, warn};
 
 use super::Effect;
@@ -28,7 +28,7 @@ impl Agent {
     pub(super) fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
         let mut plan = ConfigPlan::standby(upstream.and_then(work::pg_upstream));
         if self.local.role == Role::StandbyLeader {
-            plan.role = ConfigRole::StandbyLeader;
+            plan.role = ServerRole::StandbyLeader;
         }
         plan.recovery_overrides = upstream.map(work::archive_settings).unwrap_or_default();
         plan.overrides = self.overrides();

@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bellwether_ha::{View, action::CallbackEvent, view::FailsafeRound};
-use bellwether_postgres::settings::CallbackAction;
-use bellwether_types::{MemberName, PostgresState, Role, failsafe::FailsafeRequest};
+use bellwether_types::{MemberName, PostgresState, Role, failsafe::FailsafeRequest, program::CallbackAction};
 use tracing::info;
 
 use super::Effect;

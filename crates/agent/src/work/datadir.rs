@@ -12,9 +12,10 @@ use bellwether_postgres::{
     custom_bootstrap,
     postmaster::{Postmaster, StopMode},
     server::Server,
-    settings::{PgSettings, ReplicaMethod},
+    settings::PgSettings,
     stop::StopRequest,
 };
+use bellwether_types::program::ReplicaMethod;
 use tokio::sync::watch;
 
 use super::{

@@ -1,42 +1,11 @@
 //! `bootstrap`: read only by the member that initialises a new cluster.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
+use bellwether_types::program::{ProgramOption, ours};
 use serde_json::{Map, Value};
 
-use crate::{
-    node::Node,
-    redact::{REDACTED, is_secret},
-    section::Section,
-};
-
-/// One option of an external program: `--name` or `--name=value`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CommandOption {
-    /// Without dashes.
-    pub name: String,
-    pub value: Option<String>,
-}
-
-impl fmt::Debug for CommandOption {
-    /// As [`fmt::Display`], but a password stays out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(_) if is_secret(&self.name) => write!(f, "--{}={REDACTED}", self.name),
-            _ => fmt::Display::fmt(self, f),
-        }
-    }
-}
-
-impl fmt::Display for CommandOption {
-    /// As it is passed to the program, passwords included.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "--{}={value}", self.name),
-            None => write!(f, "--{}", self.name),
-        }
-    }
-}
+use crate::{node::Node, section::Section};
 
 /// How a new cluster begins.
 #[derive(Clone, Debug)]
@@ -46,7 +15,7 @@ pub struct Bootstrap {
     /// `bootstrap.dcs` as written; see [`crate::initial_document`].
     pub dcs: Map<String, Value>,
     pub method: BootstrapMethod,
-    pub initdb: Vec<CommandOption>,
+    pub initdb: Vec<ProgramOption>,
     /// What was wrong with `initdb`: a new cluster is not made with any.
     pub(crate) refused_initdb: Vec<String>,
     /// Lines appended to a fresh `pg_hba.conf` when `postgresql.pg_hba` and `hba_file` are not set.
@@ -73,7 +42,7 @@ pub struct CustomBootstrap {
     /// Recovery settings to write before the first start.
     pub recovery_conf: Option<BTreeMap<String, String>>,
     /// Every other key, passed as `--key=value`.
-    pub options: Vec<CommandOption>,
+    pub options: Vec<ProgramOption>,
 }
 
 impl Default for Bootstrap {
@@ -90,9 +59,6 @@ impl Default for Bootstrap {
     }
 }
 
-/// Options that `initdb` gets from us alone.
-const FORBIDDEN: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
-
 impl Bootstrap {
     pub(crate) fn read(section: &Section<'_>) -> Self {
         if section.has("users") {
@@ -103,7 +69,7 @@ impl Bootstrap {
         // A `dcs` that is no map is reported by `child`.
         let _ = section.child("dcs");
         let initdb = section.node("initdb").map(Node::to_value).unwrap_or_default();
-        let (initdb, refused_initdb) = options(&initdb, &FORBIDDEN);
+        let (initdb, refused_initdb) = options(&initdb, &ours::INITDB);
         Self {
             is_given: section.is_given(),
             dcs: match section.node("dcs").map(Node::to_value) {
@@ -152,7 +118,7 @@ fn read_method(section: &Section<'_>) -> BootstrapMethod {
 
 /// A key of a user's own method, as its command gets it: `--key=value`. The command was written for Patroni, which writes values as
 /// Python does.
-pub(crate) fn passed_on(name: &str, value: &Value) -> CommandOption {
+pub(crate) fn passed_on(name: &str, value: &Value) -> ProgramOption {
     let text = match value {
         Value::Null => "None".to_owned(),
         Value::Bool(true) => "True".to_owned(),
@@ -160,12 +126,12 @@ pub(crate) fn passed_on(name: &str, value: &Value) -> CommandOption {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    CommandOption { name: name.to_owned(), value: Some(text) }
+    ProgramOption { name: name.to_owned(), value: Some(text) }
 }
 
 /// Reads the options of an external program: a list of `option` or `{option: value}`, or a map of them. A true flag is an
 /// option without value, a false one is left out.
-pub(crate) fn options(value: &Value, forbidden: &[&str]) -> (Vec<CommandOption>, Vec<String>) {
+pub(crate) fn options(value: &Value, forbidden: &[&str]) -> (Vec<ProgramOption>, Vec<String>) {
     let mut wrong = Vec::new();
     let mut pairs: Vec<(&str, Option<&Value>)> = Vec::new();
     match value {
@@ -201,7 +167,7 @@ pub(crate) fn options(value: &Value, forbidden: &[&str]) -> (Vec<CommandOption>,
             Some(Value::String(text)) => Some(text.clone()),
             Some(other) => Some(other.to_string()),
         };
-        options.push(CommandOption { name: name.to_owned(), value });
+        options.push(ProgramOption { name: name.to_owned(), value });
     }
     (options, wrong)
 }

@@ -22,7 +22,7 @@ fn part(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.iter().map(part).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
             let pairs = map.iter().map(|(key, value)| {
-                let secret = crate::redact::is_secret(key);
+                let secret = bellwether_types::secret::is_secret(key);
                 let value = if secret { "...".to_owned() } else { part(value) };
                 format!("{}: {value}", part(&Value::String(key.clone())))
             });

@@ -1,8 +1,9 @@
 //! The local section over the dynamic one, and the first document of a new cluster.
 
-use bellwether_config::{
-    Callback, Config, Effective, Floors, ReplicaCommand, ReplicaMethod, ServerRole, dynamic, effective,
-    initial_document,
+use bellwether_config::{Config, Effective, Floors, dynamic, effective, initial_document};
+use bellwether_types::{
+    ServerRole,
+    program::{CallbackAction, ReplicaCommand, ReplicaMethod},
 };
 use serde_json::{Value, json};
 
@@ -89,7 +90,7 @@ fn replica_methods_callbacks_and_options_are_ready_to_run() {
     let options: Vec<String> = effective.basebackup.iter().map(ToString::to_string).collect();
     assert_eq!(options, ["--max-rate=100M", "--verbose"]);
     assert_eq!(effective.messages.len(), 2, "{:?}", effective.messages);
-    assert_eq!(effective.callbacks[&Callback::OnStart], "/bin/cb");
+    assert_eq!(effective.callbacks[&CallbackAction::OnStart], "/bin/cb");
     assert_eq!(effective.pg_ctl_timeout.as_secs(), 5);
 }
 

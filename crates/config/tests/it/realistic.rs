@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_config::{
-    Floors, ReplicaMethod, dynamic, effective, initial_document,
+    Floors, dynamic, effective, initial_document,
     sections::{
         bootstrap::BootstrapMethod,
         log::LogLevel,
@@ -13,6 +13,7 @@ use bellwether_config::{
         watchdog::{SafetyMargin, WatchdogMode},
     },
 };
+use bellwether_types::program::ReplicaMethod;
 use bellwether_types::settings::SyncMode;
 use secrecy::ExposeSecret;
 use serde_json::json;

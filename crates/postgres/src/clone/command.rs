@@ -1,5 +1,6 @@
 //! A replica by a user's command: from an archive of backups, a snapshot of a disk, or another member.
 
+use bellwether_types::program::{ProgramOption, ReplicaCommand};
 use tokio_util::sync::CancellationToken;
 
 use super::{CloneError, wipe};
@@ -7,7 +8,7 @@ use crate::{
     conninfo::{Conninfo, TemporaryPassfile},
     program::{blocking, run},
     replication::Target,
-    settings::{PgSettings, ProgramOption, ReplicaCommand},
+    settings::PgSettings,
 };
 
 /// Runs the command, with an empty data directory unless it keeps data. After a failure it is empty again, unless the command keeps
@@ -63,7 +64,7 @@ async fn run_once(
 }
 
 fn arguments(settings: &PgSettings, method: &ReplicaCommand, source: Option<&Target>) -> Vec<String> {
-    let mut arguments: Vec<String> = method.options.iter().map(ProgramOption::to_argument).collect();
+    let mut arguments: Vec<String> = method.options.iter().map(ProgramOption::to_string).collect();
     if !method.no_params {
         let connstring = source.map(|source| {
             Conninfo::new(&source.address, &source.credentials, u32::MAX)

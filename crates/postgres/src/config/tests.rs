@@ -134,7 +134,7 @@ fn role_parameters_win_over_the_general_ones_but_not_over_the_cluster() {
     let replica = [("work_mem", "8MB"), ("max_connections", "5")];
     settings
         .role_parameters
-        .insert(ConfigRole::Replica, replica.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        .insert(ServerRole::Replica, replica.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     let primary = effective(&settings, &ConfigPlan::primary(), None, 15);
     let standby = effective(&settings, &ConfigPlan::standby(None), None, 15);
     assert_eq!(

@@ -113,8 +113,7 @@ fn a_cancelled_clone_leaves_an_empty_directory() {
         let primary = TestServer::primary(settings(&root, "pg1")).await;
         primary.sql("CREATE TABLE t AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)").await;
         let mut settings = settings(&root, "pg2");
-        settings.basebackup =
-            vec![bellwether_postgres::settings::ProgramOption::with_value("max-rate", "1M")];
+        settings.basebackup = vec![bellwether_types::program::ProgramOption::with_value("max-rate", "1M")];
         let standby = TestServer::new(settings);
         let (progress, mut seen) = watch::channel(CloneProgress::default());
         let cancel = CancellationToken::new();

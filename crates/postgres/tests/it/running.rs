@@ -8,9 +8,9 @@ use bellwether_postgres::{
     monitor::{self, MonitorError},
     observation::WalPositions,
     postmaster::StopMode,
-    settings::{CallbackAction, Credentials},
+    settings::Credentials,
 };
-use bellwether_types::{Lsn, Role};
+use bellwether_types::{Lsn, Role, program::CallbackAction};
 use rustix::process::{Signal, kill_process};
 
 use crate::{

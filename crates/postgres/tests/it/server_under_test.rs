@@ -92,8 +92,8 @@ pub(crate) fn settings(root: &Path, name: &str) -> PgSettings {
     );
     settings.bootstrap.initdb = ["data-checksums", "no-sync", "auth=scram-sha-256"]
         .map(|option| match option.split_once('=') {
-            Some((name, value)) => bellwether_postgres::settings::ProgramOption::with_value(name, value),
-            None => bellwether_postgres::settings::ProgramOption::flag(option),
+            Some((name, value)) => bellwether_types::program::ProgramOption::with_value(name, value),
+            None => bellwether_types::program::ProgramOption::flag(option),
         })
         .into();
     settings

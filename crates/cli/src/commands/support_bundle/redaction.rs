@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_config::{REDACTED, redacted};
+use bellwether_config::redacted;
+use bellwether_types::secret::REDACTED;
 use serde_json::Value;
 
 /// Shorter secrets would tear words apart; they still vanish where a key names them.

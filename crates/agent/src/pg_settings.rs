@@ -26,7 +26,7 @@ pub(crate) fn pg_settings(
     settings.config_base_name.clone_from(&local.config_base_name);
     settings.bin_dir.clone_from(&local.bin_dir);
     settings.bin_names.clone_from(&local.bin_name);
-    settings.connect_address = host_port(&local.connect_address);
+    settings.connect_address = local.connect_address.clone();
     settings.database.clone_from(&local.database);
     settings.superuser = credentials(&local.authentication.superuser);
     settings.replication = credentials(&local.authentication.replication);
@@ -63,10 +63,6 @@ pub(crate) fn pg_settings(
     settings.pg_ctl_timeout = effective.pg_ctl_timeout;
     settings.log_file = Some(runtime_dir.join("postgresql.log"));
     (settings, split.warnings)
-}
-
-fn host_port(address: &bellwether_config::HostPort) -> HostPort {
-    HostPort { host: address.host.clone(), port: address.port }
 }
 
 fn credentials(written: &sections::postgresql::Credentials) -> Credentials {

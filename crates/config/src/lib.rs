@@ -12,7 +12,6 @@
 //! It reads files; it connects to nothing, and it does not decide what a running server must do about a change.
 //! Start reading with [`load()`].
 
-mod address;
 mod check;
 mod config;
 mod duration;
@@ -41,7 +40,7 @@ mod validate;
 mod value;
 mod yaml;
 
-pub use address::{HostPort, InvalidAddress, Listen};
+pub use bellwether_types::{HostPort, InvalidAddress, Listen};
 pub use config::{ClientConfig, Config, DefaultsChoice, WitnessConfig};
 pub use dynamic::{Dynamic, DynamicError, Floors};
 pub use effective::{Effective, effective};

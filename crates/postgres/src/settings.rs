@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+pub use bellwether_types::HostPort;
 use bellwether_types::{
     ClusterName, MemberName, ServerRole,
     program::{CallbackAction, ProgramOption, ReplicaMethod},
@@ -118,23 +119,6 @@ pub enum FirstRecovery {
     AsFound,
     /// With these settings, until it is promoted.
     Targeted(BTreeMap<String, String>),
-}
-
-/// Host and port of a server.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPort {
-    pub host: String,
-    pub port: u16,
-}
-
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// A role of PostgreSQL that the agent logs in with. The password never reaches a command line, a log or an error.

@@ -5,6 +5,7 @@
 //! Start with [`cluster::Cluster`] (what the store holds), [`settings::Settings`] (how the cluster is to behave) and
 //! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
 
+mod address;
 pub mod citus;
 pub mod cluster;
 pub mod failsafe;
@@ -24,6 +25,7 @@ mod time;
 mod timeline;
 pub mod topology;
 
+pub use address::{HostPort, InvalidAddress, Listen};
 pub use failure::Failure;
 pub use id::{InvalidSystemId, LeaseId, Revision, SystemId, Term};
 pub use lsn::{InvalidLsn, Lsn};

@@ -44,7 +44,6 @@ impl fmt::Display for ProgramOption {
 
 /// Options of pg_basebackup, initdb and pg_rewind that are ours to choose.
 pub mod ours {
-    /// Options that `initdb` gets from us alone.
     pub const INITDB: [&str; 5] = ["pgdata", "nosync", "pwfile", "sync-only", "version"];
 
     pub const BASEBACKUP: [&str; 11] = [

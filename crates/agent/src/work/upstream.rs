@@ -21,15 +21,7 @@ fn addresses_of(conn_url: &str) -> Option<Vec<HostPort>> {
     let rest = conn_url.split_once("://")?.1;
     let authority = rest.split(['/', '?']).next()?;
     let authority = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-    authority.split(',').map(address).collect()
-}
-
-fn address(authority: &str) -> Option<HostPort> {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, 5432),
-    };
-    Some(HostPort { host: host.trim_start_matches('[').trim_end_matches(']').to_owned(), port })
+    authority.split(',').map(|address| HostPort::parse(address, Some(5432)).ok()).collect()
 }
 
 /// The database of a connection URL.

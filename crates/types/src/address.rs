@@ -48,7 +48,7 @@ impl HostPort {
 }
 
 /// Whether a host is `localhost` or an address in 127.0.0.0/8 or `::1`.
-pub(crate) fn is_loopback(host: &str) -> bool {
+fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -165,7 +165,7 @@ mod tests {
             "replication_state": "streaming", "quorum_standby": true, "pause": true,
             "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true,
             "database_system_identifier": "7421833905512378144",
-            "patroni": {"version": "4.1.4", "scope": "demo", "name": "b"}, "of_the_future": [1],
+            "patroni": {"version": "4.1.5", "scope": "demo", "name": "b"}, "of_the_future": [1],
         }));
         assert_eq!(peer.name.as_ref().map(MemberName::as_str), Some("b"));
         assert_eq!((peer.state, peer.role), (Some(PostgresState::Running), Some(Role::Replica)));

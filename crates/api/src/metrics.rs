@@ -148,7 +148,7 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
     page.line(name, &render_labels(&labels), 1);
 }
 
-/// `4.1.4` becomes `040104`.
+/// `4.1.5` becomes `040105`.
 fn version(facts: &Facts<'_>) -> String {
     facts.status.version.split('.').map(|part| format!("{part:0>2}")).collect()
 }

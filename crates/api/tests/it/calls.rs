@@ -283,7 +283,7 @@ async fn headers_follow_the_configuration() {
     config.https_extra_headers = BTreeMap::from([("X-Only-Tls".to_owned(), "1".to_owned())]);
     let server = serve(Agent::new(replica()), config.clone()).await;
     let answer = server.get("/primary").await;
-    assert_eq!(answer.header("server"), Some("Patroni/4.1.4"));
+    assert_eq!(answer.header("server"), Some("Patroni/4.1.5"));
     assert_eq!(answer.header("x-frame-options"), Some("SAMEORIGIN"));
     assert_eq!(answer.header("x-only-tls"), None);
     assert_eq!(server.call("POST", "/nonsense", "").await.header("x-frame-options"), None);
@@ -292,5 +292,5 @@ async fn headers_follow_the_configuration() {
     config.listen.port = server.address.port();
     config.http_extra_headers = BTreeMap::from([("no header".to_owned(), "x".to_owned())]);
     assert!(server.handle.reload(config.clone()).await.is_err(), "a header that cannot be sent");
-    assert_eq!(server.get("/").await.header("server"), Some("Patroni/4.1.4"), "the old settings stay");
+    assert_eq!(server.get("/").await.header("server"), Some("Patroni/4.1.5"), "the old settings stay");
 }

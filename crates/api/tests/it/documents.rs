@@ -14,7 +14,7 @@ use crate::{
     situations::*,
 };
 
-const TRAILER: &str = r#""patroni": {"version": "4.1.4", "scope": "demo", "name": "#;
+const TRAILER: &str = r#""patroni": {"version": "4.1.5", "scope": "demo", "name": "#;
 
 #[tokio::test]
 async fn the_status_document_has_known_fields_in_a_known_order() {
@@ -212,7 +212,7 @@ async fn metrics_keep_their_names_types_and_order() {
     let labels = r#"{scope="demo",name="b"}"#;
     let samples: Vec<_> = answer.body.lines().filter(|line| !line.starts_with('#')).collect();
     let expected = [
-        ("patroni_version", "040104"),
+        ("patroni_version", "040105"),
         ("patroni_postgres_running", "1"),
         ("patroni_postmaster_start_time", "1795253400.25"),
         ("patroni_primary", "0"),

@@ -103,7 +103,7 @@ pub(crate) fn replica() -> NodeStatus {
     NodeStatus {
         cluster: ClusterName::new("demo").unwrap(),
         me: name("b"),
-        version: "4.1.4".to_owned(),
+        version: "4.1.5".to_owned(),
         taken_at: NOW.saturating_sub(Duration::from_secs(1)),
         state: PostgresState::Running,
         role: Role::Replica,

@@ -114,12 +114,12 @@ async fn dsn_finds_a_member_by_role_or_name() {
 #[tokio::test]
 async fn version_asks_the_members() {
     let mut world = World::new().await;
-    assert_eq!(world.patronictl(&["version"], &[]).await.out, "patronictl version 4.1.4\n");
+    assert_eq!(world.patronictl(&["version"], &[]).await.out, "patronictl version 4.1.5\n");
     world.stop("c").await;
     let ended = world.patronictl(&["version", "demo"], &[]).await;
     assert!(
         ended.out.starts_with(
-            "patronictl version 4.1.4\n\na: Patroni 4.1.4 PostgreSQL 15.18\nb: Patroni 4.1.4 PostgreSQL 15.18\n\
+            "patronictl version 4.1.5\n\na: Patroni 4.1.5 PostgreSQL 15.18\nb: Patroni 4.1.5 PostgreSQL 15.18\n\
              c: failed to get version: "
         ),
         "{}",

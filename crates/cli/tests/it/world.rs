@@ -93,7 +93,7 @@ impl World {
             let mut member = json!({
                 "conn_url": format!("postgres://127.0.0.1:{}/postgres", 5432 + number), "api_url": api_url,
                 "state": "running", "role": if name == "a" { "primary" } else { "replica" },
-                "version": "4.1.4", "xlog_location": 50331648, "timeline": 5,
+                "version": "4.1.5", "xlog_location": 50331648, "timeline": 5,
             });
             if name != "a" {
                 member["receive_lsn"] = json!(50331648);

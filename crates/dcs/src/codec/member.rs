@@ -8,9 +8,12 @@ use serde_json::{Map, Value};
 
 use super::json;
 
-/// The version that the member key claims. Patroni peers compare it as a list of integers and fall back to old protocols below
-/// 4.0; our own version is in the field `bellwether`.
-pub const COMPATIBLE_VERSION: &str = "4.1.4";
+/// The release of Patroni that we stand in for: the newest one that the tests hold us against (`scripts/prerequisites` installs it).
+///
+/// Whoever asks for Patroni's version is told this one: the member key, where Patroni's members compare it as a list of integers and fall
+/// back to old protocols below 4.0; `/patroni`, the header `Server` and the metric `patroni_version`, where dashboards show it; and
+/// `patroni --version`. Our own version is in the field `bellwether`.
+pub const COMPATIBLE_VERSION: &str = "4.1.5";
 
 /// Every field that [`MemberDocument`] writes, in Patroni's order; ours comes last.
 const FIELDS: [&str; 18] = [
@@ -252,6 +255,14 @@ mod tests {
     }
 
     #[test]
+    fn the_version_is_that_of_the_patroni_that_the_tests_run() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let prerequisites = std::fs::read_to_string(format!("{root}/scripts/prerequisites")).unwrap();
+        let installed = format!("'patroni[etcd3]=={COMPATIBLE_VERSION}'");
+        assert!(prerequisites.contains(&installed), "no {installed} in scripts/prerequisites");
+    }
+
+    #[test]
     fn a_full_document_has_patronis_fields_in_patronis_order() {
         let full = MemberDocument {
             proxy_url: Some("postgres://10.0.0.2:6432/postgres".into()),
@@ -274,7 +285,7 @@ mod tests {
             full.encode(None),
             concat!(
                 r#"{"conn_url":"postgres://10.0.0.2:5432/postgres","api_url":"http://10.0.0.2:8008/patroni","#,
-                r#""state":"running","role":"replica","version":"4.1.4","#,
+                r#""state":"running","role":"replica","version":"4.1.5","#,
                 r#""proxy_url":"postgres://10.0.0.2:6432/postgres","checkpoint_after_promote":false,"#,
                 r#""tags":{"clonefrom":true},"pending_restart":true,"#,
                 r#""pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"200"}},"#,

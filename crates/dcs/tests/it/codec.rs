@@ -26,7 +26,7 @@ fn decode(key: &str, value: impl Into<Vec<u8>>) -> Cluster {
 
 #[test]
 fn a_cluster_as_patroni_writes_it_is_read_whole() {
-    let member = r#"{"conn_url":"postgres://10.0.0.2:5432/postgres","api_url":"http://10.0.0.2:8008/patroni","state":"running","role":"replica","version":"4.1.4","tags":{"clonefrom":true},"xlog_location":83886496,"replay_lsn":83886496,"receive_lsn":83886496,"replication_state":"streaming","timeline":3}"#;
+    let member = r#"{"conn_url":"postgres://10.0.0.2:5432/postgres","api_url":"http://10.0.0.2:8008/patroni","state":"running","role":"replica","version":"4.1.5","tags":{"clonefrom":true},"xlog_location":83886496,"replay_lsn":83886496,"receive_lsn":83886496,"replication_state":"streaming","timeline":3}"#;
     let cluster = codec::decode(&snapshot([
         ("initialize", "7421833905512378144".into()),
         ("leader", "pg-a".into()),

@@ -22,7 +22,7 @@ fn member(text: &str, version: &str, ours: bool) -> Member {
 
 /// A healthy Patroni cluster of a (the leader), b and c, seen from b.
 fn patroni() -> Findings {
-    let members = ["a", "b", "c"].map(|text| (name(text), member(text, "4.1.4", false)));
+    let members = ["a", "b", "c"].map(|text| (name(text), member(text, "4.1.5", false)));
     let cluster = Cluster {
         members: members.into_iter().collect(),
         initialize: Some(Keyed {
@@ -43,7 +43,7 @@ fn patroni() -> Findings {
         store_is_embedded: false,
         doubts: vec![],
         cluster: Ok(cluster),
-        agent: Some(json!({"patroni": {"version": "4.1.4", "scope": "main"}})),
+        agent: Some(json!({"patroni": {"version": "4.1.5", "scope": "main"}})),
         data: Data {
             path: "/data".into(),
             major: Some(15),
@@ -65,7 +65,7 @@ fn cluster(findings: &mut Findings) -> &mut Cluster {
 fn nothing_stands_in_the_way_of_a_healthy_replica() {
     let plan = make(&patroni());
     assert_eq!(plan.obstacles, Vec::<String>::new());
-    assert!(plan.facts.iter().any(|fact| fact.contains("Patroni 4.1.4 runs this node")), "{plan:?}");
+    assert!(plan.facts.iter().any(|fact| fact.contains("Patroni 4.1.5 runs this node")), "{plan:?}");
     assert!(plan.steps.iter().any(|step| step.contains("disable --now patroni.service")), "{plan:?}");
     assert!(!plan.steps.iter().any(|step| step.contains("switchover")), "{plan:?}");
 }

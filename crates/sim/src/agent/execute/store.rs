@@ -109,7 +109,7 @@ impl World {
         member.api_url = Some(self.names.api_url(host));
         member.state = Some(mind.state);
         member.role = Some(mind.role);
-        member.version = Some("4.1.4".to_owned());
+        member.version = Some("4.1.5".to_owned());
         member.bellwether = Some(PeerProtocol { version: "0.1.0".to_owned(), level: 1 });
         member.pause = update.pause;
         member.checkpoint_after_promote = update.checkpoint_pending.then_some(false);

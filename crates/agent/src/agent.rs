@@ -36,6 +36,7 @@ use crate::{
     interrupted::Mark,
     job::Jobs,
     journal::Journal,
+    kept_configuration::KeptConfiguration,
     lease::LeaseHandle,
     local::Local,
     look::Looks,
@@ -108,8 +109,7 @@ pub struct Agent {
     pub(crate) publisher: Publisher,
     pub(crate) member_write: MemberWrite,
     pub(crate) applied_config: Option<bellwether_types::Revision>,
-    /// The one of them that was written beside the data.
-    pub(crate) kept_config: Option<bellwether_types::Revision>,
+    pub(crate) kept_config: KeptConfiguration,
     pub(crate) store_silent_since: Option<Timestamp>,
     pub(crate) last_reason: Option<Reason>,
     /// The last decision said what the one before had said, and did nothing.

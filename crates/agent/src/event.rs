@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_ha::{
     action::Answer,
-    view::{FailsafeRound, PeerAnswer, Peers, RequestKind},
+    view::{FailsafeRound, LocalHistory, PeerAnswer, Peers, RequestKind},
 };
 use bellwether_postgres::{config::PendingRestart, postmaster::PostmasterId};
 use bellwether_types::{MemberName, Timestamp};
@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Reload,
     /// It has been read, or cannot be.
     Reloaded(Box<Result<Reloaded, ReloadError>>),
+    /// The file of the timeline that is being written; `None`: it could not be read.
+    HistoryRead(Option<LocalHistory>),
     /// These parameters wait for a restart.
     PendingRestart(Vec<PendingRestart>),
     /// Logical slots were made or moved; what these need is gone.
@@ -97,6 +99,7 @@ impl Agent {
                 self.local.slots.of_leader = Some(answer.facts);
                 self.local.slots.states = answer.states;
             }
+            Event::HistoryRead(history) => self.local.history.ended(history),
             Event::PendingRestart(pending) => self.local.pending_restart = pending,
             // Before the look that follows: who comes from now on needs another.
             Event::Look => self.looks.taken(),

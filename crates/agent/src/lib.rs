@@ -23,9 +23,11 @@ pub mod handle;
 mod interrupted;
 mod job;
 pub mod journal;
+mod kept_configuration;
 mod lease;
 mod level;
 mod local;
+mod local_history;
 mod look;
 mod monitor;
 mod news;
@@ -43,6 +45,8 @@ mod settings;
 mod slot_keeper;
 mod start;
 mod story;
+#[cfg(test)]
+mod testing;
 mod watchdog;
 mod work;
 

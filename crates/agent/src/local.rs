@@ -16,6 +16,8 @@ use bellwether_postgres::{
 };
 use bellwether_types::{Lsn, PostgresState, Role, SystemId, TimelineId, Timestamp};
 
+use crate::local_history::HistoryFile;
+
 /// The local server: what was observed, and what we did to it.
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -46,7 +48,7 @@ pub(crate) struct Local {
     /// Why histories could not be compared the last time.
     pub(crate) not_compared: Option<String>,
     /// The history file of the timeline that is written, read once per timeline.
-    pub(crate) history: Option<(TimelineId, view::LocalHistory)>,
+    pub(crate) history: HistoryFile,
     pub(crate) pending_restart: Vec<PendingRestart>,
     /// A user's command makes, or has made, the first data directory, and the bootstrap has not ended: the server recovers by files of
     /// its own.
@@ -118,7 +120,7 @@ impl Local {
             forgot_skipped: false,
             divergence: None,
             not_compared: None,
-            history: None,
+            history: HistoryFile::default(),
             pending_restart: Vec::new(),
             given: None,
             custom_bootstrap: false,

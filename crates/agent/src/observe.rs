@@ -154,25 +154,8 @@ impl Agent {
 
     /// The file that the promotion to the present timeline wrote, once per timeline.
     fn read_local_history(&mut self) {
-        let Some(timeline) = self.local.observation.as_ref().and_then(|(_, seen)| seen.timeline) else {
-            return;
-        };
-        if timeline.0 < 2 || self.local.history.as_ref().is_some_and(|(known, _)| *known == timeline) {
-            return;
-        }
-        let path = self.settings.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
-        let tip = bellwether_types::WalPosition { timeline, lsn: self.local.position().unwrap_or_default() };
-        let read = || {
-            let text = std::fs::read_to_string(&path).ok()?;
-            let history = bellwether_types::TimelineHistory::parse(tip, &text).ok()?;
-            let written = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).ok()?;
-            let written = jiff::Timestamp::try_from(written).ok()?.to_zoned(jiff::tz::TimeZone::system());
-            let written_at = written.strftime("%Y-%m-%dT%H:%M:%S.%6f%:z").to_string();
-            Some(bellwether_ha::view::LocalHistory { timeline, switches: history.switches, written_at })
-        };
-        match read() {
-            Some(history) => self.local.history = Some((timeline, history)),
-            None => debug!(path = %path.display(), "the timeline history could not be read"),
+        if let Some(timeline) = self.local.observation.as_ref().and_then(|(_, seen)| seen.timeline) {
+            self.local.history.look(&self.settings.data_dir, timeline, &self.events_in);
         }
     }
 
@@ -349,8 +332,7 @@ impl Agent {
     /// Of the timeline that is written now, not of one before it.
     fn local_history(&self) -> Option<&bellwether_ha::view::LocalHistory> {
         let (_, observation) = self.local.observation.as_ref()?;
-        let (timeline, history) = self.local.history.as_ref()?;
-        (observation.timeline == Some(*timeline)).then_some(history)
+        self.local.history.of(observation.timeline?)
     }
 
     /// Until when this member may be believed to lead.

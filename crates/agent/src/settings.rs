@@ -1,6 +1,6 @@
 //! Taking new configuration into use: the document in the store, and the local file on reload.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::sync::Arc;
 
 use bellwether_config::{Dynamic, Effective, Floors, dynamic, effective};
 use bellwether_types::{cluster::ConfigDocument, program::CallbackAction};
@@ -10,13 +10,10 @@ use tracing::{error, info, warn};
 use crate::{
     agent::Agent,
     changes::differs,
-    level,
+    kept_configuration, level,
     pg_settings::pg_settings,
     reloads::{ReloadError, Reloaded},
 };
-
-/// The last dynamic configuration that was applied, kept in the data directory for the time before the store answers.
-const DYNAMIC_FILE: &str = "patroni.dynamic.json";
 
 /// Whether PostgreSQL reads its files again although nothing has changed in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,29 +150,11 @@ impl Agent {
     pub(crate) fn keep_dynamic_configuration(&mut self) {
         let mirrored = self.mirror.state();
         let cluster_id = mirrored.cluster.as_ref().and_then(|cluster| cluster.system_id());
-        let is_ours = cluster_id.is_some() && cluster_id == self.local.system_id;
-        let dir = &self.config.postgresql.data_dir;
-        if !is_ours || self.kept_config == self.applied_config || !dir.join("PG_VERSION").exists() {
-            return;
-        }
-        self.kept_config = self.applied_config;
-        let temporary = dir.join(format!("{DYNAMIC_FILE}.tmp"));
-        let text = self.dynamic.document.to_string();
-        let result = write_like_the_data(dir, &temporary, &text)
-            .and_then(|()| std::fs::rename(&temporary, dir.join(DYNAMIC_FILE)));
-        if let Err(error) = result {
-            warn!(%error, "`{DYNAMIC_FILE}` could not be written");
+        if cluster_id.is_some() && cluster_id == self.local.system_id {
+            let dir = &self.config.postgresql.data_dir;
+            self.kept_config.keep(self.applied_config, dir, &self.dynamic.document);
         }
     }
-}
-
-/// Writes a file that the group may read only where it may read the data directory.
-fn write_like_the_data(dir: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    let for_the_group = std::fs::metadata(dir)?.permissions().mode() & 0o040 != 0;
-    let mode = if for_the_group { 0o640 } else { 0o600 };
-    std::fs::write(path, "")?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    std::fs::write(path, text)
 }
 
 /// The dynamic configuration to begin with: the store's, else the copy beside the data, else that of a new cluster.
@@ -185,16 +164,12 @@ pub(crate) fn first_dynamic(
     new_cluster: &Value,
     floors: Floors,
 ) -> Dynamic {
-    let kept = || {
-        let text = std::fs::read_to_string(config.postgresql.data_dir.join(DYNAMIC_FILE)).ok()?;
-        serde_json::from_str::<Value>(&text).ok()
-    };
     let candidates = [
         stored.and_then(|document| match document {
             ConfigDocument::Valid(document) => Some(document.clone()),
             ConfigDocument::Invalid => None,
         }),
-        kept(),
+        kept_configuration::read(&config.postgresql.data_dir),
         Some(new_cluster.clone()),
     ];
     for document in candidates.into_iter().flatten() {
@@ -216,18 +191,6 @@ mod tests {
     use crate::handle::tests::config;
 
     #[test]
-    fn the_copy_beside_the_data_is_as_private_as_the_data() {
-        for (of_the_directory, of_the_file) in [(0o700, 0o600), (0o750, 0o640)] {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(of_the_directory)).unwrap();
-            let file = dir.path().join(DYNAMIC_FILE);
-            write_like_the_data(dir.path(), &file, "{}").unwrap();
-            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, of_the_file);
-            assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
-        }
-    }
-
-    #[test]
     fn a_new_cluster_is_timed_by_what_it_begins_with() {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
@@ -237,7 +200,7 @@ mod tests {
         assert_eq!(ttl(None), Duration::from_secs(47), "not the default");
         // What was in force when the store was last heard of counts more, and what the store says most.
         std::fs::create_dir(&config.postgresql.data_dir).unwrap();
-        std::fs::write(config.postgresql.data_dir.join(DYNAMIC_FILE), r#"{"ttl": 35}"#).unwrap();
+        std::fs::write(config.postgresql.data_dir.join("patroni.dynamic.json"), r#"{"ttl": 35}"#).unwrap();
         assert_eq!(ttl(None), Duration::from_secs(35));
         assert_eq!(ttl(Some(&ConfigDocument::Valid(json!({"ttl": 60})))), Duration::from_secs(60));
         assert_eq!(ttl(Some(&ConfigDocument::Invalid)), Duration::from_secs(35));

@@ -127,6 +127,9 @@ impl Agent {
     }
 
     pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
+        if self.is_copy_being_written() {
+            return Effect::Failed;
+        }
         info!(why, "Removing data directory: {}", self.settings.data_dir.display());
         let server = self.server.clone();
         match self.service_manager.alive_during(server.wipe()).await {
@@ -148,6 +151,9 @@ impl Agent {
     }
 
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
+        if self.is_copy_being_written() {
+            return Effect::Failed;
+        }
         let server = self.server.clone();
         match self.service_manager.alive_during(server.set_aside()).await {
             Ok(path) => {
@@ -165,8 +171,20 @@ impl Agent {
         }
     }
 
+    /// What takes the directory away, or makes another one, waits for the thread that keeps the configuration in it.
+    fn is_copy_being_written(&self) -> bool {
+        let is_busy = self.kept_config.is_being_written();
+        if is_busy {
+            debug!("the configuration is still being written into the data directory: not changing it yet");
+        }
+        is_busy
+    }
+
     /// A job is about to change the data files: whoever finds them after a loss of power must know. False: do not begin.
     fn mark_begin(&mut self, kind: JobKind) -> bool {
+        if self.is_copy_being_written() {
+            return false;
+        }
         let marked = self.mark.set(kind);
         Self::is_marked(marked)
     }

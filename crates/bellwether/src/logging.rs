@@ -123,6 +123,9 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let shape = self.shape.read().unwrap_or_else(PoisonError::into_inner);
         let record = Record::read(event);
+        if filter::is_noise(event.metadata().target(), &record.message) {
+            return;
+        }
         if shape.only_critical && !record.critical {
             return;
         }

@@ -37,6 +37,12 @@ fn directives(log: &Log) -> String {
     directives
 }
 
+/// What a library calls an error and nobody can act on. A node of the store that is stopped on a busy machine outlives for a moment
+/// whoever listened to its metrics.
+pub(crate) fn is_noise(target: &str, message: &str) -> bool {
+    target.starts_with("openraft::") && message.starts_with("failed to report metrics")
+}
+
 /// Where what this logger tells is told here. Unknown names are taken for ours, with `.` for `::`.
 fn targets(logger: &str) -> Vec<String> {
     let ends = logger.match_indices('.').map(|(at, _)| at).chain([logger.len()]);
@@ -62,6 +68,17 @@ fn word(level: LogLevel) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_metrics_of_a_node_that_stops_are_no_error() {
+        for (target, message, expected) in [
+            ("openraft::core::raft_core", "failed to report metrics, error: channel closed, id: 1", true),
+            ("openraft::core::raft_core", "failed to write the log", false),
+            ("bellwether_dcs_raft::node", "failed to report metrics", false),
+        ] {
+            assert_eq!(is_noise(target, message), expected, "{target}: {message}");
+        }
+    }
 
     #[test]
     fn levels_and_loggers_become_a_filter() {

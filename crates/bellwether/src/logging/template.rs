@@ -107,7 +107,10 @@ impl Template {
             }
         }
         // One event is one line: what comes from outside must not look like a line of ours.
-        if line.contains(['\n', '\r']) { line.replace(['\n', '\r'], " ") } else { line }
+        if !line.contains(['\n', '\r']) {
+            return line;
+        }
+        line.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -202,9 +205,12 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         let clock = Clock { format: None };
-        let record = record(|| tracing::info!("a\n2026-11-22 01:02:03,004 ERROR: b"));
-        let line = Template::parse("%(message)s").line(&record, &clock, false);
-        assert_eq!(line, "a 2026-11-22 01:02:03,004 ERROR: b");
+        let line = |record| Template::parse("%(message)s").line(&record, &clock, false);
+        let disguised = record(|| tracing::info!("a\n2026-11-22 01:02:03,004 ERROR: b"));
+        assert_eq!(line(disguised), "a; 2026-11-22 01:02:03,004 ERROR: b");
+        let remedy =
+            record(|| tracing::warn!("t.yml:2: ttl: has no effect\n  help: put it into `bootstrap.dcs`"));
+        assert_eq!(line(remedy), "t.yml:2: ttl: has no effect; help: put it into `bootstrap.dcs`");
     }
 
     #[test]

@@ -296,7 +296,7 @@ pub struct TakeOver {
     pub leader: Revision,
     /// The revision of `sync`; its content stays.
     pub sync: Revision,
-    pub timeline: Option<NextTimeline>,
+    pub timeline: NextTimeline,
 }
 
 /// The number that the holder of the lock will give to its timeline.

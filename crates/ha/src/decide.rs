@@ -8,7 +8,7 @@ use bellwether_types::cluster::Cluster;
 use crate::{
     Decision, Reason, View, bootstrap, demote,
     draft::Draft,
-    failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots,
+    failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots, takeover,
     view::{DataDirectory, JobKind, Process},
 };
 
@@ -57,6 +57,9 @@ fn tick(draft: &mut Draft) -> Reason {
     if let Some(reason) = bootstrap::complete(draft, cluster) {
         return reason;
     }
+    if let Some(reason) = takeover::bound(draft, cluster) {
+        return reason;
+    }
     if let Some(reason) = recovery::end_of_start(draft) {
         return reason;
     }
@@ -89,7 +92,9 @@ fn healthy(draft: &mut Draft, cluster: &Cluster) -> Reason {
     match &cluster.leader {
         None => race::race(draft, cluster),
         Some(leader) if view.is_me(&leader.name) => race::resume(draft, leader),
-        Some(leader) => following::follow(draft, cluster, &leader.name),
+        Some(leader) => {
+            takeover::watch(draft, cluster).unwrap_or_else(|| following::follow(draft, cluster, &leader.name))
+        }
     }
 }
 

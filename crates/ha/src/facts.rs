@@ -38,9 +38,10 @@ impl View {
 
     /// The store shows a later leader than us: the lease is void although no renewal was refused yet.
     pub(crate) fn is_usurped(&self) -> bool {
-        let LeaseView::Held { term, .. } = self.lease else { return false };
+        let LeaseView::Held { revision, .. } = self.lease else { return false };
         let leader = self.store.cluster.as_ref().and_then(|cluster| cluster.leader.as_ref());
-        leader.is_some_and(|leader| leader.name != self.me.name && leader.term > term)
+        // A key that changes hands by a take-over may keep its term, but never its revision.
+        leader.is_some_and(|leader| leader.name != self.me.name && leader.revision > revision)
     }
 
     /// The local PostgreSQL's last answer, if it accepts connections and the answer is fresh. A server that hangs may hang for ever:

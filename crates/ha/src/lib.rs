@@ -16,6 +16,7 @@ pub mod lease;
 pub mod memory;
 pub mod reason;
 pub mod sync;
+pub mod takeover;
 pub mod view;
 pub mod what_if;
 

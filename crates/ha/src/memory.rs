@@ -50,6 +50,8 @@ pub struct Memory {
     /// Peers are asked again since then because one told an old position.
     pub old_positions_since: Option<Timestamp>,
     pub sync: SyncMemory,
+    #[serde(default)]
+    pub takeover: TakeoverMemory,
     pub checkpoint_after_promote: Checkpoint,
     /// Slots of absent members and when each was last wanted.
     pub retained_slots: BTreeMap<String, Timestamp>,
@@ -152,6 +154,12 @@ pub enum Attempt {
     SetRole,
     SetState,
     PublishMember,
+    AskSuspect,
+    AskVoters,
+    OpenEpoch,
+    CloseEpoch,
+    Promise,
+    ForgetPromise,
     AskFailsafe,
     ClearFailsafe,
     Wipe,
@@ -243,6 +251,20 @@ impl SyncMemory {
             ..Self::default()
         }
     }
+}
+
+/// What a voter knows about a leader that it may have to suspect; see [`crate::takeover`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TakeoverMemory {
+    /// The leadership that this belongs to: the revision of its key.
+    pub leader: Option<Revision>,
+    /// When the last round of questions began that the leader's agent answered, or did not.
+    pub answered_at: Option<Timestamp>,
+    pub unanswered_at: Option<Timestamp>,
+    /// Who answered in that round.
+    pub living: BTreeSet<MemberName>,
+    /// The last attempt that was given up, and when this member saw it.
+    pub closed: Option<(Revision, Timestamp)>,
 }
 
 /// The copies of logical slots on a standby; see [`crate::slots`].

@@ -21,7 +21,7 @@ use crate::{
     failsafe, fence, following,
     memory::{Attempt, Claimed},
     switchover::{self, Part},
-    timelines,
+    takeover, timelines,
     view::{JobKind, LeaseView, Peers, Process, Watchdog},
 };
 
@@ -222,6 +222,9 @@ fn is_best(
 /// In pause only the requested candidate takes the lock, or a primary that runs anyhow.
 fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     let view = draft.view;
+    if view.is_primary() {
+        takeover::not_replaced(view, cluster)?;
+    }
     let request = switchover::due_request(view, cluster);
     let is_candidate = request.is_some_and(|request| request.candidate.as_ref() == Some(&view.me.name));
     if is_candidate && !view.me.tags.nofailover() {
@@ -247,6 +250,7 @@ fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
 /// For a running primary without the lock it is enough that nobody was promoted meanwhile.
 fn may_keep_leading(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     compare::own_timeline(draft.view, cluster)?;
+    takeover::not_replaced(draft.view, cluster)?;
     let everybody = pool(draft, cluster);
     let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
     Ok(veto(&everybody, peers)?)
@@ -281,7 +285,7 @@ fn former_leader_is_known(draft: &Draft, peers: &Peers) -> Result<(), Reason> {
 }
 
 /// What needs no answer from anybody else.
-fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
+pub(crate) fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
     let view = draft.view;
     if let Some(at) = draft.memory.pre_promote_failed_at
         && view.now.since(at) < view.settings.ttl

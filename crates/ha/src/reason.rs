@@ -109,6 +109,25 @@ reasons! {
 
     FormerLeaderMayBePaused { name: MemberName } = "former_leader_may_be_paused", "not racing: the former leader {name} was paused when it was last seen and does not answer, so it may still be writing; when it is known to be down, use: bellwether failover --candidate";
 
+    // --- quorum take-over ---
+    TakeoverOff { why: String } = "takeover_off", "quorum take-over is off, so the end of the lease is waited for: {why}";
+    SuspectingLeader { leader: MemberName } = "suspecting_leader", "nothing has come from {leader}: asking it and the voters whether it lives";
+    TakeoverLeaderAnswers { leader: MemberName } = "takeover_leader_answers", "nothing has come from {leader}, but its agent answers: it decides";
+    TakeoverVeto { name: MemberName, leader: MemberName } = "takeover_veto", "no take-over: {name} still hears {leader}";
+    TakeoverTooFew { quorum: u32 } = "takeover_too_few", "no take-over yet: more than {quorum} voters must have stopped listening";
+    TakeoverFailedShortlyAgo = "takeover_failed_shortly_ago", "no take-over: an attempt was given up a short time ago";
+    TakeoverLeavesRequest = "takeover_leaves_request", "no take-over: an operator has asked for a change of leader, which the race decides";
+    OpeningEpoch { leader: MemberName, epoch: u64 } = "opening_epoch", "nobody hears {leader} any more: opening epoch {epoch} of take-over";
+    Promising { leader: MemberName, epoch: u64 } = "promising", "detaching, and promising for epoch {epoch} to receive nothing from {leader}";
+    TakeoverCannotPromise = "takeover_cannot_promise", "no promise: PostgreSQL does not say where this member is, or is busy";
+    BoundByPromise { leader: MemberName, epoch: u64 } = "bound_by_promise", "promised to receive nothing from {leader}: waiting for the end of epoch {epoch}";
+    TakeoverLeftTo { name: MemberName } = "takeover_left_to", "leaving the take-over to {name}, which has more or is preferred";
+    TakeoverRollCall = "takeover_roll_call", "waiting a moment for the promises of all who do not hear the leader";
+    TakeoverNotReplayed { timeline: TimelineId } = "takeover_not_replayed", "not taking over: this member does not have, or has not replayed, what it promised on timeline {timeline}";
+    TakingOver { leader: MemberName, promised: usize } = "taking_over", "taking over from {leader}: {promised} voters have stopped listening to it, and none has more than I have";
+    ClosingEpoch { epoch: u64, why: String } = "closing_epoch", "giving epoch {epoch} of take-over up: {why}";
+    ReplacedByTakeover { by: MemberName } = "replaced_by_takeover", "not going on as the primary that I was: {by} took over from me";
+
     // --- losing the right to lead ---
     LostLeaderLock { held_by: MemberName } = "lost_leader_lock", "demoting self because I do not have the lock and I was a leader";
     RenewalRejected = "renewal_rejected", "demoted self because failed to update leader lock in DCS";

@@ -8,6 +8,7 @@ use crate::{
     memory::{Attempt, RewindState},
     requests::reply,
     restart::{ERRANDS, busy_with},
+    takeover,
     view::Upstream,
 };
 
@@ -46,6 +47,11 @@ pub(crate) fn requested(draft: &mut Draft, id: u64, force: bool, from_leader: bo
 
 fn source(draft: &Draft, from_leader: bool) -> Result<Upstream, String> {
     let view = draft.view;
+    if let Some(leader) = takeover::forbids_copies(view) {
+        return Err(format!(
+            "this member has promised not to receive anything from {leader} while a take-over is under way"
+        ));
+    }
     let cluster = view.store.usable(view.now, view.patience());
     let Some((cluster, leader)) = cluster.and_then(|cluster| Some((cluster, cluster.leader_name()?))) else {
         return Err("Cluster has no leader, can not reinitialize".to_owned());

@@ -138,7 +138,8 @@ impl Agent {
         let Some(sync) = self.stored(&Key::from(keys::SYNC)) else { return Effect::Failed };
         let TakeOver { opened_at, takeover, leader, sync: revision, timeline } = decided;
         let over = Some(Over { opened_at, takeover, sync });
-        self.acquire_lease(Wanted { present: Some(leader), sync: Some(revision), timeline, over }).await
+        let (present, sync, timeline) = (Some(leader), Some(revision), Some(timeline));
+        self.acquire_lease(Wanted { present, sync, timeline, over }).await
     }
 
     /// A promotion waits for this.

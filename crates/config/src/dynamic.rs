@@ -200,6 +200,8 @@ fn read_settings(reader: &mut Reader<'_>) -> Settings {
         synchronous_mode: read_sync_mode(reader),
         synchronous_mode_strict,
         synchronous_node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
+        quorum_takeover: reader.flag("quorum_takeover"),
+        detect_timeout: read_detect_timeout(reader, default.detect_timeout),
         failsafe_mode: reader.flag("failsafe_mode"),
         pause: reader.flag("pause"),
         member_slots_ttl: read_member_slots_ttl(reader, default.member_slots_ttl),
@@ -222,6 +224,30 @@ fn read_member_slots_ttl(reader: &mut Reader<'_>, default: Duration) -> Duration
         None => {
             reader.messages.push(format!(
                 "member_slots_ttl: expects a time, for example `30min`, and counts as not set (found `{value}`)"
+            ));
+            default
+        }
+    }
+}
+
+/// Shorter than a fifth of a second a healthy primary may be silent for; and nobody waits longer than a minute.
+const DETECT_TIMEOUTS: std::ops::RangeInclusive<u64> = 200..=60_000;
+
+/// A number without a unit counts seconds, like the other times of this document.
+fn read_detect_timeout(reader: &mut Reader<'_>, default: Duration) -> Duration {
+    let Some(value) = reader.get("detect_timeout") else { return default };
+    let millis = match plain_int(value) {
+        Some(seconds) => seconds.checked_mul(1_000),
+        None => int_with_unit(value, Some(Unit::Milliseconds)),
+    };
+    match millis
+        .and_then(|millis| u64::try_from(millis).ok())
+        .filter(|millis| DETECT_TIMEOUTS.contains(millis))
+    {
+        Some(millis) => Duration::from_millis(millis),
+        None => {
+            reader.messages.push(format!(
+                "detect_timeout: expects a time from 200ms to 60s, for example `1s`, and counts as not set (found `{value}`)"
             ));
             default
         }
@@ -312,6 +338,28 @@ mod tests {
         }
         assert!(settings(json!({"pause": "yes"})).pause);
         assert!(!settings(json!({"failsafe_mode": "perhaps"})).failsafe_mode);
+    }
+
+    #[test]
+    fn a_detect_timeout_carries_its_unit() {
+        for (value, millis) in [
+            (json!("1s"), 1_000),
+            (json!("250ms"), 250),
+            (json!(2), 2_000),
+            (json!("3"), 3_000),
+            (json!("50ms"), 1_000),
+            (json!("2min"), 1_000),
+            (json!("soon"), 1_000),
+            (json!(-1), 1_000),
+            (json!(null), 1_000),
+        ] {
+            let read = settings(json!({"detect_timeout": value.clone()})).detect_timeout;
+            assert_eq!(read.as_millis(), millis, "{value}");
+        }
+        let told = parse(&json!({"detect_timeout": "50ms"}), Floors::patroni()).unwrap().messages;
+        assert!(told[0].starts_with("detect_timeout: "), "{told:?}");
+        assert!(settings(json!({"quorum_takeover": "on"})).quorum_takeover);
+        assert!(!settings(json!({})).quorum_takeover, "absent is off");
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) const ROOT: &[Key] = &[
     dynamic("synchronous_mode"),
     dynamic("synchronous_mode_strict"),
     dynamic("synchronous_node_count"),
+    dynamic("quorum_takeover"),
+    dynamic("detect_timeout"),
     dynamic("failsafe_mode"),
     dynamic("pause"),
     dynamic("standby_cluster"),

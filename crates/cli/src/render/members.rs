@@ -6,6 +6,7 @@ use std::{
 };
 
 use bellwether_config::{Floors, dynamic};
+use bellwether_ha::takeover;
 use bellwether_types::{
     Lsn, MemberName, ReplicationState,
     cluster::{Cluster, ConfigDocument, Initialize, Member, Schedule},
@@ -107,11 +108,18 @@ fn title(named: Named<'_>) -> String {
     }
 }
 
-/// Below the table: the pause and a scheduled switchover.
+/// Below the table: the pause, a quorum take-over that is wanted and does not apply, and a scheduled switchover.
 fn footer(cluster: &Cluster) -> String {
     let mut text = String::new();
-    if settings(cluster).pause {
+    let settings = settings(cluster);
+    if settings.pause {
         text.push_str(" Maintenance mode: on\n");
+    }
+    // What stores can do only their agents know; all of ours can.
+    if settings.quorum_takeover
+        && let Some(why) = takeover::why_off(&settings, cluster, true)
+    {
+        text.push_str(&format!(" Quorum take-over: off, because {why}\n"));
     }
     let request = cluster.failover_request().map(|(request, _)| request);
     if let Some((request, schedule)) =

@@ -63,6 +63,20 @@ const DCS: &[Key] = &[
     key("synchronous_mode_strict", Flag, Bootstrap, "false", "Never go on without a synchronous standby."),
     key("synchronous_node_count", Int, Bootstrap, "1", "How many synchronous standbys are wanted."),
     key(
+        "quorum_takeover",
+        Flag,
+        Bootstrap,
+        "false",
+        "In mode `quorum`, replace a primary that enough voters have stopped hearing before its lease ends.",
+    ),
+    key(
+        "detect_timeout",
+        Any,
+        Bootstrap,
+        "1s",
+        "How long a voter must have got nothing from the primary before it suspects that it is gone; 200ms to 60s.",
+    ),
+    key(
         "failsafe_mode",
         Flag,
         Bootstrap,

@@ -77,6 +77,22 @@ fn the_list_is_drawn_as_patronictl_draws_it() {
 }
 
 #[test]
+fn a_take_over_that_is_wanted_and_does_not_apply_is_told_with_its_reason() {
+    let with = |config: Value| {
+        let mut entries = example();
+        entries[3] = ("config", config);
+        list(&entries, Format::Pretty)
+    };
+    let foreign = with(json!({"synchronous_mode": "quorum", "quorum_takeover": true}));
+    assert!(foreign.contains("\n Quorum take-over: off, because member pg1 is no Bellwether\n"), "{foreign}");
+    let paused = with(json!({"synchronous_mode": "quorum", "quorum_takeover": true, "pause": true}));
+    assert!(paused.contains(" Quorum take-over: off, because the cluster is paused\n"), "{paused}");
+    let mode = with(json!({"quorum_takeover": true}));
+    assert!(mode.contains(" Quorum take-over: off, because `synchronous_mode` is not `quorum`\n"), "{mode}");
+    assert!(!with(json!({"synchronous_mode": "quorum"})).contains("take-over"), "nobody asked for it");
+}
+
+#[test]
 fn json_leaves_out_what_is_empty() {
     let text = list(&example(), Format::Json);
     let expected = concat!(

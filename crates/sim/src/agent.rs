@@ -8,6 +8,7 @@ pub mod job;
 pub mod lease;
 pub mod observe;
 pub mod peers;
+pub mod takeover;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -137,6 +138,9 @@ impl World {
         agent.frozen = false;
         agent.incarnation += 1;
         agent.mind = Mind::new(settings);
+        if self.bug.forgets_promises() {
+            self.hosts[host].promise = None;
+        }
         if self.scenario.guardian {
             self.hosts[host].guardian.alive = true;
         }
@@ -206,6 +210,8 @@ impl World {
                 self.checkpointer_seen(host, since, generation);
                 self.action_done(host, id);
             }
+            AgentEvent::Detached { id, making, tries } => self.detached(host, id, making, tries),
+            AgentEvent::Promised { id, kept } => self.promised(host, id, *kept),
             AgentEvent::Job { id } => self.job_goes_on(host, id),
             AgentEvent::PostmasterExited => self.postmaster_exited(host),
             AgentEvent::GuardianDied => self.wake(host),

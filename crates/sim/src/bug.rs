@@ -8,7 +8,7 @@ use bellwether_ha::{
     action::DemoteMode,
     lease,
     memory::RewindState,
-    view::{AsOf, JobKind, JobPhase, LeaseView, PeerAnswer},
+    view::{AsOf, JobKind, JobPhase, Kept, LeaseView, PeerAnswer},
 };
 use bellwether_types::{Timestamp, settings::SyncMode};
 
@@ -48,10 +48,20 @@ pub enum Bug {
     HungServerBelieved,
     /// A member in a race is told what was published last, and takes it for the present.
     LastTickCounts,
+    /// A voter promises to receive nothing, and goes on receiving.
+    PromisesAndListens,
+    /// A promise does not survive the agent.
+    ForgetfulVoter,
+    /// A voter attaches again although its epoch is not over.
+    WithdrawsEarly,
+    /// A take-over asks for one promise less than it takes.
+    OnePromiseLess,
+    /// A take-over does not look whether `/sync` was changed meanwhile.
+    TakesOverByOldSync,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 15] = [
+    pub const ALL: [Bug; 20] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -67,6 +77,11 @@ impl Bug {
         Bug::UnguardedFounder,
         Bug::HungServerBelieved,
         Bug::LastTickCounts,
+        Bug::PromisesAndListens,
+        Bug::ForgetfulVoter,
+        Bug::WithdrawsEarly,
+        Bug::OnePromiseLess,
+        Bug::TakesOverByOldSync,
     ];
 
     /// The word on the command line.
@@ -88,6 +103,11 @@ impl Bug {
             Self::UnguardedFounder => "unguarded-founder",
             Self::HungServerBelieved => "hung-server-believed",
             Self::LastTickCounts => "last-tick-counts",
+            Self::PromisesAndListens => "promises-and-listens",
+            Self::ForgetfulVoter => "forgetful-voter",
+            Self::WithdrawsEarly => "withdraws-early",
+            Self::OnePromiseLess => "one-promise-less",
+            Self::TakesOverByOldSync => "takes-over-by-old-sync",
         }
     }
 
@@ -122,8 +142,37 @@ impl Bug {
                 view.postgres.checkpointer_read_at = Some(view.now);
                 bellwether_ha::decide(&view)
             }
+            Self::WithdrawsEarly => bellwether_ha::decide(&withdrawn(view)),
+            Self::OnePromiseLess => bellwether_ha::decide(&easily_elected(view)),
             _ => bellwether_ha::decide(view),
         }
+    }
+
+    pub(crate) fn detaches(self) -> bool {
+        self != Self::PromisesAndListens
+    }
+
+    pub(crate) fn forgets_promises(self) -> bool {
+        self == Self::ForgetfulVoter
+    }
+
+    pub(crate) fn keeps_promises(self) -> bool {
+        self != Self::WithdrawsEarly
+    }
+
+    pub(crate) fn takes_over_by_sync(self) -> bool {
+        self != Self::TakesOverByOldSync
+    }
+
+    pub(crate) fn is_of_take_over(self) -> bool {
+        matches!(
+            self,
+            Self::PromisesAndListens
+                | Self::ForgetfulVoter
+                | Self::WithdrawsEarly
+                | Self::OnePromiseLess
+                | Self::TakesOverByOldSync
+        )
     }
 
     pub(crate) fn lease_begins(self, sent_at: Timestamp, answered_at: Timestamp) -> Timestamp {
@@ -181,11 +230,8 @@ impl Bug {
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
-        if matches!(self, Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts) {
-            3
-        } else {
-            2
-        }
+        let is_vote = matches!(self, Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts);
+        if is_vote || self.is_of_take_over() { 3 } else { 2 }
     }
 
     /// A second line of defence would hide what the first one lets through.
@@ -202,6 +248,7 @@ impl Bug {
         match self {
             Self::BlindPromotion => Some((SyncMode::On, true)),
             Self::NamesLoosenedFirst | Self::LastTickCounts => Some((SyncMode::Quorum, true)),
+            bug if bug.is_of_take_over() => Some((SyncMode::Quorum, false)),
             Self::ShownIsInForce => Some((SyncMode::On, false)),
             Self::GuardianNeverArmed
             | Self::SilenceIsHealth
@@ -264,6 +311,16 @@ impl Bug {
                 0 => Fault::FreezePostgres { host },
                 _ => Fault::PowerLoss { host },
             },
+            // The leader is cut off from a voter and its own agent is silent, while it can still reach others and the store.
+            Self::PromisesAndListens
+            | Self::ForgetfulVoter
+            | Self::WithdrawsEarly
+            | Self::OnePromiseLess
+            | Self::TakesOverByOldSync => match random.between(0, 4) {
+                0 => Fault::FreezeAgent { host },
+                1 | 2 => Fault::CutBoth { a: host, b: (host + 1) % scenario.members },
+                _ => Fault::Isolate { host },
+            },
         })
     }
 }
@@ -300,6 +357,29 @@ fn blind(view: &View) -> View {
     }
     for answer in view.peers.answers.values_mut() {
         *answer = PeerAnswer::Unreachable { refused: false };
+    }
+    view
+}
+
+fn withdrawn(view: &View) -> View {
+    let mut view = view.clone();
+    let is_old = |kept: &Kept| view.now.since(kept.made_at) > Duration::from_millis(150);
+    if view.takeover.promise.as_ref().is_some_and(is_old) {
+        view.takeover.promise = None;
+        if let Some(hearing) = &mut view.takeover.hearing {
+            hearing.heard_at = view.now;
+        }
+    }
+    view
+}
+
+fn easily_elected(view: &View) -> View {
+    let mut view = view.clone();
+    if view.takeover.promise.is_some()
+        && let Some(sync) =
+            view.store.cluster.as_mut().and_then(|cluster| Arc::make_mut(cluster).sync.as_mut())
+    {
+        sync.value.quorum = sync.value.quorum.saturating_sub(1);
     }
     view
 }

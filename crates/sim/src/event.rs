@@ -2,10 +2,14 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use bellwether_ha::view::Kept;
 use bellwether_types::{LeaseId, Timestamp, cluster::Cluster};
 
 use crate::{
-    agent::peers::{PeerAnswerBody, PeerQuestion},
+    agent::{
+        peers::{PeerAnswerBody, PeerQuestion},
+        takeover::Making,
+    },
     faults::Fault,
     store::{Answer, Operation},
     wal::Pos,
@@ -137,6 +141,17 @@ pub enum AgentEvent {
         id: u64,
         since: Timestamp,
         generation: u32,
+    },
+    /// PostgreSQL was told to receive nothing from anybody: has it stopped?
+    Detached {
+        id: u64,
+        making: Making,
+        tries: u32,
+    },
+    /// The promise is on disk.
+    Promised {
+        id: u64,
+        kept: Box<Kept>,
     },
     /// The job goes on.
     Job {

@@ -1,6 +1,6 @@
 //! A host: power, clocks, disk, and the guardian, which outlives agents.
 
-use bellwether_ha::view::FailsafeAcceptance;
+use bellwether_ha::view::{FailsafeAcceptance, Kept};
 use bellwether_types::{Timestamp, WallTime};
 
 use crate::{
@@ -34,6 +34,10 @@ pub struct Host {
     pub guardian: GuardianModel,
     /// On disk: what this member promised to a leader without a store.
     pub acceptance: Option<FailsafeAcceptance>,
+    /// On disk: what this member promised to those who may replace a leader.
+    pub promise: Option<Kept>,
+    /// Whom its WAL receiver listens to, and when something came last.
+    pub heard: Option<(HostId, Nanos)>,
     /// What would have happened while nothing ran here.
     pub deferred: Vec<Event>,
 }
@@ -64,6 +68,8 @@ impl Host {
             agent,
             guardian: GuardianModel::default(),
             acceptance: None,
+            promise: None,
+            heard: None,
             deferred: Vec::new(),
         }
     }
@@ -151,6 +157,7 @@ impl World {
         h.deferred.clear();
         h.pg.orphans = None;
         h.guardian = GuardianModel::default();
+        h.heard = None;
         self.agent_dies(host);
         self.ways_changed();
     }
@@ -170,6 +177,9 @@ impl World {
         let until = h.clock(self.now) + std::time::Duration::from_nanos(ttl);
         if let Some(acceptance) = &mut h.acceptance {
             acceptance.until = until;
+        }
+        if let Some(kept) = &mut h.promise {
+            kept.made_at = Timestamp::ZERO;
         }
         self.note(host, "host", &[2], || "has power again".to_owned());
         let delay = self.random.between(500, 5_000) * MILLIS;

@@ -13,6 +13,7 @@
 //! | [`bounded`] | the stop of a restart ends within its limit |
 //! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs |
 //! | [`founders`] | a cluster is founded whole, by a member that is fenced before it leads |
+//! | [`take_over`] | who takes over has everything that was acknowledged; a replaced leader acknowledges only what its successor has |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
 
 pub mod bounded;
@@ -27,6 +28,7 @@ pub mod one_writer;
 pub mod paused_alone;
 pub mod release;
 pub mod standby_alone;
+pub mod take_over;
 
 use std::collections::BTreeMap;
 
@@ -60,6 +62,8 @@ pub struct Checks {
     pub(crate) decisions_seen: u64,
     /// The cluster was a standby cluster for a while. What it had was another one's to keep, so its members were not held to it.
     pub(crate) was_standby: bool,
+    /// The last write that was acknowledged before a take-over, until one is acknowledged after it.
+    pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.
     pub(crate) named_by_operator: Option<HostId>,
 }
@@ -84,7 +88,8 @@ impl World {
     pub(crate) fn check_acknowledgement(&mut self, host: HostId, pos: Pos) {
         self.checks.last_acknowledged_at = self.now;
         self.check_two_writers(host);
-        self.check_lock(host);
+        self.check_lock(host, pos);
+        self.note_end_of_take_over(host);
         self.remember_acknowledged(pos);
     }
 

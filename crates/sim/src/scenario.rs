@@ -64,6 +64,9 @@ impl Scenario {
         scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
         scenario.founding = Self::founding(&scenario, bug, &mut random.fork(2));
         scenario.same_backup = random.fork(3).percent(50);
+        let takeover = random.fork(4).percent(75);
+        scenario.settings.quorum_takeover =
+            scenario.settings.synchronous_mode == SyncMode::Quorum && (takeover || bug.is_of_take_over());
         scenario
     }
 
@@ -121,8 +124,8 @@ impl Scenario {
             synchronous_mode, synchronous_mode_strict, synchronous_node_count, failsafe_mode, ..
         } = &self.settings;
         format!(
-            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, failsafe {}, guardian {}, \
-             check_timeline {}, {} faults",
+            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, take-over {}, failsafe {}, \
+             guardian {}, check_timeline {}, {} faults",
             self.seed,
             self.members,
             self.ttl / SECONDS,
@@ -130,6 +133,7 @@ impl Scenario {
             synchronous_mode,
             synchronous_mode_strict,
             synchronous_node_count,
+            self.settings.quorum_takeover,
             failsafe_mode,
             self.guardian,
             self.settings.check_timeline,

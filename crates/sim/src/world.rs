@@ -58,6 +58,9 @@ pub struct Stats {
     pub clones: u64,
     pub guardian_kills: u64,
     pub requests_accepted: u64,
+    pub takeovers: u64,
+    /// The longest time from the last write before a take-over to the first one after it.
+    pub takeover_took: Nanos,
     /// Failovers that an operator had to ask for because the members could not agree.
     pub operator_failovers: u64,
     /// Promotions that gave a timeline a number which another one bears.

@@ -148,11 +148,34 @@ impl World {
             }
             Action::WriteFailsafe { map } => self.write_as_leader(host, Vec::new(), Write::Failsafe(map)),
 
-            Action::OpenEpoch { .. }
-            | Action::CloseEpoch { .. }
-            | Action::TakeOver(_)
-            | Action::DetachAndPromise { .. }
-            | Action::ForgetPromise { .. } => Step::Failed,
+            Action::OpenEpoch { expect, takeover } => {
+                let checks = vec![
+                    (Key::Takeover, expect.map_or(Condition::Absent, Condition::At)),
+                    (Key::Leader, Condition::At(takeover.leader_revision)),
+                    (Key::Sync, Condition::At(takeover.sync_revision)),
+                ];
+                self.commit(host, checks, vec![Write::Takeover(takeover)])
+            }
+            Action::CloseEpoch { opened_at, takeover } => {
+                self.compare_and_write(host, Key::Takeover, Some(opened_at), Write::Takeover(takeover))
+            }
+            Action::TakeOver(over) => self.take_over(host, *over),
+            Action::DetachAndPromise { revision, epoch, leader } => {
+                if self.hosts[host].promise.as_ref().is_some_and(|kept| kept.promise.revision == revision) {
+                    return Step::Done;
+                }
+                let id = self.wait_id(host);
+                self.detach(host, id, revision, epoch, leader);
+                Step::Waits
+            }
+            Action::ForgetPromise { revision } => {
+                let bound = &mut self.hosts[host].promise;
+                if bound.as_ref().is_some_and(|kept| kept.promise.revision == revision) {
+                    *bound = None;
+                }
+                self.takes(host, 2 * MILLIS)
+            }
+            attaching if self.is_forbidden(host, &attaching) => Step::Failed,
 
             // --- peers ---
             Action::PollPeers { members, timeout } => {

@@ -43,8 +43,10 @@ pub enum Purpose {
         id: u64,
     },
     /// The leader key was written; the executor waits until a renewal confirms it.
+    /// `over`: it was another member's until then.
     Taken {
         id: u64,
+        over: bool,
     },
     Proof {
         id: u64,
@@ -179,7 +181,7 @@ impl World {
             (Purpose::Action { id }, verdict) => {
                 self.action_answered(host, id, matches!(verdict, Verdict::Applied(_)));
             }
-            (Purpose::Taken { id }, verdict) => self.taken(host, id, verdict, &answer.cluster),
+            (Purpose::Taken { id, over }, verdict) => self.taken(host, (id, over), verdict, &answer.cluster),
             (Purpose::Proof { id, term, revision }, verdict) => {
                 self.proved(host, id, term, revision, verdict, (sent_at, now));
             }
@@ -200,7 +202,7 @@ impl World {
         }
         match purpose {
             Purpose::FirstRead => self.ask_store(host, Operation::Snapshot, Purpose::FirstRead),
-            Purpose::Action { id } | Purpose::Taken { id } | Purpose::Proof { id, .. } => {
+            Purpose::Action { id } | Purpose::Taken { id, .. } | Purpose::Proof { id, .. } => {
                 self.action_answered(host, id, false);
             }
             _ => {}
@@ -256,12 +258,17 @@ impl World {
     }
 
     /// The leader key was written, or not.
-    fn taken(&mut self, host: HostId, id: u64, verdict: Verdict, cluster: &Cluster) {
+    fn taken(&mut self, host: HostId, (id, over): (u64, bool), verdict: Verdict, cluster: &Cluster) {
         let mind = &self.hosts[host].agent.mind;
         let (Verdict::Applied(revision), Some(lease)) = (verdict, mind.lease) else {
             return self.action_answered(host, id, false);
         };
-        let term = cluster.leader.as_ref().map_or(Term(revision.0), |leader| leader.term);
+        // A key that changes hands keeps the revision of its creation.
+        let known = cluster.leader.as_ref().filter(|_| !over);
+        let term = known.map_or(Term(revision.0), |leader| leader.term);
+        if over {
+            self.check_take_over(host);
+        }
         let proof = Purpose::Proof { id, term, revision };
         self.ask_store(host, Operation::KeepAlive { lease, holding: true }, proof);
     }
@@ -339,4 +346,5 @@ fn concerns_others(before: &Cluster, after: &Cluster) -> bool {
         || revision(before.config.as_ref().map(|k| k.revision)) != after.config.as_ref().map(|k| k.revision)
         || before.failover != after.failover
         || before.sync != after.sync
+        || before.takeover != after.takeover
 }

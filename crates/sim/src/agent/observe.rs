@@ -6,7 +6,7 @@ use bellwether_ha::{
     View,
     view::{
         Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
-        Process, Server, Slot, Standby, StoreView, TakeoverView, Watchdog, answers_count_for,
+        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for,
     },
 };
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
@@ -24,6 +24,7 @@ impl World {
     pub(crate) fn observe(&mut self, host: HostId) -> View {
         let now = self.hosts[host].clock(self.now);
         self.refresh_postgres(host, now);
+        self.listen(host);
         let h = &self.hosts[host];
         let mind = &h.agent.mind;
         View {
@@ -50,7 +51,7 @@ impl World {
             postgres: self.postgres_view(host),
             peers: mind.rounds.peers.clone(),
             failsafe: FailsafeView { accepted: h.acceptance.clone(), round: mind.rounds.failsafe.clone() },
-            takeover: TakeoverView::default(),
+            takeover: self.takeover_view(host),
             fencing: Fencing { guardian: self.guardian_view(host), watchdog: Watchdog::Off },
             job: mind.job.as_ref().map(|job| job.shown.clone()),
             last_job: mind.last_job.clone(),

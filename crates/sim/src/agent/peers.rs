@@ -7,7 +7,7 @@ use std::{
 };
 
 use bellwether_ha::view::{AsOf, FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
-use bellwether_types::{Lsn, PostgresState, Role, Timestamp, takeover::Word};
+use bellwether_types::{Lsn, PostgresState, Role, Timestamp};
 
 use crate::{
     agent::Members,
@@ -171,7 +171,7 @@ impl World {
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,
-            takeover: Word::default(),
+            takeover: self.word(host),
         }
     }
 
@@ -180,6 +180,9 @@ impl World {
         let mind = &self.hosts[host].agent.mind;
         let leads = mind.state == PostgresState::Running && mind.role == Role::Primary;
         if !mind.settings.failsafe_mode || leads || self.hosts[host].pg.is_primary() {
+            return None;
+        }
+        if self.is_bound_against(host, leader) {
             return None;
         }
         let promised = self.bug.failsafe_promise(mind.settings.ttl, rely_on);

@@ -4,7 +4,7 @@
 //! must hold even when nobody else is there to take over, because leases are counted so that a leader falls silent before the
 //! store forgets it. Failsafe mode is the exception by design.
 
-use crate::{event::HostId, names::letter, world::World};
+use crate::{event::HostId, names::letter, wal::Pos, world::World};
 
 impl World {
     /// Called whenever `host` reported a commit or became a primary.
@@ -26,7 +26,7 @@ impl World {
         self.hosts[host].pg.data.in_the_making && !is_leader
     }
 
-    pub(crate) fn check_lock(&mut self, host: HostId) {
+    pub(crate) fn check_lock(&mut self, host: HostId, pos: Pos) {
         let cluster = self.store.cluster();
         // A paused primary goes on without the lock, and needs a moment to stop once the pause has ended.
         let paused = self.hosts[host].agent.mind.settings.pause || self.is_paused();
@@ -35,6 +35,9 @@ impl World {
             return;
         }
         if cluster.leader_name() != Some(self.names.of(host)) {
+            if self.is_confirmed_by_successor(host, pos) {
+                return;
+            }
             let leader = cluster.leader_name().map_or("nobody".to_owned(), ToString::to_string);
             let text =
                 format!("{} acknowledged a write while the store knew {leader} as leader", letter(host));

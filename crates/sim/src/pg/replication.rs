@@ -144,6 +144,7 @@ impl World {
         if !connection.receiver_open || !self.is_way_open(up, down) {
             return;
         }
+        self.hosts[down].heard = Some((up, self.now));
         let connection = &mut self.connections[id as usize];
         connection.sent = upto;
         if let Some(server) = self.hosts[down].pg.server_mut() {

@@ -4,3 +4,4 @@
 mod bugs;
 mod clean;
 mod determinism;
+mod takeover;

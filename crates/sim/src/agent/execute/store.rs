@@ -1,7 +1,7 @@
 //! What the agent writes to the store, and on which conditions.
 
 use bellwether_ha::{
-    action::{MemberUpdate, NextTimeline},
+    action::{MemberUpdate, NextTimeline, TakeOver},
     view::LeaseView,
 };
 use bellwether_types::{
@@ -57,7 +57,36 @@ impl World {
             checks.push((Key::Timeline, expect.map_or(Condition::Absent, Condition::At)));
             writes.push(Write::Timeline(TimelineClaim { timeline, leader }));
         }
-        self.ask_store(host, Operation::Commit { checks, writes }, Purpose::Taken { id });
+        self.ask_store(host, Operation::Commit { checks, writes }, Purpose::Taken { id, over: false });
+        Step::Waits
+    }
+
+    /// The lock of a leader whose voters have stopped listening to it.
+    pub(super) fn take_over(&mut self, host: HostId, over: TakeOver) -> Step {
+        let mind = &self.hosts[host].agent.mind;
+        let Some(lease) = mind.lease else { return Step::Failed };
+        let Some(sync) = mind.cluster.as_ref().and_then(|cluster| cluster.sync.clone()) else {
+            return Step::Failed;
+        };
+        let id = self.wait_id(host);
+        let NextTimeline { timeline, expect } = over.timeline;
+        let mut checks = vec![
+            (Key::Takeover, Condition::At(over.opened_at)),
+            (Key::Leader, Condition::At(over.leader)),
+            (Key::Timeline, expect.map_or(Condition::Absent, Condition::At)),
+        ];
+        if self.bug.takes_over_by_sync() {
+            checks.push((Key::Sync, Condition::At(over.sync)));
+        }
+        let leader = self.names.of(host).clone();
+        let writes = vec![
+            Write::Leader(leader.clone(), lease),
+            Write::Sync(sync.value),
+            Write::Takeover(over.takeover),
+            Write::Timeline(TimelineClaim { timeline, leader }),
+        ];
+        let purpose = Purpose::Taken { id, over: true };
+        self.ask_store(host, Operation::Commit { checks, writes }, purpose);
         Step::Waits
     }
 

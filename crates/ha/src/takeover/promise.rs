@@ -19,6 +19,8 @@ pub(super) fn make(draft: &mut Draft, case: &Case, epoch: &Takeover, revision: R
         draft.note(why);
         return None;
     }
+    // It asks the leader, who does not answer.
+    draft.push_aside(&[JobKind::CheckDivergence]);
     // A position that nobody can tell cannot be promised.
     if !view.server().is_some_and(|server| server.in_recovery) || draft.is_busy() {
         draft.note(Reason::TakeoverCannotPromise);

@@ -145,9 +145,12 @@ pub(super) fn reports<'v>(
         .filter_map(|name| candidate::report(&view.peers, name).map(|report| (name, report)))
 }
 
-/// The last round began when the leader had been silent long enough for everybody to notice.
+/// The last round began when the leader had been silent long enough for everybody to notice; or nobody is left to be asked.
 pub(super) fn is_late_enough(draft: &Draft, case: &Case) -> bool {
     let view = draft.view;
+    if !draft.memory.takeover.living.iter().any(|name| case.elects(name)) {
+        return true;
+    }
     let since = heard_at(view, case).map_or(Timestamp::ZERO, |at| at + view.settings.detect_timeout);
     view.peers.polled_at.is_some_and(|at| at >= since)
 }

@@ -181,6 +181,16 @@ fn an_epoch_is_opened_when_enough_have_stopped_hearing_the_leader() {
 }
 
 #[test]
+fn nobody_is_waited_for_who_did_not_answer() {
+    let scene = silent_for(voter(), LONG_AGO).sync(SyncMode::Quorum, "a", &["b", "c"], 0);
+    let asked = scene.answers(&[("a", silence()), ("c", silence())]).view(|view| {
+        // When half of the time had passed.
+        view.peers.polled_at = Some(view.now.saturating_sub(Duration::from_millis(600)));
+    });
+    assert!(opens(&asked.decide()), "{:#?}", asked.decide());
+}
+
+#[test]
 fn only_the_electorate_acts() {
     let scene = sure().sync(SyncMode::Quorum, "a", &["c", "d"], 1);
     let decision = scene.decide();

@@ -65,6 +65,7 @@ impl Total {
         self.stats.rewinds += outcome.stats.rewinds;
         self.stats.clones += outcome.stats.clones;
         self.stats.guardian_kills += outcome.stats.guardian_kills;
+        self.stats.takeovers += outcome.stats.takeovers;
         self.stats.operator_failovers += outcome.stats.operator_failovers;
         self.stats.passed_over_timelines += outcome.stats.passed_over_timelines;
         self.stats.lasted += outcome.stats.lasted;
@@ -86,6 +87,7 @@ impl Total {
         mine.rewinds += theirs.rewinds;
         mine.clones += theirs.clones;
         mine.guardian_kills += theirs.guardian_kills;
+        mine.takeovers += theirs.takeovers;
         mine.operator_failovers += theirs.operator_failovers;
         mine.passed_over_timelines += theirs.passed_over_timelines;
         mine.lasted += theirs.lasted;
@@ -176,8 +178,9 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
     )?;
     writeln!(
         out,
-        "{promotions} promotions, {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
+        "{promotions} promotions, {} take-overs, {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
          acknowledged, {lost} of them lost without synchronous replication; {} timelines passed over; {} failovers by an operator; slowest healing {:.1} s",
+        total.stats.takeovers,
         total.stats.passed_over_timelines,
         total.stats.operator_failovers,
         total.slowest_healing as f64 / 1e9,
@@ -207,6 +210,7 @@ fn tell_json(total: &Total, took: Duration) -> io::Result<()> {
         "acknowledged": total.stats.acknowledged,
         "lost_asynchronous": total.stats.lost,
         "promotions": total.stats.promotions,
+        "takeovers": total.stats.takeovers,
         "slowest_healing_seconds": total.slowest_healing as f64 / 1e9,
     });
     writeln!(io::stdout(), "{report}")

@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR
 NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
 
-.PHONY: help demo test verify lint fix docs reference audit sim bench-drill bench-failover chaos test-matrix prerequisites test-prerequisites
+.PHONY: help demo test verify lint fix docs reference audit sim bench-drill bench-failover chaos soak test-matrix prerequisites test-prerequisites
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench-drill: prerequisites ## outages of writes in the demo's story of failures,
 bench-failover: test-prerequisites ## outages of writes on whole hosts, beside Patroni with etcd (root, an hour; not in CI)
 	cargo build --release --locked -p bellwether -p bellwether-chaos
 	$(CARGO_TARGET_DIR)/release/bellwether-chaos bench $(ARGS)
+
+soak: test-prerequisites ## half an hour on a busy machine with latency spikes: nobody may take over (root; not in CI)
+	cargo build --release --locked -p bellwether -p bellwether-chaos
+	$(CARGO_TARGET_DIR)/release/bellwether-chaos soak $(ARGS)
 
 chaos: test-prerequisites ## harm whole hosts under load and prove that nothing was lost (root; ARGS="--nodes 5 --rounds 100 --seed 7")
 	cargo build --release --locked -p bellwether -p bellwether-chaos

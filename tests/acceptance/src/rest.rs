@@ -68,6 +68,11 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("{method} {path} at {}: {error}", self.url))
     }
 
+    /// The same for servers that may not answer.
+    pub async fn try_post(&self, path: &str, body: Value) -> Result<Reply, String> {
+        self.call(Method::POST, path, Some(body), Duration::from_secs(2)).await
+    }
+
     /// The status document, `null` if there was no answer.
     pub async fn status(&self) -> Value {
         self.get("/patroni").await.map_or(Value::Null, |reply| reply.json())

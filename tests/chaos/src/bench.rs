@@ -17,10 +17,16 @@ use crate::faults::Fault;
 /// What happens to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Event {
-    /// The leader's link goes down.
+    /// The leader's link goes down; the store's leader is elsewhere.
     LinkDown,
-    /// Everything on the leader's host dies at once.
+    /// The same with the store's leader on that host.
+    LinkDownStoreToo,
+    /// Everything on the leader's host dies at once; the store's leader is elsewhere.
     PowerOff,
+    /// The same with the store's leader on that host.
+    PowerOffStoreToo,
+    /// The store's leader dies, on another host than the cluster's leader.
+    StoreLeaderKilled,
     /// The leader is cut off from its peers; clients still reach it.
     Isolated,
     PostgresKilled,
@@ -34,11 +40,21 @@ pub enum Event {
 }
 
 impl Event {
+    /// Whether the store's leader is to be on the leader's host; `None`: it does not matter.
+    fn store_leader_on_it(self) -> Option<bool> {
+        match self {
+            Self::LinkDown | Self::PowerOff | Self::StoreLeaderKilled => Some(false),
+            Self::LinkDownStoreToo | Self::PowerOffStoreToo => Some(true),
+            _ => None,
+        }
+    }
+
     /// The harm that is done to the leader's host.
     fn fault(self) -> Fault {
         match self {
-            Self::LinkDown => Fault::Cut,
-            Self::PowerOff => Fault::PowerOff,
+            Self::LinkDown | Self::LinkDownStoreToo => Fault::Cut,
+            Self::PowerOff | Self::PowerOffStoreToo => Fault::PowerOff,
+            Self::StoreLeaderKilled => Fault::StoreLeaderKilled,
             Self::Isolated => Fault::Isolated,
             Self::PostgresKilled => Fault::PostmasterKilled,
             Self::PostgresFrozen => Fault::PostgresFrozen,

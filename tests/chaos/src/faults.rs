@@ -20,6 +20,7 @@ use crate::{
     laboratory::Laboratory,
     network::{CLIENT, Link},
     stack::{AGENT, ETCD, Stack},
+    store,
 };
 
 const CUT: Link = Link { cut: true, loss: 0.0, delay: Duration::ZERO };
@@ -57,6 +58,8 @@ pub enum Fault {
     AgentFrozen,
     /// The host's member of the store gets SIGKILL (etcd only; the embedded store dies with its agent).
     StoreKilled,
+    /// Who leads the store gets SIGKILL, wherever it runs: etcd, or the agent with the embedded store.
+    StoreLeaderKilled,
     /// Everything on the host dies at once.
     PowerOff,
     /// No byte is left on the host's file system.
@@ -105,6 +108,12 @@ impl Victim<'_> {
         match fault {
             Fault::RollingRestart => return self.restart_all().await,
             Fault::Switchover => return self.switch_over().await,
+            Fault::StoreLeaderKilled => {
+                let leads = store::leader(self.laboratory, self.stack).await?;
+                let service = if self.stack.uses_etcd() { ETCD } else { AGENT };
+                self.laboratory.host(&leads).service(service).signal(Signal::KILL);
+                sleep(time).await;
+            }
             Fault::Flapping => self.flap(time).await,
             Fault::TwoPowerOff => {
                 let second = self.laboratory.hosts.iter().find(|host| host.port != self.host.port);
@@ -147,7 +156,11 @@ impl Victim<'_> {
             Fault::PostgresFrozen => host.signal_postgres(Signal::STOP),
             Fault::PowerOff => host.power_off()?,
             Fault::DiskFull => fill(host)?,
-            Fault::Flapping | Fault::TwoPowerOff | Fault::RollingRestart | Fault::Switchover => {
+            Fault::StoreLeaderKilled
+            | Fault::Flapping
+            | Fault::TwoPowerOff
+            | Fault::RollingRestart
+            | Fault::Switchover => {
                 return Err(io::Error::other(format!("{fault} is a sequence: see Victim::suffer")));
             }
         }

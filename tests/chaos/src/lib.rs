@@ -20,4 +20,6 @@ pub mod isolation;
 pub mod laboratory;
 pub mod network;
 pub mod service;
+pub mod soak;
 pub mod stack;
+pub mod store;

@@ -8,6 +8,7 @@ use bellwether_chaos::{
     faults::{self, Campaign, Fault},
     isolation,
     laboratory::Laboratory,
+    soak,
     stack::Stack,
 };
 use clap::{Parser, ValueEnum as _};
@@ -21,6 +22,8 @@ use serde_json::{Value, json};
 enum Command {
     /// Harm one host after the other under load, and prove that nothing acknowledged was lost.
     Run(Run),
+    /// Let a healthy cluster write on a busy machine with latency spikes: nobody may take over.
+    Soak(Soak),
     /// Measure how long writes are away, by event and stack.
     Bench(Bench),
     /// Measure one stack, and print JSON (what `bench` runs).
@@ -48,6 +51,17 @@ struct Run {
     dcs: String,
     /// Where a failed run leaves its history, logs and journals.
     #[arg(long, default_value = "chaos-artefacts")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Soak {
+    #[arg(long, default_value = "bellwether")]
+    stack: Stack,
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// Where a failed run leaves logs and journals.
+    #[arg(long, default_value = "soak-artefacts")]
     out: PathBuf,
 }
 
@@ -86,6 +100,7 @@ struct BenchOne {
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Run(arguments) => run(&arguments),
+        Command::Soak(arguments) => soak(&arguments),
         Command::Bench(arguments) => bench::side_by_side(
             &arguments.stacks,
             [arguments.rounds, arguments.patroni_rounds],
@@ -138,6 +153,27 @@ fn run(arguments: &Run) -> io::Result<bool> {
         host.power_off()?;
     }
     Ok(is_good)
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+fn soak(arguments: &Soak) -> io::Result<bool> {
+    isolation::enter()?;
+    let dir = tempfile::Builder::new().prefix("bw-soak-").tempdir()?;
+    let mut laboratory = Laboratory::build(3, dir.path())?;
+    let report = tokio::runtime::Runtime::new()?.block_on(async {
+        arguments.stack.install(&mut laboratory, &synchronous(arguments.stack, "{}")?)?;
+        Ok::<_, io::Error>(soak::soak(&laboratory, arguments.minutes, |line| eprintln!("{line}")).await)
+    })?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    if !report.is_good() {
+        fs::create_dir_all(&arguments.out)?;
+        laboratory.keep_evidence(&arguments.out)?;
+        eprintln!("logs and journals are in {}", arguments.out.display());
+    }
+    for host in &laboratory.hosts {
+        host.power_off()?;
+    }
+    Ok(report.is_good())
 }
 
 /// The mode in which nothing acknowledged may be lost, where it is not the default.

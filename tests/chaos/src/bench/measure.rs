@@ -21,6 +21,7 @@ use crate::{
     host::Host,
     laboratory::Laboratory,
     stack::{POSTGRES, Stack},
+    store,
 };
 
 const UP_WITHIN: Duration = Duration::from_secs(180);
@@ -103,6 +104,13 @@ async fn put_to(
 ) -> Result<Measured, String> {
     let leader = calm(cluster, writers).await?;
     let host = laboratory.host(&leader);
+    if let Some(on_it) = event.store_leader_on_it() {
+        store::place(laboratory, stack, host, on_it).await?;
+        // Moving it may have disturbed somebody.
+        if calm(cluster, writers).await? != leader {
+            return Err("the leader changed when the store's leader was moved".to_owned());
+        }
+    }
     let victim = Victim { laboratory, cluster, stack, host, leader: &leader };
     let (load, event_at) = (load(), Moment::now());
     writers.begin_event();
@@ -110,7 +118,7 @@ async fn put_to(
     let rows = writers.acknowledged();
     let fault = event.fault();
     match fault {
-        Fault::Switchover => victim.suffer(fault, Duration::ZERO).await?,
+        Fault::Switchover | Fault::StoreLeaderKilled => victim.suffer(fault, Duration::ZERO).await?,
         fault => victim.begin(fault).map_err(|error| error.to_string())?,
     }
     if fault == Fault::StoreSplit {

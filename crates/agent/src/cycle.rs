@@ -120,7 +120,9 @@ impl Cycle {
             self.lock_owner = owner;
         }
         lines.extend(before(reason).iter().map(|(weight, text)| Line::new(*weight, (*text).to_owned())));
-        let pause = if scene.is_paused { "PAUSE: " } else { "" };
+        // The last line is not that of a cycle.
+        let has_prefix = scene.is_paused && *reason != Reason::ShutdownPaused;
+        let pause = if has_prefix { "PAUSE: " } else { "" };
         lines.push(Line { is_result: true, ..Line::new(weight(reason), format!("{pause}{sentence}")) });
     }
 
@@ -301,6 +303,12 @@ mod tests {
         assert_eq!(texts(&mut cycle, Scene { is_due: true, ..scene() }, &[following()]), [line]);
         let paused = Scene { is_paused: true, ..scene() };
         assert_eq!(texts(&mut cycle, paused, &[following()]), [format!("PAUSE: {line}")]);
+        let last = "Leader key is not deleted and Postgresql is not stopped due paused state";
+        let paused = Scene { is_paused: true, ..scene() };
+        assert_eq!(
+            texts(&mut cycle, paused, &[Reason::ShutdownPaused]).last().map(String::as_str),
+            Some(last)
+        );
         let everything = Scene { everything: true, ..scene() };
         assert_eq!(texts(&mut cycle, everything, &[following()]), ["Lock owner: a; I am b", line]);
         assert!(texts(&mut Cycle::new(false), scene(), &[following()]).is_empty(), "as bellwether");

@@ -10,6 +10,7 @@ use crate::{
     candidate,
     draft::Draft,
     fence::{self, Fences},
+    member,
     memory::{Attempt, Demoting, RewindState},
     recovery, restart, switchover,
     view::{Control, ControlState, Guardian, JobKind, JobOutcome, JobPhase, Process},
@@ -223,6 +224,7 @@ pub(crate) fn shut_down(draft: &mut Draft) -> Reason {
     if view.postgres.state != PostgresState::Stopped && view.postgres.process == Process::NotRunning {
         draft.then(Action::SetState { state: PostgresState::Stopped });
     }
+    member::say_farewell(draft);
     draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::Stopped });
     Reason::ShutdownDone
 }

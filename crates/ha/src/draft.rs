@@ -140,8 +140,13 @@ impl<'v> Draft<'v> {
 
     /// A virtual address must not stay with a server that is being stopped.
     pub(crate) fn tell_stop(&mut self) {
+        self.tell_stop_of(self.view.postgres.role);
+    }
+
+    /// The same in another role than the server has by now.
+    pub(crate) fn tell_stop_of(&mut self, role: Role) {
         if self.memory.callback_fired && self.view.postgres.server.is_some() {
-            self.then(Action::RunCallback { event: CallbackEvent::OnStop, role: self.view.postgres.role });
+            self.then(Action::RunCallback { event: CallbackEvent::OnStop, role });
         }
     }
 

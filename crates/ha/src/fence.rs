@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bellwether_types::Timestamp;
+use bellwether_types::{Role, Timestamp};
 
 use crate::{
     Action, Reason, View,
@@ -128,7 +128,9 @@ pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reaso
     draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
     draft.then(Action::Demote { mode, stop_limit: stop_limit(draft.view, mode) });
     if draft.view.job_kind() != Some(&JobKind::Demote) {
-        draft.tell_stop();
+        // Scripts know a planned demotion by the role; whoever is thrown out is told to have been the primary.
+        let role = if mode == DemoteMode::Graceful { Role::Demoted } else { draft.view.postgres.role };
+        draft.tell_stop_of(role);
     }
     reason
 }

@@ -17,15 +17,7 @@ pub(crate) fn publish(draft: &mut Draft) {
         return;
     }
     forget_sync_release(draft);
-    let member = MemberUpdate {
-        release_sync: draft.memory.sync_release_since.is_some(),
-        checkpoint_pending: matches!(
-            draft.memory.checkpoint_after_promote,
-            Checkpoint::Wanted | Checkpoint::Running
-        ) && view.is_primary(),
-        pause: view.settings.pause,
-        scheduled_restart: draft.memory.restart_at.clone(),
-    };
+    let member = update(draft);
     let is_shown = cluster.member(&view.me.name).is_some_and(|known| {
         known.pause == member.pause
             && (known.checkpoint_after_promote == Some(false)) == member.checkpoint_pending
@@ -39,6 +31,25 @@ pub(crate) fn publish(draft: &mut Draft) {
         draft.every(view.settings.loop_wait, Attempt::PublishMember, action);
     } else {
         draft.attempt(Attempt::PublishMember, action);
+    }
+}
+
+/// The last word before the process ends: nobody should take a stopped member for one that runs until its lease is over.
+pub(crate) fn say_farewell(draft: &mut Draft) {
+    let member = update(draft);
+    draft.then(Action::PublishMember { member });
+}
+
+fn update(draft: &Draft) -> MemberUpdate {
+    let view = draft.view;
+    MemberUpdate {
+        release_sync: draft.memory.sync_release_since.is_some(),
+        checkpoint_pending: matches!(
+            draft.memory.checkpoint_after_promote,
+            Checkpoint::Wanted | Checkpoint::Running
+        ) && view.is_primary(),
+        pause: view.settings.pause,
+        scheduled_restart: draft.memory.restart_at.clone(),
     }
 }
 

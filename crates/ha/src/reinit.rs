@@ -42,6 +42,7 @@ pub(crate) fn requested(draft: &mut Draft, id: u64, force: bool, from_leader: bo
     reply(draft, id, Answer::Started);
     let by = if from_leader { CopyBy::Basebackup } else { CopyBy::Methods };
     draft.then(Action::Reinitialize { from, by });
+    draft.tell_stop();
     Some(Reason::ReinitializeStarted { from: name })
 }
 

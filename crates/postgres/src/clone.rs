@@ -183,6 +183,9 @@ async fn basebackup(
 async fn wipe(settings: &PgSettings) -> Result<(), CloneError> {
     refuse_running(settings).await?;
     let dir = settings.data_dir.clone();
+    if dir.exists() {
+        tracing::info!("Removing data directory: {}", dir.display());
+    }
     Ok(blocking(move || datadir::wipe(&dir)).await.map(drop)?)
 }
 

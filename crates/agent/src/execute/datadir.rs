@@ -72,11 +72,7 @@ impl Agent {
         let settings = self.settings.clone();
         self.jobs.start(JobKind::Clone, move |job| async move {
             let outcome = work::clone(job, settings, from).await;
-            match outcome {
-                JobOutcome::Succeeded => info!("bootstrapped {source}"),
-                JobOutcome::Failed { .. } => error!("failed to bootstrap {source}"),
-                JobOutcome::Cancelled => {}
-            }
+            tell_of_copy(&source, &outcome);
             outcome
         });
         Effect::Nothing
@@ -100,7 +96,12 @@ impl Agent {
         self.local.stopping_since = Some(clock::now());
         self.local.sync_names = None;
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
-        self.jobs.start(JobKind::Reinitialize, move |job| work::reinitialize(job, server, running, from, by));
+        let source = self.name_source(Some(&from));
+        self.jobs.start(JobKind::Reinitialize, move |job| async move {
+            let outcome = work::reinitialize(job, server, running, from, by).await;
+            tell_of_copy(&source, &outcome);
+            outcome
+        });
         Effect::Nothing
     }
 
@@ -212,5 +213,14 @@ impl Agent {
         if let Err(error) = self.mark.clear() {
             warn!(%error, "the mark of the job that changed the data directory could not be removed");
         }
+    }
+}
+
+/// In the words that people look for in the log.
+fn tell_of_copy(source: &str, outcome: &JobOutcome) {
+    match outcome {
+        JobOutcome::Succeeded => info!("bootstrapped {source}"),
+        JobOutcome::Failed { .. } => error!("failed to bootstrap {source}"),
+        JobOutcome::Cancelled => {}
     }
 }

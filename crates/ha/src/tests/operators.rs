@@ -189,6 +189,8 @@ fn reinitializing_is_for_replicas_of_a_leader() {
     assert_eq!(answer(&decision), Some(&Answer::Started));
     let copy = Action::Reinitialize { from: testing::upstream("a", "b"), by: CopyBy::Basebackup };
     assert!(decision.actions.contains(&copy), "the leader, and nothing but it: {decision:#?}");
+    let told = Action::RunCallback { event: CallbackEvent::OnStop, role: Role::Replica };
+    assert!(decision.actions.contains(&told), "it is a stop, too: {decision:#?}");
 }
 
 #[test]

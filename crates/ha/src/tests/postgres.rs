@@ -5,7 +5,7 @@ use bellwether_types::{PostgresState, Role};
 use crate::{
     Action,
     action::CallbackEvent,
-    testing::{NOW, leader, replica},
+    testing::{NOW, POSITION, leader, replica, standby_at},
     view::{JobKind, JobOutcome},
 };
 
@@ -66,6 +66,26 @@ fn p19_a_stop_is_told() {
     let expected = Action::RunCallback { event: CallbackEvent::OnStop, role: Role::Primary };
     for scene in [leader().rejected(), leader().view(|view| view.stopping = true)] {
         assert!(scene.decide().actions.contains(&expected), "{:#?}", scene.decide());
+    }
+    let planned = leader().request(Some("a"), Some("b")).answers(&[("b", standby_at(POSITION))]).decide();
+    let expected = Action::RunCallback { event: CallbackEvent::OnStop, role: Role::Demoted };
+    assert!(planned.actions.contains(&expected), "{planned:#?}");
+}
+
+#[test]
+fn the_last_word_of_a_stopped_member_is_that_it_is_stopped() {
+    for scene in [leader(), replica()] {
+        let ended = scene.stopped().view(|view| {
+            view.stopping = true;
+            view.postgres.state = PostgresState::Stopping;
+        });
+        let decision = ended.decide();
+        let place = |wanted: fn(&Action) -> bool| decision.actions.iter().position(wanted);
+        let stopped = place(|action| *action == Action::SetState { state: PostgresState::Stopped });
+        let told = place(|action| matches!(action, Action::PublishMember { .. }));
+        let ended = place(|action| matches!(action, Action::Exit { .. }));
+        // Whatever comes after the end is not done.
+        assert!(stopped < told && told < ended && told.is_some(), "{decision:#?}");
     }
 }
 

@@ -266,7 +266,7 @@ async fn events(cluster: &Cluster, leader: &Node, replica: &Node) {
     let reply =
         leader.api.post("/switchover", json!({"leader": leader.name, "candidate": replica.name})).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    told(leader, "on_stop primary").await;
+    told(leader, "on_stop demoted").await;
     told(leader, "on_role_change replica").await;
     told(replica, "on_role_change primary").await;
     assert_eq!(called(replica, "pre_promote"), "called\n");

@@ -80,16 +80,7 @@ pub(crate) fn parse(
     Ok(SwitchoverRequest { change, leader: name(leader)?, candidate: name(candidate)?, scheduled_at })
 }
 
-/// The members that a request could make the leader, judged by the view alone. The agent asks them before it writes, and
-/// answers [`SwitchoverOutcome::NoGoodCandidates`] if none of them is reachable and fit.
-pub fn eligible_members<'a>(
-    view: &'a Cluster,
-    settings: &Settings,
-    request: &SwitchoverRequest,
-) -> Vec<&'a Member> {
-    eligible(view, settings, request.candidate.as_ref().map(MemberName::as_str))
-}
-
+/// The members that could become the leader, judged by the view alone.
 fn eligible<'a>(view: &'a Cluster, settings: &Settings, candidate: Option<&str>) -> Vec<&'a Member> {
     let is_voter = |member: &Member| view.active_sync().is_some_and(|sync| sync.has_voter(&member.name));
     let may_lead = |member: &&Member| match candidate {

@@ -67,10 +67,6 @@ impl Effective {
     pub fn pg_hba_for(&self, role: ServerRole) -> Option<&[String]> {
         self.pg_hba_by_role.get(&role).or(self.pg_hba.as_ref()).map(Vec::as_slice)
     }
-
-    pub fn pg_ident_for(&self, role: ServerRole) -> Option<&[String]> {
-        self.pg_ident_by_role.get(&role).or(self.pg_ident.as_ref()).map(Vec::as_slice)
-    }
 }
 
 /// Merges the local section over the dynamic one: server parameters one by one, every other key as a whole.

@@ -110,11 +110,6 @@ pub async fn abandon_initialize(store: &dyn Store, claim: Revision, by: Deadline
     store.commit(&[Check::at(keys::INITIALIZE, claim)], &[Write::delete(keys::INITIALIZE)], by).await
 }
 
-/// Removes a member's key.
-pub async fn delete_member(store: &dyn Store, name: &MemberName, by: Deadline) -> CommitOutcome {
-    store.commit(&[], &[Write::delete(keys::member(name))], by).await
-}
-
 /// Writes `/sync`. [`Seen::Absent`] creates it, and is refused if somebody was faster.
 pub async fn write_sync(
     store: &dyn Store,

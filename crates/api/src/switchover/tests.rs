@@ -211,14 +211,8 @@ fn what_can_work_is_passed_on() {
 #[test]
 fn eligible_members_follow_the_mode() {
     let names = |status: &NodeStatus, candidate: Option<&str>| -> Vec<String> {
-        let request = SwitchoverRequest {
-            change: Switchover,
-            leader: Some(name("a")),
-            candidate: candidate.map(name),
-            scheduled_at: None,
-        };
         let view = status.store.as_ref().unwrap();
-        let members = eligible_members(view, &status.settings, &request);
+        let members = eligible(view, &status.settings, candidate);
         members.iter().map(|member| member.name.to_string()).collect()
     };
     assert_eq!(names(&replica(), None), ["b", "c"]);

@@ -84,11 +84,6 @@ impl Raft {
         (read.self_addr.is_some() || !read.partner_addrs.is_empty()).then_some(read)
     }
 
-    /// Whether partners are authenticated by certificates.
-    pub fn has_certificates(&self) -> bool {
-        self.certfile.is_some() && self.keyfile.is_some() && self.cafile.is_some()
-    }
-
     fn check_protection(&self, section: &Section<'_>) {
         let given = [("certfile", &self.certfile), ("keyfile", &self.keyfile), ("cafile", &self.cafile)];
         if given.iter().any(|(_, file)| file.is_some()) {

@@ -36,9 +36,6 @@ pub const FOUNDER: &str = "bellwether/founder";
 /// What the keys begin with that hold the end of each member's journal. Ours.
 pub const JOURNALS_PREFIX: &str = "bellwether/journal/";
 
-/// The namespace if the configuration names none.
-pub const DEFAULT_NAMESPACE: &str = "service";
-
 /// The key of one member.
 pub fn member(name: &MemberName) -> Key {
     Key(format!("{MEMBERS_PREFIX}{name}"))

@@ -7,6 +7,7 @@ mod stop;
 mod upstream;
 
 use bellwether_ha::view::JobOutcome;
+pub(crate) use bellwether_types::chain;
 
 pub(crate) use self::{
     datadir::{bootstrap, bootstrap_standby, clone, post_bootstrap, reinitialize},
@@ -18,16 +19,4 @@ pub(crate) use self::{
 
 fn failed(error: &dyn std::error::Error) -> JobOutcome {
     JobOutcome::Failed { why: chain(error), source_unreachable: false }
-}
-
-/// An error with its causes, for people.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -6,6 +6,7 @@
 //! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
 
 mod address;
+mod chain;
 pub mod citus;
 pub mod cluster;
 pub mod failsafe;
@@ -26,6 +27,7 @@ mod timeline;
 pub mod topology;
 
 pub use address::{HostPort, InvalidAddress, Listen};
+pub use chain::chain;
 pub use failure::Failure;
 pub use id::{InvalidSystemId, LeaseId, Revision, SystemId, Term};
 pub use lsn::{InvalidLsn, Lsn};

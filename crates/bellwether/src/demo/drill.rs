@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use bellwether_types::chain;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     members::Members,
     nodes::Nodes,
     report::{EventReport, Report},
-    verify::{self, in_full, within},
+    verify::{self, within},
     welcome::Progress,
 };
 
@@ -215,7 +216,7 @@ impl Drill<'_> {
         let picture = self.members.now();
         let candidate = picture.members.iter().find(|member| member.name != leader);
         let candidate = candidate.ok_or("there is nobody to switch to")?.name.clone();
-        let reply = self.members.switch_over(leader, &candidate).await.map_err(|error| in_full(&error))?;
+        let reply = self.members.switch_over(leader, &candidate).await.map_err(|error| chain(&error))?;
         report.note = reply.body.trim().to_owned();
         if reply.status != 200 {
             return Err(format!("the switchover was refused with {}: {}", reply.status, reply.body.trim()));

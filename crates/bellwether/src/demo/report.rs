@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use bellwether_types::TimelineId;
+use bellwether_types::{TimelineId, chain};
 use serde_json::{Value, json};
 
 use super::{
     Format,
     drill::Event,
-    verify::{Held, VerifyError, in_full},
+    verify::{Held, VerifyError},
 };
 
 /// Lost rows that are named; the rest is counted.
@@ -124,7 +124,7 @@ impl Report {
         for (member, held) in &self.held {
             let _ = match held {
                 Ok(held) => writeln!(text, "{member}: {} rows, {} lost", held.rows, held.lost.len()),
-                Err(error) => writeln!(text, "{member}: NOT COMPARED: {}", in_full(error)),
+                Err(error) => writeln!(text, "{member}: NOT COMPARED: {}", chain(error)),
             };
         }
         let lost = self.lost();
@@ -158,7 +158,7 @@ impl Report {
             .iter()
             .map(|(member, held)| match held {
                 Ok(held) => json!({"name": member, "rows": held.rows, "lost": held.lost.len()}),
-                Err(error) => json!({"name": member, "problem": in_full(error)}),
+                Err(error) => json!({"name": member, "problem": chain(error)}),
             })
             .collect();
         json!({

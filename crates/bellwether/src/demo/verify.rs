@@ -99,14 +99,3 @@ pub(super) async fn within(limit: Duration, mut condition: impl FnMut() -> bool)
     }
     true
 }
-
-/// An error with all its causes on one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use bellwether_cli::Terminal as _;
+use bellwether_types::chain;
 use serde_json::{Map, Value, json};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -89,16 +90,6 @@ async fn connect(server: &Config) -> Result<Client, GenerateError> {
     tokio::spawn(connection);
     let row = client.query_one("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user", &[]);
     if row.await?.get::<_, bool>(0) { Ok(client) } else { Err(GenerateError::NoSuperuser) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 /// Every parameter that somebody has set, and those that the cluster controls.

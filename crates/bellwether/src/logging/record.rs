@@ -109,12 +109,6 @@ impl Visit for Record {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        self.add(field, Value::String(text));
+        self.add(field, Value::String(bellwether_types::chain(value)));
     }
 }

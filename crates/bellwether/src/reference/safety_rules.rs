@@ -36,13 +36,15 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The names of the functions of this file that are marked as tests.
+/// The names of the functions of this file that are marked as tests, and of its scenarios that are tests on several stores.
 fn tests_of(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     let mut is_marked = false;
     for line in text.lines().map(str::trim_start) {
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_marked = true;
+        } else if let Some(scenario) = line.strip_prefix("on_stores!(") {
+            names.extend(scenario.split(':').next());
         } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_marked) {
             names.extend(rest.split('(').next());
             is_marked = false;

@@ -163,6 +163,7 @@ log: {loggers: {}}
 bootstrap: {dcs: {}, initdb: []}
 citus: {group: 0, database: d}
 raft: {self_addr: '127.0.0.1:2', data_dir: /d}
+citus: {group: 1, database: d}
 postgresql:
   listen: 127.0.0.1:3
   data_dir: /d
@@ -170,7 +171,7 @@ postgresql:
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
 ";
         let mut asked = asked_of(text);
-        let raft = text.find("raft:").unwrap()..text.find("postgresql:").unwrap();
+        let raft = text.find("raft:").unwrap()..text.find("citus:").unwrap();
         for store in
             ["etcd3: {hosts: '127.0.0.1:2'}\n", "consul: {}\n", "zookeeper: {hosts: '127.0.0.1:2'}\n"]
         {

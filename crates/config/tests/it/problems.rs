@@ -89,7 +89,7 @@ fn a_store_that_is_not_built_in_is_named() {
       help: add a section `raft` with `self_addr`, `partner_addrs` and `data_dir`: the embedded store
     ");
     insta::assert_snapshot!(problems(&format!("{MINIMAL}citus: {{group: 0, database: d}}\n")), @r"
-    patroni.yml:15: citus: needs a store that all groups share, and the embedded one belongs to one group
+    patroni.yml:14: citus: needs a store that all groups share, and the embedded one belongs to one group
       help: use `etcd3`, `consul` or `zookeeper`, the same on every node of every group
     ");
     assert!(

@@ -2,22 +2,14 @@
 //!
 //! Backends wait for synchronous standbys only if a flag in shared memory says so, and only the checkpointer sets it, when it has read
 //! `synchronous_standby_names`. A checkpointer that is busy (an immediate checkpoint, the fsync phase of any) or stopped does not read,
-//! although every session shows the new names. PostgreSQL, 13 to 18, tells nobody when it has; the system does:
-//!
-//! 1. SIGHUP goes to the checkpointer itself, after the files were written. From then on the signal is pending or handled.
-//! 2. It is not pending any more: the handler has set the checkpointer's latch, or will before anything else happens.
-//! 3. PostgreSQL shows it in one of the two waits that end when the latch is set, the system shows it asleep, and PostgreSQL shows it
-//!    in such a wait again. With the latch set it would not sleep there; so it went on from the wait in which the signal found
-//!    it, and before it waits again it reads the files and sets the flag.
+//! although every session shows the new names. How its reading is proved: [`crate::rereading`]. Before it waits, it sets the flag.
 
-use std::{io, time::Duration};
-
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::{
     monitor::{Monitor, MonitorError},
     postmaster::PostmasterId,
-    process,
+    rereading::Told,
 };
 
 const STATEMENT: &str = "SELECT pid, wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
@@ -32,21 +24,14 @@ pub async fn read_configuration(
     postmaster: &PostmasterId,
 ) -> Result<bool, MonitorError> {
     let Some((pid, _)) = look(monitor, postmaster).await? else { return Ok(false) };
-    let Some(checkpointer) = process::read(pid).map_err(unreadable)? else { return Ok(false) };
-    if checkpointer.parent != postmaster.pid {
-        return Err(MonitorError::Answer { what: format!("process {pid} is no child of the postmaster") });
-    }
-    process::signal(&checkpointer, Signal::HUP).map_err(unreadable)?;
+    let Some(told) = Told::child(pid, postmaster)? else { return Ok(false) };
     for pause in PAUSES {
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        if process::is_pending(pid, Signal::HUP).map_err(unreadable)?
-            || look(monitor, postmaster).await? != Some((pid, true))
+        if told.has_taken_it()?
+            && look(monitor, postmaster).await? == Some((pid, true))
+            && told.is_asleep()?
+            && look(monitor, postmaster).await? == Some((pid, true))
         {
-            continue;
-        }
-        let now = process::read(pid).map_err(unreadable)?;
-        let is_asleep = now.is_some_and(|now| now.start_ticks == checkpointer.start_ticks && now.is_asleep());
-        if is_asleep && look(monitor, postmaster).await? == Some((pid, true)) {
             return Ok(true);
         }
     }
@@ -60,8 +45,4 @@ async fn look(monitor: &mut Monitor, postmaster: &PostmasterId) -> Result<Option
     let pid = row.try_get(0).map_err(MonitorError::Query)?;
     let wait: Option<&str> = row.try_get(1).map_err(MonitorError::Query)?;
     Ok(Some((pid, matches!(wait, Some("CheckpointerMain" | "CheckpointWriteDelay")))))
-}
-
-fn unreadable(error: io::Error) -> MonitorError {
-    MonitorError::Answer { what: format!("the checkpointer's process cannot be looked at: {error}") }
 }

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | the postmaster: who it is, when it ends, how to end it | [`postmaster`], [`stop`], `process`, [`pidfile`] |
 //! | configuration: what it is to say, what PostgreSQL accepts, writing it | [`config`], [`parameters`], `config_check`, [`config_files`], [`pending`] |
-//! | synchronous replication: do commits wait | [`checkpointer`] |
+//! | synchronous replication: do commits wait, and for whom | [`checkpointer`], [`walsenders`], `rereading` |
+//! | a standby and its upstream: leaving it for good, the end of its WAL receiver | [`detach`], [`receiver`] |
 //! | logical replication slots | [`slots`] |
 //! | facts: control file, data directory, one look at the running server | [`control`], [`datadir`], [`observation`], [`replication`] |
 //! | long work, cancelled by a token | [`bootstrap`], [`clone`], [`rewind`] |
@@ -32,6 +33,7 @@ mod conninfo;
 pub mod control;
 pub mod custom_bootstrap;
 pub mod datadir;
+pub mod detach;
 mod file_values;
 pub mod leftover;
 pub mod monitor;
@@ -42,7 +44,9 @@ pub mod pidfile;
 pub mod postmaster;
 mod process;
 pub mod program;
+pub mod receiver;
 pub mod replication;
+mod rereading;
 pub mod rewind;
 pub mod server;
 pub mod settings;
@@ -50,6 +54,7 @@ pub mod slots;
 pub mod stop;
 mod timelines;
 pub mod tls;
+pub mod walsenders;
 mod wire;
 
 pub use connect::{ConnectError, Visit};

@@ -236,7 +236,7 @@ pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
 }
 
 #[expect(deprecated, reason = "the safe constructor is fit for a descriptor that the AsyncFd owns")]
-async fn exited(pidfd: &OwnedFd) -> io::Result<()> {
+pub(crate) async fn exited(pidfd: &OwnedFd) -> io::Result<()> {
     let watched = AsyncFd::with_interest(pidfd.try_clone()?, Interest::READABLE)?;
     watched.readable().await.map(drop)
 }

@@ -2,6 +2,7 @@
 
 mod bootstrap_and_clone;
 mod checkpointer;
+mod detach;
 mod encrypted;
 mod lifecycle;
 mod rewind;

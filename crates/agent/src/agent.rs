@@ -33,6 +33,7 @@ use crate::{
     execute::{Effect, Errands, MemberWrite},
     failsafe::FailsafeBook,
     fencing::Fencing,
+    hearing::Ear,
     interrupted::Mark,
     job::Jobs,
     journal::Journal,
@@ -43,6 +44,7 @@ use crate::{
     monitor::MonitorHandle,
     news::News,
     peers::PollQueue,
+    promise::PromiseBook,
     publications::Publisher,
     reloads::{ReloadSource, Reloads},
     requests::Requests,
@@ -99,6 +101,8 @@ pub struct Agent {
     pub(crate) polls: PollQueue,
     pub(crate) errands: Errands,
     pub(crate) failsafe: FailsafeBook,
+    pub(crate) ear: Ear,
+    pub(crate) promise: PromiseBook,
     pub(crate) failsafe_round: Option<bellwether_ha::view::FailsafeRound>,
     /// Until when the last round may be relied on that every member accepted.
     pub(crate) failsafe_confirmed_until: Option<Timestamp>,
@@ -236,6 +240,7 @@ impl Agent {
         self.tell_decision(&view, &decision.reasons, &decision.actions);
         self.memory = decision.memory;
         self.wake_at = decision.wake_at.min(self.impatience(&view)).min(self.cycle.due_at(&view));
+        self.wake_at = self.wake_at.min(self.suspicious_at().unwrap_or(Timestamp::MAX));
 
         let mut again = false;
         let mut end = None;

@@ -26,6 +26,8 @@ pub(crate) enum Event {
     },
     /// The process ended, whoever stopped it.
     PostmasterExited(PostmasterId),
+    /// The WAL receiver whose end is watched is gone.
+    ReceiverEnded,
     PeersPolled {
         began_at: Timestamp,
         answers: BTreeMap<MemberName, PeerAnswer>,
@@ -103,7 +105,8 @@ impl Agent {
             Event::PendingRestart(pending) => self.local.pending_restart = pending,
             // Before the look that follows: who comes from now on needs another.
             Event::Look => self.looks.taken(),
-            Event::Nudge => {}
+            // The look at the server that follows knows more.
+            Event::ReceiverEnded | Event::Nudge => {}
         }
     }
 }

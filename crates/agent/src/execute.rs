@@ -1,7 +1,7 @@
 //! Does what was decided: one function per action, no policy.
 //!
 //! Actions that write to the store are in [`store`]; those on the local server in [`server`], its files in [`configuration`] and
-//! [`datadir`], its slots in [`slots`]; the rest in [`people`]. What long ones tell while they run and at their end is heard in [`jobs`].
+//! [`datadir`], its slots in [`slots`], its part in a take-over in [`takeover`]; the rest in [`people`]. What long ones tell while they run and at their end is heard in [`jobs`].
 
 mod configuration;
 mod datadir;
@@ -10,6 +10,7 @@ mod people;
 mod server;
 mod slots;
 mod store;
+mod takeover;
 
 use std::time::Duration;
 
@@ -92,7 +93,10 @@ impl Agent {
             Action::AskFailsafe { members, rely_on } => self.ask_failsafe(members, rely_on, view),
             Action::ClearFailsafe => self.clear_failsafe(),
 
-            Action::DetachAndPromise { .. } | Action::ForgetPromise { .. } => Effect::Failed,
+            Action::DetachAndPromise { revision, epoch, leader } => {
+                self.detach_and_promise(revision, epoch, leader).await
+            }
+            Action::ForgetPromise { revision } => self.forget_promise(revision).await,
 
             Action::Bootstrap => self.bootstrap(),
             Action::BootstrapStandby { from } => self.bootstrap_standby(from),

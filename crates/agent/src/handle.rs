@@ -29,6 +29,7 @@ use crate::{
     journal::Journal,
     look::Looks,
     peers::{self, Told},
+    promise::PromiseBook,
 };
 
 /// How long a caller waits at most until its change is seen here.
@@ -74,6 +75,7 @@ pub struct AgentHandle {
     client: ApiClient,
     journal: Journal,
     failsafe: FailsafeBook,
+    promise: PromiseBook,
     status: watch::Receiver<Arc<NodeStatus>>,
     topology: watch::Receiver<Arc<Topology>>,
     looks: Looks,
@@ -90,13 +92,14 @@ impl AgentHandle {
         client: ApiClient,
         journal: Journal,
         failsafe: FailsafeBook,
+        promise: PromiseBook,
         status: watch::Receiver<Arc<NodeStatus>>,
         topology: watch::Receiver<Arc<Topology>>,
         looks: Looks,
         events: mpsc::Sender<Event>,
         citus: CitusPart,
     ) -> Self {
-        Self { me, store, mirror, client, journal, failsafe, status, topology, looks, events, citus }
+        Self { me, store, mirror, client, journal, failsafe, promise, status, topology, looks, events, citus }
     }
 
     /// The last published status; never waits.
@@ -169,6 +172,9 @@ impl AgentHandle {
         let has_the_lock = status.lease_until.is_some_and(|until| clock::now() < until);
         if (is_primary || has_the_lock) && request.name != self.me {
             return FailsafeAnswer::RunningAsLeader;
+        }
+        if self.promise.present().is_some_and(|kept| kept.promise.leader == request.name) {
+            return FailsafeAnswer::PromisedOtherwise;
         }
         let book = self.failsafe.clone();
         let promised = failsafe_promise(status.settings.ttl, request.rely_on());

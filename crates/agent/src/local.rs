@@ -330,8 +330,37 @@ fn slot(row: &SlotRow) -> view::Slot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub(crate) fn standby_observation() -> Observation {
+        Observation {
+            server_version: 150_018,
+            postmaster_start_time: String::new(),
+            postmaster_start_unix: 0.0,
+            in_recovery: true,
+            timeline: None,
+            control_timeline: TimelineId(1),
+            wal: WalPositions::Standby {
+                received: Some(Lsn(100)),
+                replayed: Lsn(100),
+                paused: false,
+                replayed_timestamp: None,
+                replayed_unix: None,
+            },
+            receiver: None,
+            synchronous_standby_names: String::new(),
+            synchronous_commit: "on".into(),
+            restore_command: String::new(),
+            primary_conninfo: String::new(),
+            primary_slot_name: String::new(),
+            walsenders: Vec::new(),
+            slots: Vec::new(),
+            hot_standby_feedback: false,
+            wal_level: "replica".into(),
+            max_replication_slots: 10,
+        }
+    }
 
     #[test]
     fn the_state_tells_why_a_postmaster_is_gone() {

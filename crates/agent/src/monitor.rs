@@ -7,16 +7,22 @@ use std::{sync::Arc, time::Duration};
 
 use bellwether_postgres::{
     checkpointer,
+    config::ConfigPlan,
+    detach::{self, DetachError},
     monitor::{Monitor, MonitorError},
     observation::Observation,
-    postmaster::PostmasterId,
+    postmaster::{Postmaster, PostmasterId},
+    server::Server,
     settings::PgSettings,
 };
-use bellwether_types::{Lsn, Timestamp};
+use bellwether_types::{Lsn, Timestamp, WalPosition};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+
+/// For the last look of a detachment that has reached its limit.
+const DETACH_GRACE: Duration = Duration::from_millis(200);
 
 /// A small SQL errand on the local server.
 #[derive(Clone, Debug)]
@@ -35,8 +41,27 @@ enum Call {
     Observe(PostmasterId, oneshot::Sender<Answer>),
     Run(PostmasterId, Errand, oneshot::Sender<Result<bool, MonitorError>>),
     ReadConfiguration(PostmasterId, oneshot::Sender<Result<bool, MonitorError>>),
+    Detach(Box<Detachment>),
     Settings(Arc<PgSettings>),
     Disconnect,
+}
+
+/// A standby that is to leave its upstream; see [`detach::detach`].
+struct Detachment {
+    server: Server,
+    postmaster: Postmaster,
+    plan: ConfigPlan,
+    limit: Duration,
+    done: oneshot::Sender<Result<WalPosition, DetachError>>,
+}
+
+/// Why a standby was not shown to have left its upstream.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotDetached {
+    #[error("the local server has not answered within {} ms", .0.as_millis())]
+    Pending(Duration),
+    #[error(transparent)]
+    Failed(#[from] DetachError),
 }
 
 /// Why the loop did not get an answer.
@@ -137,6 +162,23 @@ impl MonitorHandle {
         }
     }
 
+    /// See [`detach::detach`]. After an error the files may name nobody all the same.
+    pub(crate) async fn detach(
+        &self,
+        server: Server,
+        postmaster: Postmaster,
+        plan: ConfigPlan,
+        limit: Duration,
+    ) -> Result<WalPosition, NotDetached> {
+        let (done, answered) = oneshot::channel();
+        let call = Call::Detach(Box::new(Detachment { server, postmaster, plan, limit, done }));
+        self.calls.try_send(call).map_err(|_| NotDetached::Pending(Duration::ZERO))?;
+        match tokio::time::timeout(limit + DETACH_GRACE, answered).await {
+            Ok(Ok(end)) => Ok(end?),
+            _ => Err(NotDetached::Pending(limit)),
+        }
+    }
+
     pub(crate) async fn set_settings(&self, settings: Arc<PgSettings>) {
         let _ = self.calls.send(Call::Settings(settings)).await;
     }
@@ -168,6 +210,16 @@ async fn serve(mut monitor: Monitor, mut calls: mpsc::Receiver<Call>, stop: Canc
             Some(Call::ReadConfiguration(postmaster, answer)) => {
                 if !answer.is_closed() {
                     let _ = answer.send(checkpointer::read_configuration(&mut monitor, &postmaster).await);
+                }
+            }
+            // Not begun for nobody: it takes the upstream out of the files.
+            Some(Call::Detach(wish)) if wish.done.is_closed() => {}
+            Some(Call::Detach(wish)) => {
+                let Detachment { server, postmaster, plan, limit, mut done } = *wish;
+                tokio::select! {
+                    // Given up: the files must not be changed behind the back of whoever goes on without it.
+                    () = done.closed() => {}
+                    end = detach::detach(&server, &mut monitor, &postmaster, &plan, limit) => drop(done.send(end)),
                 }
             }
             Some(Call::Run(postmaster, errand, answer)) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_ha::{
     View,
-    view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView, TakeoverView},
+    view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView},
 };
 use bellwether_postgres::postmaster::Postmaster;
 use bellwether_types::{Role, Timestamp, program::ReplicaMethod};
@@ -35,6 +35,7 @@ impl Agent {
             None => self.look_at_control_file().await,
         }
         self.derive_upstream();
+        self.listen();
     }
 
     async fn look_at_process(&mut self) {
@@ -267,7 +268,7 @@ impl Agent {
             postgres: self.postgres_view(),
             peers: Peers { polled_at: self.peers.polled_at, answers: self.peers.answers.clone() },
             failsafe: FailsafeView { accepted: self.failsafe.present(), round: self.failsafe_round.clone() },
-            takeover: TakeoverView::default(),
+            takeover: self.takeover_view(),
             fencing: Fencing { guardian: self.fencing.view(), watchdog: self.fencing.watchdog.view() },
             job: self.jobs.view(),
             last_job: self.jobs.last(),

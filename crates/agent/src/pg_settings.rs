@@ -9,6 +9,7 @@ use bellwether_postgres::{
         BootstrapSettings, CitusSettings, Credentials, CustomBootstrap, FirstRecovery, HostPort, PgSettings,
     },
 };
+use bellwether_types::settings::{Settings, SyncMode};
 
 /// The settings of the local server under this configuration, and what was dropped on the way, for people.
 pub(crate) fn pg_settings(
@@ -61,8 +62,17 @@ pub(crate) fn pg_settings(
     settings.pre_promote.clone_from(&effective.pre_promote);
     settings.before_stop.clone_from(&effective.before_stop);
     settings.pg_ctl_timeout = effective.pg_ctl_timeout;
+    settings.failover_defaults.extend(proof_of_life(&effective.settings));
     settings.log_file = Some(runtime_dir.join("postgresql.log"));
     (settings, split.warnings)
+}
+
+/// After half of this time of silence a WAL receiver asks its upstream for a sign of life, and after all of it it gives the connection up:
+/// so an idle primary is heard often enough to be told from one that is gone.
+fn proof_of_life(settings: &Settings) -> Option<(String, String)> {
+    let is_wanted = settings.quorum_takeover && settings.sync_mode() == SyncMode::Quorum;
+    let timeout = || format!("{}ms", settings.detect_timeout.as_millis());
+    is_wanted.then(|| ("wal_receiver_timeout".to_owned(), timeout()))
 }
 
 fn credentials(written: &sections::postgresql::Credentials) -> Credentials {

@@ -8,7 +8,7 @@ use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
     PostgresState, ReplicationState, Role, Tags, Timestamp,
     cluster::{Cluster, Member, PeerProtocol},
-    status::{NodeStatus, ServerStatus, WalSender, WalStatus},
+    status::{NodeStatus, ServerStatus, TakeoverStatus, WalSender, WalStatus},
     topology::{Topology, TopologyMember},
 };
 use serde_json::{Map, Value, json};
@@ -133,10 +133,19 @@ impl Agent {
                 .cluster
                 .as_ref()
                 .and_then(|cluster| Some(cluster.failsafe.as_ref()?.value.clone())),
+            takeover: self.takeover_status(),
             next_tick_by: self.wake_at.min(now + view.settings.loop_wait)
                 + tolerance(self.local.role, view.settings.ttl),
             reason: reason.map(|reason| reason.sentence()).unwrap_or_default(),
             reason_code: reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
+        }
+    }
+
+    /// The promise as it is on disk by now, whatever the last decision knew.
+    fn takeover_status(&self) -> TakeoverStatus {
+        TakeoverStatus {
+            heard: self.ear.hearing().map(|hearing| (hearing.upstream.clone(), hearing.heard_at)),
+            promise: self.promise.present().map(|kept| kept.promise),
         }
     }
 
@@ -287,6 +296,7 @@ pub(crate) fn first_status(
         config: Value::Null,
         failsafe_until: None,
         failsafe: None,
+        takeover: TakeoverStatus::default(),
         next_tick_by: now + settings.ttl,
         reason: "starting".into(),
         reason_code: "starting".into(),

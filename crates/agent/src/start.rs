@@ -32,6 +32,7 @@ use crate::{
     failsafe::FailsafeBook,
     fencing::{Fencing, GuardianUse},
     handle::AgentHandle,
+    hearing::Ear,
     interrupted::Mark,
     job::Jobs,
     journal::Journal,
@@ -44,6 +45,7 @@ use crate::{
     notes::Notes,
     peers::PollQueue,
     pg_settings::pg_settings,
+    promise::PromiseBook,
     publications::Publisher,
     publish::first_status,
     reloads::{ReloadSource, Reloads},
@@ -96,6 +98,16 @@ pub enum StartError {
          other members run, or the one before"
     )]
     TooOld { cluster: u32, ours: u32 },
+    #[error(
+        "cannot read `{}`, by which this member promised to receive nothing while a lost primary is replaced; when the cluster has \
+         a leader that is not this member, remove the file and start again",
+        path.display()
+    )]
+    Promise {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
     #[error("told to stop before the store answered")]
     Stopped,
 }
@@ -104,7 +116,7 @@ impl StartError {
     /// The code under which the book explains it; `None` if it was asked for.
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::RuntimeDirectory { .. } => Some(Failure::RuntimeDirectory),
+            Self::RuntimeDirectory { .. } | Self::Promise { .. } => Some(Failure::RuntimeDirectory),
             Self::DuplicateName { .. } => Some(Failure::DuplicateName),
             Self::Leftover { .. } => Some(Failure::Leftover),
             Self::TooOld { .. } => Some(Failure::ProgramTooOld),
@@ -217,6 +229,8 @@ pub async fn start(
     };
     let (topology, topology_seen) = watch::channel(Arc::new(first_topology(&config)));
     let failsafe = FailsafeBook::open(&runtime_dir);
+    let promise = PromiseBook::open(&runtime_dir)
+        .map_err(|cause| StartError::Promise { path: PromiseBook::path(&runtime_dir), cause })?;
     let looks = Looks::new(events_in.clone());
     let handle = AgentHandle::new(
         config.name.clone(),
@@ -225,6 +239,7 @@ pub async fn start(
         client.clone(),
         journal.clone(),
         failsafe.clone(),
+        promise.clone(),
         status_seen,
         topology_seen,
         looks.clone(),
@@ -265,6 +280,8 @@ pub async fn start(
         polls: PollQueue::default(),
         errands: Errands::default(),
         failsafe,
+        ear: Ear::default(),
+        promise,
         failsafe_round: None,
         failsafe_confirmed_until: None,
         requests: Requests::default(),

@@ -68,6 +68,9 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
     if status.watchdog_failed {
         put("watchdog_failed", json!(true));
     }
+    if let Some(word) = status.takeover.word(facts.now) {
+        put("takeover", json!(word));
+    }
     if let (waiting @ 3.., lost) = facts.log_backlog {
         put("logger_queue_size", json!(waiting));
         if lost > 0 {

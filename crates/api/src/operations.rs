@@ -229,6 +229,9 @@ async fn failsafe(control: &dyn Control, caller: Caller, body: Map<String, Value
             }
         }
         FailsafeAnswer::Off => Reply::error_page(502, "failsafe_mode is off"),
+        FailsafeAnswer::PromisedOtherwise => {
+            Reply::message(500, "Promised to receive nothing from you: you are being replaced")
+        }
         FailsafeAnswer::RunningAsLeader => Reply::message(500, "Running as a leader"),
     }
 }

@@ -125,6 +125,8 @@ pub struct PendingRestart {
 /// The complete content of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effective {
+    /// In front of everything else.
+    pub(crate) defaults: BTreeMap<String, String>,
     /// Everything but the recovery settings, the controlled parameters included.
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) recovery: BTreeMap<String, String>,
@@ -187,7 +189,8 @@ pub(crate) fn effective(
         adapt_recovery(settings, major, &mut warnings);
     }
     let recovery = recovery(settings, &plan, given_recovery, major);
-    Effective { parameters, recovery, command_line, raised, warnings }
+    let defaults = settings.failover_defaults.clone();
+    Effective { defaults, parameters, recovery, command_line, raised, warnings }
 }
 
 /// Old names of recovery settings, and those that this version does not know.

@@ -214,6 +214,14 @@ fn replace(settings: &PgSettings, path: &Path, text: &str) -> Result<bool, Confi
     Ok(true)
 }
 
+/// Makes sure that the files in force, as they are, survive a loss of power: their content is on disk already, their names may not be.
+pub(crate) fn sync_directories(settings: &PgSettings) -> Result<(), ConfigFileError> {
+    for dir in [&settings.config_dir, &settings.data_dir] {
+        fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))?;
+    }
+    Ok(())
+}
+
 /// Inside the data directory like the directory itself: readable for the group or not. Elsewhere the umask decides.
 fn file_mode(settings: &PgSettings, path: &Path) -> u32 {
     if !path.starts_with(&settings.data_dir) {

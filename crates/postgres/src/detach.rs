@@ -81,6 +81,7 @@ pub async fn detach(
     debug_assert!(matches!(plan.recovery, Recovery::Standby { upstream: None }));
     let began = Instant::now();
     server.apply_config(plan).await.map_err(DetachError::Files)?;
+    server.sync_files().await.map_err(DetachError::Files)?;
     server.reload(postmaster).map_err(DetachError::Files)?;
     let of = postmaster.id();
     let first = Look::at(monitor, of).await?;

@@ -281,6 +281,12 @@ impl Server {
         Ok(applied)
     }
 
+    /// Makes the last [`Server::apply_config`] survive a loss of power.
+    pub(crate) async fn sync_files(&self) -> Result<(), ServerError> {
+        let settings = Arc::clone(&self.settings);
+        Ok(blocking(move || config_files::sync_directories(&settings)).await?)
+    }
+
     /// Copies the configuration files into the data directory (`*.backup`), for clones.
     pub async fn back_up_config(&self) -> Result<(), ServerError> {
         let settings = Arc::clone(&self.settings);

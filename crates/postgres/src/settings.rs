@@ -56,6 +56,8 @@ pub struct PgSettings {
     /// `pg_hba_{role}`: replaces `pg_hba` for that role.
     pub role_pg_hba: BTreeMap<ServerRole, Vec<String>>,
     pub role_pg_ident: BTreeMap<ServerRole, Vec<String>>,
+    /// Settings that shorten a failover. They stand in front of everything else in the file: whatever a user sets, in any file, wins.
+    pub failover_defaults: BTreeMap<String, String>,
     /// Extra recovery settings.
     pub recovery_conf: BTreeMap<String, String>,
     /// Included instead of `<base>.base.conf`.
@@ -170,6 +172,7 @@ impl PgSettings {
             pg_ident: None,
             role_pg_hba: BTreeMap::new(),
             role_pg_ident: BTreeMap::new(),
+            failover_defaults: [("wal_retrieve_retry_interval".to_owned(), "100ms".to_owned())].into(),
             recovery_conf: BTreeMap::new(),
             custom_conf: None,
             bootstrap: BootstrapSettings::default(),

@@ -43,4 +43,6 @@ pub enum FailsafeAnswer {
     Off,
     /// This member runs as a primary itself: the sender must not go on.
     RunningAsLeader,
+    /// This member promised to receive nothing from the sender any more: a quorum take-over is under way.
+    PromisedOtherwise,
 }

@@ -8,6 +8,7 @@ use crate::{
     Timestamp, WallTime,
     cluster::{Cluster, FailsafeMap},
     settings::Settings,
+    takeover::{Heard, Promise, Word},
 };
 
 /// A snapshot of one member, complete enough for every GET of the REST API.
@@ -42,11 +43,34 @@ pub struct NodeStatus {
     /// Failsafe is active until then: the leader said so within `ttl`.
     pub failsafe_until: Option<Timestamp>,
     pub failsafe: Option<FailsafeMap>,
+    /// What this member says about a lost primary.
+    #[serde(default)]
+    pub takeover: TakeoverStatus,
     /// The loop is alive if the clock has not passed this instant.
     pub next_tick_by: Timestamp,
     /// Why the last tick did what it did.
     pub reason: String,
     pub reason_code: String,
+}
+
+/// What a member knows about a lost primary, to be told as a [`Word`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TakeoverStatus {
+    /// Whom the WAL receiver is, or was last, connected to, and when something came from there.
+    pub heard: Option<(MemberName, Timestamp)>,
+    pub promise: Option<Promise>,
+}
+
+impl TakeoverStatus {
+    /// As it is told at `now`; `None`: there is nothing to tell.
+    pub fn word(&self, now: Timestamp) -> Option<Word> {
+        let heard = self.heard.as_ref().map(|(from, at)| Heard {
+            from: from.clone(),
+            ago_ms: u64::try_from(now.since(*at).as_millis()).unwrap_or(u64::MAX),
+        });
+        let word = Word { heard, promise: self.promise.clone() };
+        (word != Word::default()).then_some(word)
+    }
 }
 
 /// What PostgreSQL said the last time it was asked.

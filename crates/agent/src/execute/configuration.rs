@@ -26,6 +26,8 @@ impl Agent {
 
     /// A standby's files. Its synchronous names stay empty unless a promotion prepares them.
     pub(super) fn standby_plan(&self, upstream: Option<&Upstream>) -> ConfigPlan {
+        // Who promised to receive nothing has no upstream in any file, whoever asks for it.
+        let upstream = upstream.filter(|_| !self.promise.is_bound());
         let mut plan = ConfigPlan::standby(upstream.and_then(work::pg_upstream));
         if self.local.role == Role::StandbyLeader {
             plan.role = ServerRole::StandbyLeader;
@@ -109,6 +111,9 @@ impl Agent {
     }
 
     pub(super) async fn follow(&mut self, upstream: Option<Upstream>) -> Effect {
+        if upstream.is_some() && self.refuses("follow") {
+            return Effect::Failed;
+        }
         info!(upstream = ?upstream.as_ref().map(|upstream| upstream.member.as_str()), "following");
         self.local.sync_names = None;
         if let Err(error) = self.server.forget_skipped().await {

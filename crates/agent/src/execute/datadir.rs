@@ -28,7 +28,7 @@ impl Agent {
     }
 
     pub(super) fn bootstrap_standby(&mut self, from: Upstream) -> Effect {
-        if !self.mark_founding() {
+        if self.refuses("bootstrap of a standby cluster") || !self.mark_founding() {
             return Effect::Failed;
         }
         info!(source = from.conn_url, "trying to bootstrap a new standby leader");
@@ -62,7 +62,7 @@ impl Agent {
     }
 
     pub(super) fn clone_from(&mut self, from: Option<Upstream>) -> Effect {
-        if !self.mark_begin(JobKind::Clone) {
+        if self.refuses("copy") || !self.mark_begin(JobKind::Clone) {
             return Effect::Failed;
         }
         self.local.custom_bootstrap = false;
@@ -88,7 +88,7 @@ impl Agent {
     }
 
     pub(super) fn reinitialize(&mut self, from: Upstream, by: CopyBy) -> Effect {
-        if !self.mark_begin(JobKind::Reinitialize) {
+        if self.refuses("reinitialize") || !self.mark_begin(JobKind::Reinitialize) {
             return Effect::Failed;
         }
         info!(source = %from.member, "reinitializing");
@@ -108,7 +108,7 @@ impl Agent {
     pub(super) fn rewind(&mut self, source: Upstream) -> Effect {
         // An earlier one may have been interrupted in the middle.
         self.local.files_changing = self.mark.job().is_some();
-        if !self.mark_begin(JobKind::Rewind) {
+        if self.refuses("rewind") || !self.mark_begin(JobKind::Rewind) {
             return Effect::Failed;
         }
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());

@@ -31,6 +31,13 @@ impl Agent {
     }
 
     pub(super) fn start_server(&mut self, role: StartRole) -> Effect {
+        let streams = match &role {
+            StartRole::Primary { .. } => false,
+            StartRole::Standby { upstream } | StartRole::StandbyLeader { upstream } => upstream.is_some(),
+        };
+        if streams && self.refuses("start as a standby of somebody") {
+            return Effect::Failed;
+        }
         let (plan, fence) = match role {
             StartRole::Primary { fence } if !self.fence_holds(fence) => {
                 warn!("the lease changed before the start: not starting as primary");

@@ -52,6 +52,7 @@ fn agent(change: impl FnOnce(&mut NodeStatus)) -> Agent {
         ApiClient::new(ClientConfig::default()).unwrap(),
         Journal::open(dir.path(), config.scope.clone(), config.name.clone()).unwrap(),
         FailsafeBook::open(dir.path()),
+        PromiseBook::open(dir.path()).unwrap(),
         watch::channel(Arc::new(status)).1,
         watch::channel(Arc::new(topology)).1,
         Looks::new(events.clone()),

@@ -121,6 +121,7 @@ pub(crate) fn replica() -> NodeStatus {
         config: json!({"ttl": 30}),
         failsafe_until: None,
         failsafe: Some(FailsafeMap([(name("a"), "http://127.0.0.1:8008/patroni".to_owned())].into())),
+        takeover: Default::default(),
         next_tick_by: NOW + Duration::from_secs(60),
         reason: "no action. I am (b), a secondary, and following a leader (a)".to_owned(),
         reason_code: "following".to_owned(),

@@ -69,6 +69,7 @@ fn primary() -> NodeStatus {
         config: Value::Null,
         failsafe_until: None,
         failsafe: None,
+        takeover: Default::default(),
         next_tick_by: Timestamp::ZERO,
         reason: String::new(),
         reason_code: String::new(),

@@ -129,6 +129,7 @@ impl Control for Agent {
             config,
             failsafe_until: None,
             failsafe: None,
+            takeover: Default::default(),
             next_tick_by: now() + Duration::from_secs(60),
             reason: String::new(),
             reason_code: String::new(),

@@ -44,6 +44,10 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     drill: bool,
 
+    /// Of what the story consists [default: the five events that a drill is known for]
+    #[arg(long, value_name = "EVENT", value_enum, value_delimiter = ',', requires = "drill")]
+    events: Vec<drill::Event>,
+
     /// Where everything lives: an empty or a new directory [default: a new one in the temporary directory]
     #[arg(long, value_name = "DIRECTORY")]
     folder: Option<PathBuf>,
@@ -142,7 +146,11 @@ async fn show(
         () = stop.cancelled() => return Ok(ExitCode::SUCCESS),
     }
     if args.drill {
-        let drill = drill::Drill { layout, nodes, client, members, progress };
+        let events = match args.events.as_slice() {
+            [] => drill::Event::STORY.to_vec(),
+            given => given.to_vec(),
+        };
+        let drill = drill::Drill { layout, nodes, client, members, progress, events };
         let report = tokio::select! {
             report = drill.run() => report,
             () = stop.cancelled() => return Ok(ExitCode::FAILURE),

@@ -4,11 +4,15 @@
 //! see all three members whole on one timeline again, and note how long each took. The first event that does not heal within
 //! its bounds ends the story, since what follows would only tell of the same wound.
 
-use std::{fmt, time::Duration};
+mod event;
+mod harm;
+mod store_leader;
 
-use bellwether_types::chain;
-use tokio::time::{Instant, sleep};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+pub(super) use self::event::Event;
 use super::{
     client::Client,
     layout::Layout,
@@ -23,65 +27,10 @@ use super::{
 const WRITES_WITHIN: Duration = Duration::from_secs(45);
 /// For the three members to be whole again after the last disturbance. A member may have to be rewound or cloned.
 const WHOLE_WITHIN: Duration = Duration::from_secs(90);
-/// For another member to lead.
-const SUCCESSOR_WITHIN: Duration = Duration::from_secs(45);
-/// Between two looks at what the drill waits for.
-const LOOK_EACH: Duration = Duration::from_millis(20);
 /// Undisturbed writing between two events, so that each gap belongs to one of them.
 const CALM_ROWS: u64 = 50;
 /// A client without a longer gap than this is writing undisturbed, whatever else the machine does.
 const WRITING: Duration = Duration::from_millis(400);
-
-/// What is done to the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    LeaderHostLost,
-    LeaderFrozen,
-    Switchover,
-    PostgresKilled,
-    AgentKilled,
-}
-
-impl Event {
-    const STORY: [Event; 5] = [
-        Event::LeaderHostLost,
-        Event::LeaderFrozen,
-        Event::Switchover,
-        Event::PostgresKilled,
-        Event::AgentKilled,
-    ];
-
-    /// The longest outage that counts as healed. Generous: a machine that runs three servers at once may be slow.
-    fn bound(self) -> Duration {
-        match self {
-            Self::LeaderHostLost | Self::LeaderFrozen => Duration::from_secs(20),
-            // An agent that takes longer than its lease to start again on such a machine has lost it: then it is a failover.
-            Self::Switchover | Self::PostgresKilled | Self::AgentKilled => Duration::from_secs(10),
-        }
-    }
-
-    pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::LeaderHostLost => "leader_host_lost",
-            Self::LeaderFrozen => "leader_frozen",
-            Self::Switchover => "switchover",
-            Self::PostgresKilled => "postgres_killed",
-            Self::AgentKilled => "agent_killed",
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::LeaderHostLost => "leader's whole process tree killed",
-            Self::LeaderFrozen => "leader's agent frozen",
-            Self::Switchover => "planned switchover",
-            Self::PostgresKilled => "leader's PostgreSQL killed",
-            Self::AgentKilled => "leader's agent killed",
-        })
-    }
-}
 
 /// What the story needs.
 #[derive(Debug)]
@@ -91,6 +40,8 @@ pub(super) struct Drill<'a> {
     pub(super) client: &'a Client,
     pub(super) members: &'a Members,
     pub(super) progress: Progress,
+    /// The story.
+    pub(super) events: Vec<Event>,
 }
 
 impl Drill<'_> {
@@ -98,7 +49,7 @@ impl Drill<'_> {
     /// nodes thaws it).
     pub(super) async fn run(&self) -> Report {
         let mut events = Vec::new();
-        for event in Event::STORY {
+        for &event in &self.events {
             let report = self.put_to(event).await;
             self.progress.say(&report.to_string());
             let healed = report.problem.is_none();
@@ -131,19 +82,12 @@ impl Drill<'_> {
         report.leader_before.clone_from(&leader);
         self.client.begin_event();
         let began = Instant::now();
-        let acted = match event {
-            Event::LeaderHostLost => self.lose_host(&leader, report).await,
-            Event::LeaderFrozen => self.freeze(&leader, report).await,
-            Event::Switchover => self.switch_over(&leader, report).await,
-            Event::PostgresKilled => self.kill_postgres(&leader),
-            Event::AgentKilled => {
-                self.nodes.kill_agent(&leader);
-                Ok(())
-            }
-        };
+        let acted = self.harm(event, &leader, report).await;
         // Whatever happened, leave nothing frozen or switched off.
-        self.nodes.thaw(&leader);
-        self.nodes.power_on(&leader).await;
+        for node in &self.layout.nodes {
+            self.nodes.thaw(&node.name);
+            self.nodes.power_on(&node.name).await;
+        }
         acted?;
 
         let rows = self.client.acknowledged();
@@ -184,63 +128,5 @@ impl Drill<'_> {
             }
         }
         Err("the cluster did not come to rest before the event".to_owned())
-    }
-
-    async fn lose_host(&self, leader: &str, report: &mut EventReport) -> Result<(), String> {
-        let killed = self.nodes.pull_the_plug(leader).await;
-        report.note = format!("{killed} processes killed; the node came back after the failover");
-        self.successor(leader).await
-    }
-
-    async fn freeze(&self, leader: &str, report: &mut EventReport) -> Result<(), String> {
-        self.nodes.freeze(leader);
-        let frozen = Instant::now();
-        // The guardian has to end PostgreSQL before the lease lets anybody else lead.
-        let fenced_after = loop {
-            if self.nodes.postgres_processes(leader) == 0 {
-                break frozen.elapsed();
-            }
-            if self.other_primary(leader).is_some() {
-                return Err(format!("{leader}'s PostgreSQL still ran when another member led"));
-            }
-            if frozen.elapsed() > SUCCESSOR_WITHIN {
-                return Err(format!("nobody fenced the frozen {leader}"));
-            }
-            sleep(LOOK_EACH).await;
-        };
-        report.note = format!("its guardian ended PostgreSQL after {} ms", fenced_after.as_millis());
-        self.successor(leader).await
-    }
-
-    async fn switch_over(&self, leader: &str, report: &mut EventReport) -> Result<(), String> {
-        let picture = self.members.now();
-        let candidate = picture.members.iter().find(|member| member.name != leader);
-        let candidate = candidate.ok_or("there is nobody to switch to")?.name.clone();
-        let reply = self.members.switch_over(leader, &candidate).await.map_err(|error| chain(&error))?;
-        report.note = reply.body.trim().to_owned();
-        if reply.status != 200 {
-            return Err(format!("the switchover was refused with {}: {}", reply.status, reply.body.trim()));
-        }
-        if !within(SUCCESSOR_WITHIN, || self.other_primary(leader) == Some(candidate.clone())).await {
-            return Err(format!("{candidate} does not lead after the switchover"));
-        }
-        Ok(())
-    }
-
-    fn kill_postgres(&self, leader: &str) -> Result<(), String> {
-        let killed = self.nodes.kill_postmaster(leader);
-        killed.then_some(()).ok_or_else(|| format!("{leader} has no postmaster to kill"))
-    }
-
-    async fn successor(&self, leader: &str) -> Result<(), String> {
-        if within(SUCCESSOR_WITHIN, || self.other_primary(leader).is_some()).await {
-            return Ok(());
-        }
-        Err(format!("nobody took over from {leader} within {} s", SUCCESSOR_WITHIN.as_secs()))
-    }
-
-    fn other_primary(&self, leader: &str) -> Option<String> {
-        let picture = self.members.now();
-        picture.leader().filter(|member| member.name != leader).map(|member| member.name.clone())
     }
 }

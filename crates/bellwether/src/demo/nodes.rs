@@ -71,13 +71,39 @@ impl Nodes {
         self.get(name).1.release().await;
     }
 
-    /// Stops the agent's process in its tracks, or lets it go on. Guardian and PostgreSQL are not touched.
+    /// Stops the agent's process in its tracks. Guardian and PostgreSQL are not touched.
     pub(super) fn freeze(&self, name: &str) {
         self.signal_agent(name, Signal::STOP);
     }
 
+    /// Stops everything in its tracks by which other nodes hear from this one: the agent, the postmaster, and the walsenders. Returns how
+    /// many processes that were.
+    pub(super) fn cut_off(&self, name: &str) -> usize {
+        let data_dir = self.get(name).0.data_dir();
+        // The postmaster first: it would start another walsender.
+        let silent: Vec<_> =
+            processes::postmaster(&data_dir).into_iter().chain(processes::walsenders(&data_dir)).collect();
+        silent.iter().for_each(|&pid| processes::send(pid, Signal::STOP));
+        self.freeze(name);
+        silent.len() + 1
+    }
+
+    /// Lets everything of this node go on that was stopped.
     pub(super) fn thaw(&self, name: &str) {
+        let data_dir = self.get(name).0.data_dir();
+        processes::of_postgres(&data_dir).into_iter().for_each(|pid| processes::send(pid, Signal::CONT));
         self.signal_agent(name, Signal::CONT);
+    }
+
+    pub(super) fn guardian(&self, name: &str) -> Option<i32> {
+        processes::guardian(&self.get(name).0.data_dir())
+    }
+
+    /// Kills the guardian alone; which process that was.
+    pub(super) fn kill_guardian(&self, name: &str) -> Option<i32> {
+        let guardian = self.guardian(name)?;
+        processes::send(guardian, Signal::KILL);
+        Some(guardian)
     }
 
     /// Kills the agent alone; its respawner starts it again.

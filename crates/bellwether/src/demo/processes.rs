@@ -52,6 +52,21 @@ pub(super) fn postmaster(data_dir: &Path) -> Option<i32> {
     works_in(pid, data_dir).then_some(pid)
 }
 
+/// The processes of PostgreSQL that send WAL to other nodes.
+pub(super) fn walsenders(data_dir: &Path) -> Vec<i32> {
+    let is_one = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains("walsender"))
+    };
+    of_postgres(data_dir).into_iter().filter(is_one).collect()
+}
+
+/// The guardian of this directory.
+pub(super) fn guardian(data_dir: &Path) -> Option<i32> {
+    let is_one = |pid: &i32| is_told(*pid, Path::new("guardian")) && is_told(*pid, data_dir);
+    snapshot().iter().map(|process| process.pid).find(is_one)
+}
+
 /// Ends all these processes like a loss of power: first nobody runs any more, then nobody is there any more.
 pub(super) fn kill_at_once(pids: &[i32]) {
     for signal in [Signal::STOP, Signal::KILL] {

@@ -26,7 +26,7 @@ pub(crate) enum Event {
 
 impl Event {
     /// What a drill goes through unless it is told otherwise.
-    pub(super) const STORY: [Event; 5] = [
+    pub(crate) const STORY: [Event; 5] = [
         Event::LeaderHostLost,
         Event::LeaderFrozen,
         Event::Switchover,

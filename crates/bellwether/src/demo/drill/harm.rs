@@ -5,10 +5,8 @@ use std::time::Duration;
 use bellwether_types::chain;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    super::{report::EventReport, verify::within},
-    Drill, Event, store_leader,
-};
+use super::super::{report::EventReport, verify::within};
+use super::{Drill, Event, store_leader};
 
 /// For another member to lead.
 const SUCCESSOR_WITHIN: Duration = Duration::from_secs(45);

@@ -86,6 +86,11 @@ impl Agent {
         });
         let follows = self.local.upstream.as_ref().filter(|upstream| !upstream.is_remote);
         let follows = follows.map(|upstream| upstream.member.clone());
+        if let Some(kept) = self.promise.present().filter(|_| observation.in_recovery) {
+            // A receiver that is gone does not tell on which timeline it was; when it was gone, that was looked up.
+            let promised = Some(kept.promise.position.timeline);
+            self.local.received_timeline = self.local.received_timeline.max(promised);
+        }
         self.ear.listen(&observation, asked_at, follows.as_ref(), connected);
         self.watch_receiver(observation.receiver.as_ref());
     }

@@ -2,6 +2,8 @@
 //!
 //! With `--no-capture` the tests tell how long each step took.
 
+#![expect(clippy::print_stdout, reason = "how long each step took is what people look at these tests for")]
+
 use std::{
     path::Path,
     time::{Duration, Instant},

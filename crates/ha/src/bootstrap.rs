@@ -40,6 +40,18 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
         Some(key) if key.value == Initialize::InProgress => return waiting(view),
         _ => {}
     }
+    if let Some(remote) = view.remote().filter(|remote| !remote.conn_url.is_empty())
+        && cluster.system_id().is_some()
+    {
+        // Nobody of this standby cluster can be copied; the other cluster can.
+        if draft.backing_off(&JobKind::Clone) {
+            return Reason::WaitingToRetry { action: JobKind::Clone.as_str().to_owned() };
+        }
+        draft.memory.start_wanted = true;
+        let name = remote.member.clone();
+        draft.then(Action::Clone { from: Some(remote) });
+        return Reason::CloneFromLeader { name };
+    }
     if view.me.clones_without_leader && !draft.backing_off(&JobKind::Clone) {
         draft.memory.start_wanted = true;
         draft.then(Action::Clone { from: None });

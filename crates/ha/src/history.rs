@@ -5,7 +5,16 @@ use bellwether_types::{
     cluster::{Cluster, History, HistoryEntry},
 };
 
-use crate::{Action, draft::Draft, memory::Attempt, view::LocalHistory};
+use crate::{
+    Action, Reason, compare,
+    draft::Draft,
+    memory::Attempt,
+    rewind,
+    view::{Divergence, LocalHistory, Upstream},
+};
+
+/// A comparison with the other cluster tells for so long which past this member shares.
+const COMPARED_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The reason that `/history` gives for a number that the present timeline did not come by.
 const SKIPPED: &str = "not part of the history";
@@ -42,6 +51,39 @@ pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) {
         entries.drain(..entries.len() - keep);
     }
     draft.attempt(Attempt::WriteHistory, Action::WriteHistory { history: History(entries) });
+}
+
+/// On the leader of a standby cluster: if what it has is proven to be a part of the other cluster's history, and `/history` tells of
+/// another past, that one was given up by whoever made this cluster follow. Nobody could lead by it once the cluster is promoted, so what
+/// is true takes its place, and what `/sync` promised of that past is forgotten with it.
+pub(crate) fn adopt(draft: &mut Draft, remote: &Upstream) {
+    let view = draft.view;
+    let Some(cluster) = view.store.usable(view.now, view.patience()) else { return };
+    let Some(timeline) = view.server().and_then(|server| server.timeline) else { return };
+    if remote.conn_url.is_empty() || compare::own_branch(view, cluster).is_ok() {
+        return;
+    }
+    let shares_past = |found: &&Divergence| {
+        found.leader == remote.member
+            && found.local_timeline == timeline
+            && view.now.since(found.checked_at) < COMPARED_FOR
+            && rewind::verdict(found) == Some(false)
+    };
+    if view.postgres.divergence.as_ref().filter(shares_past).is_none() {
+        rewind::check(draft, remote.clone());
+        return;
+    }
+    let known = cluster.history.as_ref().map_or(&[][..], |key| key.value.0.as_slice());
+    let entries = match &view.postgres.local_history {
+        _ if timeline.0 <= 1 => Vec::new(),
+        Some(local) if local.timeline == timeline => finished(local, known),
+        _ => return,
+    };
+    if let Some(expect) = cluster.active_sync().and_then(|_| cluster.sync_revision()) {
+        draft.attempt(Attempt::WriteSync, Action::DeleteSync { expect });
+    }
+    draft.attempt(Attempt::WriteHistory, Action::WriteHistory { history: History(entries) });
+    draft.note(Reason::ForgettingOtherPast);
 }
 
 fn last_switch(local: &LocalHistory) -> TimelineId {

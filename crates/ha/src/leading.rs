@@ -14,7 +14,7 @@ use crate::{
     draft::Draft,
     facts::Held,
     fence::{self, Fences},
-    history,
+    history, mandate,
     memory::{Attempt, Checkpoint, RewindState},
     slots, standby_cluster, switchover, sync, timelines,
     view::{JobKind, JobOutcome, Process},
@@ -64,7 +64,7 @@ fn decide_role(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
             return Reason::WatchdogNoPromotion;
         }
     }
-    if view.is_primary() { be_primary(draft, cluster) } else { promote(draft, cluster, held) }
+    if view.is_primary() { be_primary(draft, cluster, held) } else { promote(draft, cluster, held) }
 }
 
 /// In pause only the requested candidate is promoted; any other standby gives the lock back.
@@ -85,8 +85,9 @@ fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     Some(Reason::PausedReleasedNotPrimary)
 }
 
-fn be_primary(draft: &mut Draft, cluster: &Cluster) -> Reason {
+fn be_primary(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
+    mandate::given(draft, held);
     draft.set_role(Role::Primary);
     announce(draft, Role::Primary);
     draft.memory.promoting_since = None;
@@ -130,6 +131,9 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     }
     if draft.push_aside(&[JobKind::CheckDivergence, JobKind::Checkpoint]) {
         return Reason::PromotionUnderWay;
+    }
+    if let Some(reason) = mandate::is_missing(draft, cluster, held) {
+        return reason;
     }
     if !timelines::has_number(draft, cluster) {
         return Reason::TakingTimeline;

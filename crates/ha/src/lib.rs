@@ -30,6 +30,7 @@ mod fence;
 mod following;
 mod history;
 mod leading;
+mod mandate;
 mod member;
 mod pause;
 mod race;

@@ -55,6 +55,9 @@ pub struct Memory {
     pub checkpoint_after_promote: Checkpoint,
     /// Slots of absent members and when each was last wanted.
     pub retained_slots: BTreeMap<String, Timestamp>,
+    /// The slots that were to be made when that was decided last.
+    #[serde(default)]
+    pub slots_asked: BTreeSet<String>,
     /// What this standby knows about its copies of logical slots.
     #[serde(default)]
     pub slot_copies: SlotCopies,
@@ -83,6 +86,9 @@ pub struct Memory {
     pub racing: bool,
     /// The number taken together with the lock, until this member runs as primary.
     pub claimed: Option<Claimed>,
+    /// The lock of this term is good for promotions; see [`crate::mandate`].
+    #[serde(default)]
+    pub mandate: Option<Term>,
     /// The number that this member tries to take under a lock that it holds.
     pub claiming: Option<TimelineId>,
     /// The revision of the request that this member raced with; it is cleared by the winner.
@@ -280,6 +286,15 @@ pub struct SlotCopies {
     pub ready: BTreeSet<String>,
     /// When each was copied last.
     pub copied_at: BTreeMap<String, Timestamp>,
+    /// The `catalog_xmin` of the original then.
+    #[serde(default)]
+    pub copied_xmin: BTreeMap<String, u32>,
+    /// A copy is wanted since then, and waits for its turn.
+    #[serde(default)]
+    pub wanted_since: Option<Timestamp>,
+    /// No other standby was seen to restart since then.
+    #[serde(default)]
+    pub all_up_since: Option<Timestamp>,
     /// A copy waits until this standby is released from its duty as synchronous standby.
     pub waiting: bool,
 }

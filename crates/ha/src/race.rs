@@ -29,7 +29,7 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why this member does not try.
-enum Unfit {
+pub(crate) enum Unfit {
     /// Not now; the reason says why.
     Because(Reason),
     /// Peers were asked; the next tick knows more.
@@ -204,6 +204,24 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
             is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: true })
         }
     }
+}
+
+/// Whether a member that holds a lock which was not won in an election would win one.
+pub(crate) fn would_win(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
+    let view = draft.view;
+    compare::own_branch(view, cluster)?;
+    if view.settings.check_timeline {
+        compare::own_timeline(view, cluster)?;
+    }
+    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
+    let Some(sync) = sync else { return Ok(()) };
+    if view.settings.sync_mode() == SyncMode::On && !sync.includes(&view.me.name) {
+        return Err(Reason::NotSynchronous.into());
+    }
+    let everybody = pool(draft, cluster);
+    let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+    let names = restrict(&everybody, Some(sync));
+    is_best(draft, cluster, &everybody, &Rivals { names: &names, peers, ignore_lag: true })
 }
 
 /// Compares positions, on present ones if they can be had.

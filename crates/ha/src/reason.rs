@@ -65,6 +65,8 @@ reasons! {
     LogicalSlotReady { slot: String } = "logical_slot_ready", "Logical slot {slot} is safe to be used after a failover";
     LogicalSlotsNotReady { names: String } = "logical_slots_not_ready", "Logical replication slots that might be unsafe to use after promote: {names}";
     LogicalSlotMismatch { slot: String } = "logical_slot_mismatch", "Will not copy the logical slot \"{slot}\" due to the configuration mismatch: the one on the primary has another database or plugin";
+    LogicalSlotHeldBack { slot: String } = "logical_slot_held_back", "The copy of logical slot '{slot}' cannot be used, and another one could not either: a long transaction on the primary holds the original where it was";
+    LogicalSlotsTakeTurns { names: String } = "logical_slots_take_turns", "waiting for the turn to be restarted for copies of logical slots [{names}]: one standby after the other";
     LogicalSlotsHaveNoRoom { names: String } = "logical_slots_have_no_room", "logical slots {names} are not copied: this server must run with wal_level=logical and have room for them in max_replication_slots";
     FeedbackIsOff = "feedback_is_off", "Logical slot failover requires \"hot_standby_feedback\". Please check postgresql.auto.conf";
     SlotMissingOnPrimary { slot: String } = "slot_missing_on_primary", "Physical slot {slot} does not exist on the primary";
@@ -184,6 +186,7 @@ reasons! {
     ReinitializingFailedRewind = "reinitializing_failed_rewind", "reinitializing because pg_rewind failed";
     RewindInterrupted = "rewind_interrupted", "a rewind of this data directory was interrupted; it is not started before it is rewound or copied anew";
     DivergedBeyondRewind = "diverged_beyond_rewind", "this member and the leader wrote different timelines of the same number, which pg_rewind cannot undo; copy this member anew: bellwether reinit";
+    DivergedFromRemote = "diverged_from_remote", "this member and the remote member of standby_cluster wrote different timelines of the same number, which pg_rewind cannot undo; see that standby_cluster names the right host, and copy this member anew: bellwether reinit";
     DivergedWithoutRemedy = "diverged_without_remedy", "timelines have diverged and neither pg_rewind nor removing the data directory is allowed; reinitialize this member";
     StillStarting { seconds: u64 } = "still_starting", "PostgreSQL is still starting up, {seconds} seconds until timeout";
     StartTimeoutStopped = "start_timeout_stopped", "stopped PostgreSQL because of startup timeout";
@@ -259,6 +262,9 @@ reasons! {
     BootstrapStandbyLeader = "bootstrap_standby_leader", "trying to bootstrap a new standby leader";
     WaitingForStandbyLeader = "waiting_for_standby_leader", "waiting for standby_leader to bootstrap";
     PrimaryInStandbyCluster = "primary_in_standby_cluster", "cannot be a real primary in a standby cluster";
+
+    LedWithoutElection { me: MemberName } = "led_without_election", "not promoting: this member came to lead while the cluster followed another one, and may lack what was acknowledged before; giving the lock up to those who have it. If none of them comes back, use: bellwether failover --candidate {me}";
+    ForgettingOtherPast = "forgetting_other_past", "/history and /sync tell of another past than the one of the cluster that is followed here: replacing them";
 
     // --- shutdown ---
     ShuttingDown = "shutting_down", "stopping PostgreSQL because the agent was told to stop";

@@ -1,5 +1,7 @@
 //! Making this member's data directory anew because an operator wants it.
 
+use bellwether_types::cluster::Cluster;
+
 use crate::{
     Action, Reason,
     action::{Answer, CopyBy},
@@ -54,6 +56,12 @@ fn source(draft: &Draft, from_leader: bool) -> Result<Upstream, String> {
         ));
     }
     let cluster = view.store.usable(view.now, view.patience());
+    if cluster.is_some_and(Cluster::is_unlocked)
+        && let Some(remote) = view.remote().filter(|remote| !remote.conn_url.is_empty())
+    {
+        // The whole standby cluster may be of no use: the other one has what its members need.
+        return Ok(remote);
+    }
     let Some((cluster, leader)) = cluster.and_then(|cluster| Some((cluster, cluster.leader_name()?))) else {
         return Err("Cluster has no leader, can not reinitialize".to_owned());
     };

@@ -56,7 +56,7 @@ pub(crate) fn finish(draft: &mut Draft, cluster: &Cluster) -> Reason {
 }
 
 /// Asks for a comparison; while PostgreSQL runs, following goes on meanwhile.
-fn check(draft: &mut Draft, leader: Upstream) -> Option<Reason> {
+pub(crate) fn check(draft: &mut Draft, leader: Upstream) -> Option<Reason> {
     let view = draft.view;
     let is_running = view.postgres.process.exists();
     if draft.is_busy() {
@@ -189,10 +189,16 @@ fn copy_anew(draft: &mut Draft) -> Reason {
     if draft.view.settings.remove_data_directory_on_diverged_timelines && has_somebody_to_copy(draft.view) {
         return wipe(draft, Reason::ReinitializingDiverged);
     }
-    if draft.view.postgres.process.exists() && !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
-        draft.stop_postgres(StopMode::Fast);
+    let view = draft.view;
+    if view.postgres.process.exists() {
+        if !draft.is_busy() && !draft.backing_off(&JobKind::Stop) {
+            draft.stop_postgres(StopMode::Fast);
+        }
+    } else if view.held().is_some() {
+        // It leads nobody anywhere; somebody else may have what is needed.
+        demote::release(draft, None);
     }
-    Reason::DivergedBeyondRewind
+    if view.is_standby_cluster() { Reason::DivergedFromRemote } else { Reason::DivergedBeyondRewind }
 }
 
 fn after_failure(draft: &mut Draft) -> Option<Reason> {

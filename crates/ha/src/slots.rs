@@ -4,12 +4,13 @@
 //! the configuration. What nobody is known to need is dropped: it would fill the disk. Slots that are in use, temporary, matched by
 //! `ignore_slots` or looked after by the server itself (failover slots) are never touched, and in pause none is dropped.
 //!
-//! [`wanted`] says which slots belong here, [`dropping`] which do not, [`logical`] carries logical slots over to standbys, and
-//! [`topology`] answers who streams from whom.
+//! [`wanted`] says which slots belong here, [`dropping`] which do not, [`logical`] carries logical slots over to standbys ([`turn`]: one
+//! after the other), and [`topology`] answers who streams from whom.
 
 mod dropping;
 mod logical;
 mod topology;
+mod turn;
 mod wanted;
 
 use std::{
@@ -182,8 +183,13 @@ fn create(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>)
         .filter(|(name, wanted)| wanted.kind == SlotKind::Physical && is_missing(name))
         .map(|(name, _)| name.clone())
         .collect();
-    if !names.is_empty() {
-        draft.every(CREATE_AGAIN, Attempt::CreateSlots, Action::CreateSlots { names });
+    // A member that has just joined wants to stream now.
+    let is_news = names.iter().any(|name| !draft.memory.slots_asked.contains(name));
+    let pace = if is_news { Duration::ZERO } else { CREATE_AGAIN };
+    if names.is_empty() {
+        draft.memory.slots_asked = names;
+    } else if draft.every(pace, Attempt::CreateSlots, Action::CreateSlots { names: names.clone() }) {
+        draft.memory.slots_asked = names;
     }
 }
 

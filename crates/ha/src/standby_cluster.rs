@@ -11,7 +11,7 @@ use crate::{
     Reason, View,
     action::{DemoteMode, StartRole},
     draft::Draft,
-    fence, following,
+    fence, following, history,
     leading::announce,
     memory::Checkpoint,
     rewind, switchover,
@@ -113,8 +113,12 @@ pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster) -> Reason {
     draft.set_role(Role::StandbyLeader);
     announce(draft, Role::StandbyLeader);
     if !view.settings.pause {
-        following::turn_to(draft, view.remote());
+        let remote = view.remote();
+        following::turn_to(draft, remote.clone());
         following::resume_replay(draft);
+        if let Some(remote) = remote {
+            history::adopt(draft, &remote);
+        }
     }
     match (acquired, was_leader) {
         (true, _) => Reason::StandbyLeaderByAcquiringLock,

@@ -9,6 +9,7 @@ mod handover;
 mod hanging;
 mod lock;
 mod logical_slots;
+mod mandate;
 mod operators;
 mod pause;
 mod postgres;

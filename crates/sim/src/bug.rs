@@ -48,6 +48,8 @@ pub enum Bug {
     HungServerBelieved,
     /// A member in a race is told what was published last, and takes it for the present.
     LastTickCounts,
+    /// Whoever came to lead a standby cluster is promoted with it, whatever it lacks.
+    LedWithoutElection,
     /// A voter promises to receive nothing, and goes on receiving.
     PromisesAndListens,
     /// A promise does not survive the agent.
@@ -61,7 +63,7 @@ pub enum Bug {
 }
 
 impl Bug {
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 21] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -77,6 +79,7 @@ impl Bug {
         Bug::UnguardedFounder,
         Bug::HungServerBelieved,
         Bug::LastTickCounts,
+        Bug::LedWithoutElection,
         Bug::PromisesAndListens,
         Bug::ForgetfulVoter,
         Bug::WithdrawsEarly,
@@ -103,6 +106,7 @@ impl Bug {
             Self::UnguardedFounder => "unguarded-founder",
             Self::HungServerBelieved => "hung-server-believed",
             Self::LastTickCounts => "last-tick-counts",
+            Self::LedWithoutElection => "led-without-election",
             Self::PromisesAndListens => "promises-and-listens",
             Self::ForgetfulVoter => "forgetful-voter",
             Self::WithdrawsEarly => "withdraws-early",
@@ -136,6 +140,13 @@ impl Bug {
                     decision.actions.push(Action::ReleaseLease { optime: None });
                 }
                 decision
+            }
+            Self::LedWithoutElection => {
+                let mut view = view.clone();
+                if let LeaseView::Held { term, .. } = view.lease {
+                    view.memory.mandate = Some(term);
+                }
+                bellwether_ha::decide(&view)
             }
             Self::ShownIsInForce => {
                 let mut view = view.clone();
@@ -230,7 +241,10 @@ impl Bug {
     // --- where the bug can show ---
 
     pub(crate) fn fewest_members(self) -> usize {
-        let is_vote = matches!(self, Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts);
+        let is_vote = matches!(
+            self,
+            Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts | Self::LedWithoutElection
+        );
         if is_vote || self.is_of_take_over() { 3 } else { 2 }
     }
 
@@ -246,7 +260,7 @@ impl Bug {
 
     pub(crate) fn sync_mode(self) -> Option<(SyncMode, bool)> {
         match self {
-            Self::BlindPromotion => Some((SyncMode::On, true)),
+            Self::BlindPromotion | Self::LedWithoutElection => Some((SyncMode::On, true)),
             Self::NamesLoosenedFirst | Self::LastTickCounts => Some((SyncMode::Quorum, true)),
             bug if bug.is_of_take_over() => Some((SyncMode::Quorum, false)),
             Self::ShownIsInForce => Some((SyncMode::On, false)),
@@ -306,6 +320,11 @@ impl Bug {
                 0 => Fault::Slow { from: store, to: host, by: scenario.loop_wait / 2 },
                 1 => Fault::PowerLoss { host },
                 _ => Fault::CutBoth { a: host, b: random.index(scenario.members) },
+            },
+            Self::LedWithoutElection => match random.between(0, 4) {
+                0 | 1 => Fault::FollowAnother,
+                2 => Fault::CutBoth { a: host, b: random.index(scenario.members) },
+                _ => Fault::PowerLoss { host },
             },
             Self::HungServerBelieved => match random.between(0, 2) {
                 0 => Fault::FreezePostgres { host },

@@ -60,8 +60,6 @@ pub struct Checks {
     /// The last pause ended then.
     pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,
-    /// The cluster was a standby cluster for a while. What it had was another one's to keep, so its members were not held to it.
-    pub(crate) was_standby: bool,
     /// The last write that was acknowledged before a take-over, until one is acknowledged after it.
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.
@@ -96,10 +94,8 @@ impl World {
     /// `end` is where `host` stood, `start` the first position of its new timeline.
     pub(crate) fn check_promotion(&mut self, host: HostId, end: Pos, start: Pos) {
         self.check_number(host, start);
-        if !self.checks.was_standby {
-            self.check_trunk(host, end);
-            self.check_loss(host, end, start);
-        }
+        self.check_trunk(host, end);
+        self.check_loss(host, end, start);
         self.checks.trunk = Some(start);
     }
 }

@@ -15,7 +15,7 @@ use bellwether_types::{
     slots::{LogicalSlot, SlotKind},
 };
 
-use super::{HAS_FAILOVER_SLOTS, topology, wanted, wanted::Wanted};
+use super::{HAS_FAILOVER_SLOTS, topology, turn, wanted, wanted::Wanted};
 use crate::{
     Action, Reason,
     action::LogicalAdvance,
@@ -233,6 +233,7 @@ fn copy(
         && !view.settings.pause
         && failsafe::living_leader(draft).is_none();
     if needed.is_empty() || !may_restart {
+        forget_turn(draft);
         return None;
     }
     let cluster = view.store.usable(view.now, view.patience())?;
@@ -240,6 +241,13 @@ fn copy(
     let mut names = BTreeSet::new();
     for name in needed {
         let Some(original) = answer.slots.get(&name) else { continue };
+        let is_there = here(server, &name).is_some();
+        let copied_xmin = draft.memory.slot_copies.copied_xmin.get(&name);
+        if is_there && copied_xmin.is_some() && copied_xmin == original.catalog_xmin.as_ref() {
+            // A transaction holds it where it was: another copy would be of no more use than the one that is here.
+            draft.note(Reason::LogicalSlotHeldBack { slot: name });
+            continue;
+        }
         match is_same(original, logical[&name]) {
             true if original.has_state && !original.failover => drop(names.insert(name)),
             true => {}
@@ -247,6 +255,7 @@ fn copy(
         }
     }
     if names.is_empty() {
+        forget_turn(draft);
         return None;
     }
     if !has_room(server, &names) {
@@ -256,21 +265,35 @@ fn copy(
     if draft.is_busy() || draft.backing_off(&JobKind::CopySlots) {
         return None;
     }
+    if !turn::has_come(draft, cluster) {
+        draft.note(Reason::LogicalSlotsTakeTurns { names: listed(&names) });
+        return None;
+    }
     if !restart::released_sync_duty(draft) {
         draft.memory.slot_copies.waiting = true;
         return None;
     }
     for name in &names {
         draft.memory.slot_copies.copied_at.insert(name.clone(), view.now);
+        match answer.slots.get(name).and_then(|original| original.catalog_xmin) {
+            Some(xmin) => drop(draft.memory.slot_copies.copied_xmin.insert(name.clone(), xmin)),
+            None => drop(draft.memory.slot_copies.copied_xmin.remove(name)),
+        }
         draft.memory.slot_copies.ready.remove(name);
         draft.memory.slot_copies.recorded.remove(name);
     }
+    forget_turn(draft);
     draft.memory.recovering = true;
     draft.memory.start_wanted = true;
     let reason = Reason::CopyingLogicalSlots { names: listed(&names) };
     let stop_limit = restart::stop_limit(view, None);
     draft.then(Action::CopySlots { names, stop_limit });
     Some(reason)
+}
+
+fn forget_turn(draft: &mut Draft) {
+    let copies = &mut draft.memory.slot_copies;
+    (copies.wanted_since, copies.all_up_since) = (None, None);
 }
 
 fn is_same(original: &LeaderSlot, wanted: &LogicalSlot) -> bool {

@@ -108,6 +108,7 @@ impl Scene {
         self.view.lease = held_in_term(self.view.now, Term(150));
         self.view.fencing.guardian = armed(self.view.now);
         self.view.memory.claimed = Some(Claimed { timeline: TimelineId(2), used: false });
+        self.view.memory.mandate = Some(Term(150));
         self
     }
 }

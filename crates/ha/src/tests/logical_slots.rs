@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use bellwether_types::{
-    Lsn,
+    Lsn, PostgresState,
     settings::SyncMode,
     slots::{LogicalSlot, PermanentSlot, SlotKind},
 };
@@ -387,4 +387,64 @@ fn a_logical_slot_must_not_bear_the_name_of_a_member() {
         let makes = |action: &Action| matches!(action, Action::CreateLogicalSlots { .. });
         assert!(!decision.actions.iter().any(makes), "{member}");
     }
+}
+
+#[test]
+fn a_copy_that_a_long_transaction_makes_useless_is_not_repeated() {
+    let unusable = |original_xmin: u32| {
+        let scene = answered(copied(with_feed(replica()), |_| ()), None, original_xmin);
+        scene.view(|view| view.postgres.unusable_slots = feed()).memory(|memory| {
+            memory.slot_copies.leader = Some(name("a"));
+            memory
+                .slot_copies
+                .copied_at
+                .insert("feed".to_owned(), NOW.saturating_sub(Duration::from_secs(900)));
+            memory.slot_copies.copied_xmin.insert("feed".to_owned(), 700);
+        })
+    };
+    let held_back = unusable(700).decide();
+    assert!(copies(&held_back).is_empty() && held_back.says("logical_slot_held_back"), "{held_back:#?}");
+    assert_eq!(copies(&unusable(701).decide()), feed(), "the original has moved");
+    let first = answered(with_feed(replica()), None, 700).decide();
+    assert_eq!(first.memory.slot_copies.copied_xmin.get("feed"), Some(&700));
+    let gone = answered(with_feed(replica()), None, 700).memory(|memory| {
+        memory.slot_copies.leader = Some(name("a"));
+        memory.slot_copies.copied_xmin.insert("feed".to_owned(), 700);
+    });
+    assert_eq!(copies(&gone.decide()), feed(), "there is none at all");
+}
+
+#[test]
+fn one_standby_after_the_other_is_restarted_for_copies() {
+    // `c`, after `b` by its name.
+    let scene = || {
+        answered(with_feed(Scene::of("c")), None, 700).view(|view| {
+            let slots = &mut view.postgres.leader_slots.as_mut().unwrap().slots;
+            slots.remove("b");
+        })
+    };
+    let restarting =
+        |scene: Scene| scene.member("b", |member| member.state = Some(PostgresState::Restarting));
+    let second = Duration::from_secs(1);
+    let first = scene().decide();
+    assert!(copies(&first).is_empty() && first.says("logical_slots_take_turns"), "{first:#?}");
+    let later = |decision: &Decision, by: Duration| {
+        let scene = scene().after(decision).later(by);
+        scene.view(|view| view.postgres.leader_slots.as_mut().unwrap().asked_at = view.now)
+    };
+    assert_eq!(copies(&later(&first, 3 * second).decide()), BTreeSet::new());
+    assert_eq!(copies(&later(&first, 4 * second).decide()), feed(), "`b` does not want to");
+    let other = restarting(later(&first, 4 * second)).decide();
+    assert_eq!(copies(&other), BTreeSet::new());
+    let back = later(&other, 5 * second).decide();
+    assert_eq!(copies(&back), BTreeSet::new(), "`d` might be before us");
+    assert_eq!(copies(&later(&back, 9 * second).decide()), feed());
+    let stuck = restarting(later(&other, 400 * second)).decide();
+    let stuck = restarting(later(&stuck, 404 * second)).decide();
+    assert_eq!(copies(&stuck), feed(), "one that does not come up keeps nobody waiting for ever");
+    let never = scene().member("b", |member| {
+        member.tags = serde_json::from_value(json!({"nofailover": true})).unwrap();
+    });
+    assert_eq!(copies(&never.decide()), feed(), "`b` gets no copies");
+    assert_eq!(copies(&answered(with_feed(replica()), None, 700).decide()), feed(), "`b` is the first");
 }

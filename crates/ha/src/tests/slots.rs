@@ -369,3 +369,27 @@ fn e6_without_the_store_cascading_members_tell_the_leader_where_they_are() {
     assert_eq!(advanced(true), Some(POSITION));
     assert_eq!(advanced(false), None);
 }
+
+#[test]
+fn a_member_that_joins_a_moment_after_another_gets_its_slot_at_once() {
+    let joined = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        leader().server(|server| server.slots.clear()).cluster(move |cluster| {
+            for member in &names {
+                let mut new = cluster.members[&name("c")].clone();
+                new.name = name(member);
+                cluster.members.insert(new.name.clone(), new);
+            }
+        })
+    };
+    let first = joined(&[]).decide();
+    assert_eq!(created(&first).len(), 2, "{first:#?}");
+    let again = joined(&[]).after(&first).later(Duration::from_millis(200)).decide();
+    assert!(created(&again).is_empty(), "there may be no room for it: {again:#?}");
+    let second = joined(&["d"]).after(&again).later(Duration::from_millis(300)).decide();
+    assert!(created(&second).contains("d"), "{second:#?}");
+    let both = joined(&["d"]).after(&second).later(Duration::from_millis(400)).decide();
+    assert!(created(&both).is_empty(), "{both:#?}");
+    let repeated = joined(&["d"]).after(&both).later(Duration::from_millis(1_400)).decide();
+    assert_eq!(created(&repeated).len(), 3);
+}

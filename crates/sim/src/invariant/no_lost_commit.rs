@@ -62,9 +62,6 @@ impl World {
 
     /// At the end: the leader has everything that was covered.
     pub(crate) fn check_final_loss(&mut self, leader: HostId) {
-        if self.checks.was_standby {
-            return;
-        }
         let tip = self.hosts[leader].pg.data.flushed;
         let missing = self.checks.acknowledged.iter().find(|(branch, acknowledged)| {
             // Of a timeline that was passed over whole nothing is left, which is no loss if nothing of it was covered.

@@ -9,9 +9,6 @@ impl World {
         self.stats.takeovers += 1;
         self.checks.taking_over_since = Some((host, self.checks.last_acknowledged_at));
         self.note(host, "take-over", &[1], || "took over".to_owned());
-        if self.checks.was_standby {
-            return;
-        }
         let tip = self.hosts[host].pg.data.flushed;
         let covered = self.checks.acknowledged.iter().filter(|(_, acknowledged)| acknowledged.covered > 0);
         let lacks = covered

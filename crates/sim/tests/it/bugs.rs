@@ -48,6 +48,11 @@ fn following_without_comparing_histories_is_caught() {
 }
 
 #[test]
+fn a_standby_leader_that_is_promoted_whatever_it_lacks_is_caught() {
+    bites(Bug::LedWithoutElection, 500, &["no_lost_commit", "no_diverged_promotion"]);
+}
+
+#[test]
 fn a_lock_given_up_too_early_is_caught() {
     bites(Bug::EarlyRelease, 50, &["release"]);
 }

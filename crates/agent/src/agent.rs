@@ -31,6 +31,7 @@ use crate::{
     cycle::Cycle,
     event::Event,
     execute::{Effect, Errands, MemberWrite},
+    failed_bootstraps::FailedBootstraps,
     failsafe::FailsafeBook,
     fencing::Fencing,
     hearing::Ear,
@@ -92,6 +93,7 @@ pub struct Agent {
     pub(crate) citus: CitusPart,
     pub(crate) local: Local,
     pub(crate) mark: Mark,
+    pub(crate) failed_bootstraps: FailedBootstraps,
     pub(crate) earlier_guardians_gone: bool,
     /// The tasks that this agent cannot do without.
     pub(crate) services: JoinSet<&'static str>,
@@ -246,6 +248,9 @@ impl Agent {
         let mut end = None;
         for action in decision.actions {
             if let Action::Exit { exit } = action {
+                if exit == Exit::BootstrapFailed {
+                    self.failed_bootstraps.add(self.local.state);
+                }
                 end = Some(exit);
                 break;
             }

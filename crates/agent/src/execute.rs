@@ -114,7 +114,7 @@ impl Agent {
             Action::Rewind { source } => self.rewind(source),
             Action::CrashRecovery => self.crash_recovery(),
             Action::Reinitialize { from, by } => self.reinitialize(from, by),
-            Action::WipeDataDirectory { why } => self.wipe_data_directory(&why).await,
+            Action::WipeDataDirectory { why } => self.wipe_data_directory(&why),
             Action::SetDataDirectoryAside => self.set_data_directory_aside().await,
             Action::SetSyncNames { names } => self.set_sync_names(names).await,
             Action::GenerateWal => self.generate_wal().await,

@@ -17,6 +17,7 @@ pub mod clock;
 mod cycle;
 mod event;
 mod execute;
+mod failed_bootstraps;
 mod failsafe;
 mod fencing;
 pub mod handle;

@@ -288,6 +288,7 @@ impl Agent {
             may_bootstrap: config.bootstrap.is_given,
             clones_without_leader: self.settings.replica_methods.iter().any(ReplicaMethod::needs_no_source),
             has_pre_promote: self.settings.pre_promote.is_some(),
+            failed_bootstraps: self.failed_bootstraps.view(),
         }
     }
 

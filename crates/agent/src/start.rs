@@ -29,6 +29,7 @@ use crate::{
     clock,
     cycle::Cycle,
     execute::{Errands, MemberWrite},
+    failed_bootstraps::FailedBootstraps,
     failsafe::FailsafeBook,
     fencing::{Fencing, GuardianUse},
     handle::AgentHandle,
@@ -173,6 +174,11 @@ pub async fn start(
     let data_dir = config.postgresql.data_dir.clone();
     let fencing = Fencing::new(guardian_use(&config), data_dir, runtime_dir.clone(), watchdog);
     let mark = Mark::open(&runtime_dir);
+    let failed_bootstraps = FailedBootstraps::open(&runtime_dir, started_as_patroni);
+    let mut local = Local::new();
+    if let Some(state) = failed_bootstraps.state() {
+        local.state = state;
+    }
     // Users' commands belong to these only; what a successful one left running is its own business.
     let by_command = matches!(mark.job(), Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Reinitialize));
     end_leftovers(&config, by_command).await?;
@@ -270,8 +276,9 @@ pub async fn start(
         effective,
         settings,
         citus,
-        local: Local::new(),
+        local,
         mark,
+        failed_bootstraps,
         earlier_guardians_gone: false,
         services,
         jobs: Jobs::new(events_in.clone()),

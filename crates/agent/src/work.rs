@@ -10,7 +10,7 @@ use bellwether_ha::view::JobOutcome;
 pub(crate) use bellwether_types::chain;
 
 pub(crate) use self::{
-    datadir::{bootstrap, bootstrap_standby, clone, post_bootstrap, reinitialize},
+    datadir::{bootstrap, bootstrap_standby, clone, post_bootstrap, reinitialize, wipe},
     rewind::{check_divergence, crash_recovery, rewind},
     start::{checkpoint, copy_slots, promote, restart, start},
     stop::{demote_cluster, demote_request, stop},

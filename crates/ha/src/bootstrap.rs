@@ -1,5 +1,7 @@
 //! The first member founds the cluster, the others clone it.
 
+use std::time::Duration;
+
 use bellwether_types::{
     Role,
     cluster::{Cluster, ConfigDocument, Initialize, Member},
@@ -16,6 +18,10 @@ use crate::{
     view::{DataDirectory, Guardian, JobKind, JobOutcome, Process},
 };
 
+/// After a bootstrap that failed; doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
 /// The data directory is empty: found a cluster or join one.
 pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
@@ -24,6 +30,9 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     match &cluster.initialize {
         None if view.me.may_bootstrap && !view.me.tags.nofailover() => {
+            if let Some(reason) = has_failed_before(draft) {
+                return reason;
+            }
             let (bootstrap, reason) = found(view);
             if draft.attempt(Attempt::ClaimInitialize, Action::ClaimInitialize) {
                 // Runs only if the claim succeeded.
@@ -58,6 +67,21 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::CloneWithoutLeader;
     }
     waiting(view)
+}
+
+/// A bootstrap may take an hour, a restore say, and fail at its end: the next agent does not begin it again at once, and each further one
+/// later still. If somebody else founds the cluster meanwhile, that one is copied.
+fn has_failed_before(draft: &mut Draft) -> Option<Reason> {
+    let view = draft.view;
+    let failed = view.me.failed_bootstraps?;
+    let doublings = failed.times.saturating_sub(1).min(6);
+    let again_at = failed.last_at + (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
+    if view.now >= again_at {
+        return None;
+    }
+    draft.wake_by(again_at);
+    let minutes = again_at.since(view.now).as_secs().div_ceil(60);
+    Some(Reason::BootstrapHasFailedBefore { times: failed.times, minutes })
 }
 
 /// How this member founds the cluster.

@@ -198,6 +198,7 @@ pub(crate) fn job_kind(action: &Action) -> Option<JobKind> {
         Action::Reinitialize { .. } => JobKind::Reinitialize,
         Action::Checkpoint => JobKind::Checkpoint,
         Action::CopySlots { .. } => JobKind::CopySlots,
+        Action::WipeDataDirectory { .. } => JobKind::Wipe,
         _ => return None,
     })
 }

@@ -161,6 +161,7 @@ impl JobKind {
             Self::Rewind => "running pg_rewind",
             Self::Checkpoint => "checkpoint",
             Self::CopySlots => "copy_logical_slots",
+            Self::Wipe => "removing the data directory",
         }
     }
 }

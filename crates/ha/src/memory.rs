@@ -168,7 +168,6 @@ pub enum Attempt {
     ForgetPromise,
     AskFailsafe,
     ClearFailsafe,
-    Wipe,
     SetAside,
     FinishBootstrap,
     CancelJob,

@@ -8,7 +8,7 @@ use crate::{
     demote,
     draft::Draft,
     fence,
-    memory::{Attempt, RewindState},
+    memory::RewindState,
     view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome, Process, Upstream},
 };
 
@@ -231,8 +231,8 @@ fn wipe(draft: &mut Draft, reason: Reason) -> Reason {
         }
         return reason;
     }
-    let why = reason.sentence();
-    if draft.attempt(Attempt::Wipe, Action::WipeDataDirectory { why }) {
+    if !draft.backing_off(&JobKind::Wipe) {
+        draft.then(Action::WipeDataDirectory { why: reason.sentence() });
         draft.memory.rewind = RewindState::Initial;
     }
     reason

@@ -97,6 +97,7 @@ impl Scene {
                 may_bootstrap: true,
                 clones_without_leader: false,
                 has_pre_promote: false,
+                failed_bootstraps: None,
             },
             settings,
             store: StoreView {

@@ -67,6 +67,16 @@ pub struct Me {
     /// Some clone method works without a running source (`no_leader`).
     pub clones_without_leader: bool,
     pub has_pre_promote: bool,
+    /// Bootstraps that failed here, the last within a day; earlier agents' too.
+    #[serde(default)]
+    pub failed_bootstraps: Option<FailedBootstraps>,
+}
+
+/// Each ended an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedBootstraps {
+    pub times: u32,
+    pub last_at: Timestamp,
 }
 
 /// What the store said, and how old that is.

@@ -4,7 +4,6 @@ use bellwether_ha::{
     action::CopyBy,
     view::{JobKind, JobOutcome, Upstream},
 };
-use bellwether_postgres::datadir::Wiped;
 use bellwether_types::{PostgresState, Role};
 use tracing::{debug, error, info, warn};
 
@@ -58,6 +57,7 @@ impl Agent {
     /// False to the executor if the mark stays: then it is tried again.
     pub(super) fn finish_bootstrap(&mut self) -> Effect {
         self.mark_end();
+        self.failed_bootstraps.forget();
         Effect::of(self.mark.job().is_none())
     }
 
@@ -127,28 +127,22 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
-        if self.is_copy_being_written() {
+    pub(super) fn wipe_data_directory(&mut self, why: &str) -> Effect {
+        if self.is_copy_being_written() || !self.mark_begin(JobKind::Wipe) {
             return Effect::Failed;
         }
         info!(why, "Removing data directory: {}", self.settings.data_dir.display());
         let server = self.server.clone();
-        match self.service_manager.alive_during(server.wipe()).await {
-            Ok(wiped) => {
-                if let Wiped::SetAside(path) = wiped {
-                    warn!(path = %path.display(), "the data directory could not be removed and was renamed");
-                }
-                self.local.control = None;
-                self.local.system_id = None;
-                self.local.role = Role::Uninitialized;
-                self.mark_end();
-                Effect::Changed
-            }
-            Err(error) => {
-                warn!(error = work::chain(&error), "the data directory could not be removed");
-                Effect::Failed
-            }
-        }
+        self.jobs.start(JobKind::Wipe, move |_| work::wipe(server));
+        Effect::Nothing
+    }
+
+    /// It was removed, or renamed.
+    pub(super) fn data_directory_is_gone(&mut self) {
+        self.local.control = None;
+        self.local.system_id = None;
+        self.local.role = Role::Uninitialized;
+        self.mark_end();
     }
 
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {

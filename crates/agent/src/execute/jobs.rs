@@ -68,6 +68,7 @@ impl Agent {
             }
             // The files are those of a primary now, or nobody's.
             JobKind::PostBootstrap => self.local.custom_bootstrap = false,
+            JobKind::Wipe if succeeded => self.data_directory_is_gone(),
             JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
                 if succeeded && *kind != JobKind::CrashRecovery {
                     self.mark_end();

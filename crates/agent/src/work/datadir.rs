@@ -10,6 +10,7 @@ use bellwether_postgres::{
     bootstrap, citus, clone,
     config::ConfigPlan,
     custom_bootstrap,
+    datadir::Wiped,
     postmaster::{Postmaster, StopMode},
     server::Server,
     settings::PgSettings,
@@ -50,7 +51,6 @@ pub(crate) async fn bootstrap_standby(
     plan: ConfigPlan,
     limit: Duration,
 ) -> JobOutcome {
-    let source = one_of_several(source, server.settings()).await;
     // Where only its archive is known, a method that needs no server has to do.
     let source = (!source.conn_url.is_empty()).then_some(source);
     match clone(job.clone(), server.settings().clone(), source).await {
@@ -101,6 +101,10 @@ pub(crate) async fn clone(
     settings: Arc<PgSettings>,
     source: Option<Upstream>,
 ) -> JobOutcome {
+    let source = match source {
+        Some(source) if source.is_remote => Some(one_of_several(source, &settings).await),
+        source => source,
+    };
     let from = match &source {
         Some(source) => match target(source, &settings.replication) {
             Some(target) => Some(target),
@@ -122,6 +126,18 @@ pub(crate) async fn clone(
         Ok(()) => JobOutcome::Succeeded,
         Err(error) if error.is_cancelled() => JobOutcome::Cancelled,
         Err(error) => JobOutcome::Failed { why: chain(&error), source_unreachable: true },
+    }
+}
+
+/// Empties the data directory. It cannot be cancelled: the removal would go on in its thread, under whatever is written there next.
+pub(crate) async fn wipe(server: Server) -> JobOutcome {
+    match server.wipe().await {
+        Ok(Wiped::Removed) => JobOutcome::Succeeded,
+        Ok(Wiped::SetAside(path)) => {
+            tracing::warn!(path = %path.display(), "the data directory could not be removed and was renamed");
+            JobOutcome::Succeeded
+        }
+        Err(error) => failed(&error),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     lease,
     memory::BootstrapStage,
     testing::{self, NOW, Scene, leader, newcomer, replica, upstream},
-    view::{DataDirectory, Guardian, JobKind, JobOutcome, LeaseView},
+    view::{DataDirectory, FailedBootstraps, Guardian, JobKind, JobOutcome, LeaseView},
 };
 
 fn failed() -> JobOutcome {
@@ -331,4 +331,26 @@ fn a_founder_whose_answer_got_lost_knows_its_own_founding() {
     // PostgreSQL dies before the lock is taken: the data stay the cluster's.
     let down = published.stopped().decide();
     assert!(down.actions.contains(&Action::FinishBootstrap), "{down:#?}");
+}
+
+#[test]
+fn a_bootstrap_that_failed_is_not_begun_again_at_once_and_a_cluster_that_is_there_is_copied() {
+    let failed = |times: u32, ago: u64| {
+        newcomer().view(|view| {
+            let last_at = NOW.saturating_sub(Duration::from_secs(ago));
+            view.me.failed_bootstraps = Some(FailedBootstraps { times, last_at });
+        })
+    };
+    let begins = |scene: Scene| scene.decide().actions.contains(&Action::Bootstrap);
+    for (times, pause) in [(1, 60), (2, 120), (6, 1920), (7, 3600), (u32::MAX, 3600)] {
+        assert!(!begins(failed(times, pause - 1)), "{times}");
+        assert!(begins(failed(times, pause)), "{times}");
+    }
+    let waiting = failed(2, 30).settings(|settings| settings.loop_wait = Duration::from_secs(600)).decide();
+    assert_eq!(waiting.code(), "bootstrap_has_failed_before");
+    assert_eq!(waiting.wake_at, NOW + Duration::from_secs(90), "as soon as it may");
+    let led = replica().empty().view(|view| {
+        view.me.failed_bootstraps = Some(FailedBootstraps { times: 3, last_at: NOW });
+    });
+    assert!(led.decide().actions.iter().any(|action| matches!(action, Action::Clone { .. })));
 }

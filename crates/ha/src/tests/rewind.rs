@@ -337,3 +337,25 @@ fn a_standby_that_receives_nothing_is_compared_again_now_and_then() {
     let hopeless = deaf().later(Duration::from_secs(60)).memory(|memory| memory.rewind_failed_at = Some(NOW));
     assert!(!doubts(hopeless), "a rewind that failed stops the server each time it is tried");
 }
+
+#[test]
+fn nothing_else_begins_while_the_data_directory_is_removed_and_what_is_left_of_it_is_never_started() {
+    let permit = |settings: &mut bellwether_types::settings::Settings| {
+        settings.remove_data_directory_on_rewind_failure = true;
+    };
+    let first = after_rewind(false, permit).decide();
+    let removing = after_rewind(false, permit).after(&first).job(JobKind::Wipe).decide();
+    assert_eq!(removing.deeds(), Vec::<&Action>::new(), "{removing:#?}");
+    let left = replica()
+        .stopped()
+        .view(|view| view.postgres.data = DataDirectory::Interrupted { by: JobKind::Wipe })
+        .decide();
+    assert!(left.actions.iter().any(|action| matches!(action, Action::Clone { .. })), "{left:#?}");
+    let failed = JobOutcome::Failed { why: "busy".to_owned(), source_unreachable: false };
+    let again = after_rewind(false, permit)
+        .after(&first)
+        .ended(JobKind::Wipe, failed)
+        .memory(|memory| memory.rewind = RewindState::Failed);
+    assert_eq!(again.decide().deeds(), Vec::<&Action>::new(), "not in a hurry");
+    assert_eq!(again.later(Duration::from_millis(1_001)).decide().deeds().len(), 1);
+}

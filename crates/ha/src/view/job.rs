@@ -42,6 +42,8 @@ pub enum JobKind {
     Rewind,
     Checkpoint,
     CopySlots,
+    /// Removing the data directory.
+    Wipe,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

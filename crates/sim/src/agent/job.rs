@@ -46,6 +46,7 @@ enum Plan {
     CrashRecovery,
     Rewind { source: Upstream },
     Checkpoint,
+    Wipe,
 }
 
 /// How often a job looks whether what it waits for has come.
@@ -87,6 +88,7 @@ impl World {
             Action::CrashRecovery => (JobKind::CrashRecovery, Plan::CrashRecovery),
             Action::Rewind { source } => (JobKind::Rewind, Plan::Rewind { source }),
             Action::Checkpoint => (JobKind::Checkpoint, Plan::Checkpoint),
+            Action::WipeDataDirectory { .. } => (JobKind::Wipe, Plan::Wipe),
             other => unreachable!("{other:?} is no job"),
         };
         if self.hosts[host].agent.mind.job.is_some() {
@@ -150,6 +152,7 @@ impl World {
             Plan::CrashRecovery => self.crash_recovery(host, step),
             Plan::Rewind { source } => self.rewind(host, step, &source),
             Plan::Checkpoint => self.checkpoint_job(host, step),
+            Plan::Wipe => self.wipe(host, step),
         };
         match next {
             Next::At(step, delay) => {

@@ -38,6 +38,7 @@ impl World {
                 may_bootstrap: true,
                 clones_without_leader: false,
                 has_pre_promote: false,
+                failed_bootstraps: None,
             },
             settings: mind.settings.clone(),
             store: StoreView {

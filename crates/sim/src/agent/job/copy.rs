@@ -64,6 +64,21 @@ impl World {
         }
     }
 
+    /// A big directory takes longer to remove than any lease lasts.
+    pub(super) fn wipe(&mut self, host: HostId, step: u32) -> Next {
+        let pg = &mut self.hosts[host].pg;
+        if !pg.is_down() || pg.orphans.is_some() {
+            return Next::Failed("the server runs");
+        }
+        if step > 0 {
+            pg.data = Data::default();
+            self.note(host, "pg", &[10], || "data directory removed".to_owned());
+            return Next::Succeeded;
+        }
+        pg.data = Data { files: Files::Partial, ..Data::default() };
+        Next::At(1, self.random.between(50, 20_000) * MILLIS)
+    }
+
     pub(super) fn reinitialize(&mut self, host: HostId, step: u32, from: &Upstream) -> Next {
         let down = self.hosts[host].pg.is_down();
         match step {

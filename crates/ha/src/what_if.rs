@@ -179,6 +179,7 @@ impl Situation<'_> {
                 may_bootstrap: false,
                 clones_without_leader: false,
                 has_pre_promote: false,
+                failed_bootstraps: None,
             },
             settings: self.settings.clone(),
             store: StoreView {

@@ -223,12 +223,13 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let restapi = RestApi::read(&root.child("restapi"));
     let ctl = Ctl::read(&root.child("ctl"), &root.child("restapi"));
     let log = Log::read(&root.child("log"));
-    let watchdog = Watchdog::read(&root.child("watchdog"));
+    let watchdog = Watchdog::read(&root.lenient().child("watchdog"));
     let bootstrap = Bootstrap::read(&root.child("bootstrap"));
     let postgresql = Postgresql::read(&root.child("postgresql"), home(env));
     let store = Store::read(root);
     let citus = Citus::read(root);
-    let tags = root.child("tags").entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
+    let tags = root.lenient().child("tags");
+    let tags = tags.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
         "defaults",
         &[

@@ -60,6 +60,12 @@ impl Problem {
         self
     }
 
+    /// What follows from it, for a problem that keeps nothing from being used.
+    pub(crate) fn but(mut self, consequence: &str) -> Self {
+        self.reason = format!("{}; {consequence}", self.reason);
+        self
+    }
+
     pub fn help(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self

@@ -50,12 +50,14 @@ pub(crate) struct Section<'a> {
     pub(crate) origin: Origin,
     pub(crate) path: String,
     pub(crate) report: &'a Report,
+    /// What cannot be read is warned about, and its default taken.
+    is_lenient: bool,
 }
 
 impl<'a> Section<'a> {
     pub(crate) fn root(node: &'a Node, report: &'a Report) -> Self {
         let origin = Origin { line: None, ..node.origin.clone() };
-        Self { node: Some(node), origin, path: String::new(), report }
+        Self { node: Some(node), origin, path: String::new(), report, is_lenient: false }
     }
 
     /// The section below `key`. Anything but a map is a problem, and reads as an empty one.
@@ -63,14 +65,35 @@ impl<'a> Section<'a> {
         let (path, report) = (self.path_of(key), self.report);
         let node = self.node(key);
         let origin = self.origin_of(key);
+        let is_lenient = self.is_lenient;
         if node.is_some_and(|node| !node.is_map()) {
-            report.problem(
+            self.complain(
                 self.about(key, "expects a map")
                     .help(format!("write the settings of `{key}` below it, indented, as `key: value`")),
             );
-            return Section { node: None, origin, path, report };
+            return Section { node: None, origin, path, report, is_lenient };
         }
-        Section { node, origin, path, report }
+        Section { node, origin, path, report, is_lenient }
+    }
+
+    /// The same section, read as Patroni reads what nothing depends on but how it logs and when its watchdog fires: a value that means
+    /// nothing keeps no agent from starting. `config check` and `--validate-config` have a look of their own.
+    pub(crate) fn lenient(&self) -> Section<'a> {
+        Section { is_lenient: true, ..self.clone() }
+    }
+
+    /// As it is without that.
+    pub(crate) fn strict(&self) -> Section<'a> {
+        Section { is_lenient: false, ..self.clone() }
+    }
+
+    /// Tells of a value that cannot be used.
+    pub(crate) fn complain(&self, problem: Problem) {
+        if self.is_lenient {
+            self.report.warn(problem.but("the default is used"));
+        } else {
+            self.report.problem(problem);
+        }
     }
 
     /// Whether the section itself is there.
@@ -124,7 +147,7 @@ impl<'a> Section<'a> {
     pub(crate) fn text(&self, key: &str) -> Option<String> {
         let node = self.node(key)?;
         let Kind::Scalar(scalar) = &node.kind else {
-            self.report.problem(self.about(key, "expects a text").help(ONE_VALUE));
+            self.complain(self.about(key, "expects a text").help(ONE_VALUE));
             return None;
         };
         let text = text_of(scalar);
@@ -189,11 +212,11 @@ impl<'a> Section<'a> {
                     (low, i64::MAX) => format!("must be {low} or more"),
                     (low, high) => format!("must be between {low} and {high}"),
                 };
-                self.report.problem(self.about(key, reason));
+                self.complain(self.about(key, reason));
             }
-            None => self
-                .report
-                .problem(self.about(key, "expects a whole number").help("write a number without a unit")),
+            None => {
+                self.complain(self.about(key, "expects a whole number").help("write a number without a unit"))
+            }
         }
         None
     }
@@ -219,7 +242,7 @@ impl<'a> Section<'a> {
         if chosen.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let problem = self.about(key, "is not a word that is known here");
-            self.report.problem(problem.help(format!("use one of: {}", known.join(", "))));
+            self.complain(problem.help(format!("use one of: {}", known.join(", "))));
         }
         chosen.map(|(_, value)| *value)
     }

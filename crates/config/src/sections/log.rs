@@ -93,11 +93,13 @@ const LEVELS: [(&str, LogLevel); 7] = [
 impl Log {
     pub(crate) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
+        // Levels and the directory say whether anything is logged at all: those must be right, with Patroni too.
+        let (strict, section) = (section, &section.lenient());
         Self {
             kind: section
                 .choice("type", &[("plain", LogType::Plain), ("json", LogType::Json)])
                 .unwrap_or(default.kind),
-            level: section.choice("level", &LEVELS).unwrap_or(default.level),
+            level: strict.choice("level", &LEVELS).unwrap_or(default.level),
             traceback_level: section
                 .choice("traceback_level", &[("DEBUG", LogLevel::Debug), ("ERROR", LogLevel::Error)])
                 .unwrap_or(default.traceback_level),
@@ -112,13 +114,13 @@ impl Log {
             max_queue_size: section
                 .integer("max_queue_size", 1..=i64::from(u32::MAX))
                 .map_or(default.max_queue_size, |size| size as usize),
-            dir: section.file("dir"),
+            dir: strict.file("dir"),
             file_size: section
                 .integer("file_size", 0..=i64::MAX)
                 .map_or(default.file_size, i64::unsigned_abs),
             file_num: section.integer("file_num", 0..=100_000).map_or(default.file_num, |num| num as u32),
             mode: read_mode(section),
-            loggers: read_loggers(&section.child("loggers")),
+            loggers: read_loggers(&strict.child("loggers")),
             deduplicate_heartbeat_logs: section.flag("deduplicate_heartbeat_logs").unwrap_or(false),
         }
     }
@@ -131,7 +133,7 @@ fn read_mode(section: &Section<'_>) -> Option<u32> {
         Some(mode @ 0..=0o777) => Some(mode as u32),
         _ => {
             let problem = section.about("mode", "is not a file mode between 0000 and 0777");
-            section.report.problem(problem.help("write it in octal, with a leading zero: 0640"));
+            section.complain(problem.help("write it in octal, with a leading zero: 0640"));
             None
         }
     }
@@ -150,7 +152,7 @@ fn read_format(section: &Section<'_>) -> Option<LogFormat> {
         _ => {
             let problem =
                 section.about("format", "expects field names, or maps of one field to its new name");
-            section.report.problem(problem.at(&item.origin));
+            section.complain(problem.at(&item.origin));
             None
         }
     });

@@ -83,6 +83,8 @@ impl Watchdog {
 impl Watchdog {
     pub(crate) fn read(section: &Section<'_>) -> Self {
         let default = Self::default();
+        // The guardian is not Patroni's: its word must be right.
+        let strict = section.strict();
         let device = section.file("device").unwrap_or(default.device);
         let margin = section.integer("safety_margin", -1..=i64::from(u32::MAX));
         Self {
@@ -97,7 +99,7 @@ impl Watchdog {
                     &[("default", WatchdogDriver::Default), ("testing", WatchdogDriver::Testing)],
                 )
                 .unwrap_or(default.driver),
-            guardian: section
+            guardian: strict
                 .choice(
                     "guardian",
                     &[

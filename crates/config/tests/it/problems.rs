@@ -29,7 +29,7 @@ restapi:
   authentication: {username: admin}
 log:
   level: LOUD
-  file_num: -1
+  loggers: {x: LOUD}
 postgresql:
   listen: 127.0.0.1:99999
   authentication:
@@ -51,7 +51,8 @@ raft:
       help: give `username` and `password` together, or neither
     patroni.yml:7: log.level: is not a word that is known here (found `LOUD`)
       help: use one of: DEBUG, INFO, WARN, WARNING, ERROR, FATAL, CRITICAL
-    patroni.yml:8: log.file_num: must be between 0 and 100000 (found `-1`)
+    patroni.yml:8: log.loggers.x: is not a word that is known here (found `LOUD`)
+      help: use one of: DEBUG, INFO, WARN, WARNING, ERROR, FATAL, CRITICAL
     patroni.yml:9: postgresql.data_dir: is not defined
       help: add `postgresql.data_dir`, for example `/var/lib/postgresql/15/main`
     patroni.yml:10: postgresql.listen: `99999` is not a port (1 to 65535) (found `127.0.0.1:99999`)
@@ -172,6 +173,27 @@ fn doubtful_values_are_warnings() {
             format!("{MINIMAL}watchdog: {{mode: maybe}}\n"),
             "watchdog.mode: is not a word",
         ),
+        (
+            "a log type nobody knows",
+            format!("{MINIMAL}log: {{type: odd, file_num: -1, traceback_level: LOUD, static_fields: x}}\n"),
+            "log.type: is not a word that is known here; the default is used (found `odd`)",
+        ),
+        (
+            "a size that is no number",
+            format!("{MINIMAL}log: {{max_queue_size: many}}\n"),
+            "log.max_queue_size: expects a whole number; the default is used",
+        ),
+        (
+            "a watchdog margin that is no number",
+            format!("{MINIMAL}watchdog: {{safety_margin: much}}\n"),
+            "watchdog.safety_margin: expects a whole number; the default is used",
+        ),
+        (
+            "a watchdog that is no section",
+            format!("{MINIMAL}watchdog: 5\n"),
+            "watchdog: expects a map; the default is used",
+        ),
+        ("tags that are none", format!("{MINIMAL}tags: x\n"), "tags: expects a map; the default is used"),
         (
             "a flag that is none",
             format!("{MINIMAL}ctl: {{insecure: perhaps}}\n"),

@@ -163,7 +163,7 @@ reasons! {
     BootstrapPublishing = "bootstrap_publishing", "writing the entries of the new cluster";
     BootstrapLeftover = "bootstrap_leftover", "an earlier agent did not finish the bootstrap of this data directory: setting it aside";
     BootstrapOvertaken = "bootstrap_overtaken", "somebody else has founded the cluster meanwhile: setting the own beginning aside";
-    BootstrapHasFailedBefore { times: u32, minutes: u64 } = "bootstrap_has_failed_before", "the bootstrap has failed here {times} time(s): trying again in about {minutes} minute(s), or copying the cluster if somebody else founds it; to try at once, remove failed-bootstraps.json beside the data directory and restart the agent";
+    BootstrapHasFailedBefore { times: u32, minutes: u64 } = "bootstrap_has_failed_before", "the bootstrap has failed here {times} time(s): trying again in about {minutes} minute(s), or copying the cluster if somebody else founds it; to try at once, remove failed-bootstraps.json from DATA_DIR.bellwether and restart the agent";
     BootstrapFailed = "bootstrap_failed", "Failed to bootstrap cluster";
 
     // --- jobs ---

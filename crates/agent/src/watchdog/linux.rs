@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use rustix::ioctl::{Getter, Setter, Updater, ioctl, opcode};
+use rustix::{
+    io::Errno,
+    ioctl::{Getter, Setter, Updater, ioctl, opcode},
+};
 
 use super::Device;
 
@@ -105,9 +108,45 @@ impl Device for Linux {
     fn disarm(&mut self) -> io::Result<()> {
         // The count ends when the file is closed after this, which happens next.
         self.file.write_all(b"V")?;
-        // Not every device knows it, and it is not needed after the magic byte.
         // SAFETY: the kernel reads an int.
-        let _ = unsafe { ioctl(&self.file, Setter::<SET_OPTIONS, c_int>::new(DISABLE_CARD)) };
-        Ok(())
+        stopped(unsafe { ioctl(&self.file, Setter::<SET_OPTIONS, c_int>::new(DISABLE_CARD)) })
+    }
+}
+
+/// Not every device knows how to be told that it shall stop, and after the magic byte it need not. But with `nowayout` the kernel refuses
+/// it, takes the magic byte for nothing, and still calls the device one that stops when it is closed.
+fn stopped(answer: rustix::io::Result<()>) -> io::Result<()> {
+    match answer {
+        Err(Errno::BUSY) => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "the kernel keeps it running (nowayout)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_a_way_out_is_told_from_a_device_that_does_not_know_the_question() {
+        assert!(stopped(Err(Errno::BUSY)).unwrap_err().to_string().contains("nowayout"));
+        assert!(stopped(Err(Errno::NOTTY)).is_ok() && stopped(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn the_requests_are_those_of_the_kernels_header() {
+        // The numbers that `linux/watchdog.h` comes to on this architecture's generic encoding.
+        let numbers = [GET_SUPPORT, SET_OPTIONS, SET_TIMEOUT, GET_TIMEOUT].map(|number| number as u64);
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+            assert_eq!(numbers, [0x8028_5700, 0x8004_5704, 0xC004_5706, 0x8004_5707]);
+        }
+        assert_eq!(size_of::<Info>(), 40);
+    }
+
+    #[test]
+    fn a_device_that_is_no_watchdog_is_refused() {
+        let error = Linux::open(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::NOTTY.raw_os_error()), "{error}");
     }
 }

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn the_requests_are_those_of_the_kernels_header() {
         // The numbers that `linux/watchdog.h` comes to on this architecture's generic encoding.
-        let numbers = [GET_SUPPORT, SET_OPTIONS, SET_TIMEOUT, GET_TIMEOUT].map(|number| number as u64);
+        let numbers = [GET_SUPPORT, SET_OPTIONS, SET_TIMEOUT, GET_TIMEOUT];
         if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             assert_eq!(numbers, [0x8028_5700, 0x8004_5704, 0xC004_5706, 0x8004_5707]);
         }

@@ -275,6 +275,25 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_program_is_started_without_what_it_must_not_see() {
+        // Cargo gives this to every test.
+        let kept_back = "CARGO_MANIFEST_DIR";
+        assert!(std::env::var_os(kept_back).is_some());
+        let settings = PgSettings {
+            scrub_env: [kept_back.to_owned()].into(),
+            bin_dir: Some(PathBuf::from("/usr/bin")),
+            ..settings()
+        };
+        for mut command in
+            [settings.command("env"), settings.session_command("env"), settings.hook("env").unwrap()]
+        {
+            let told = command.output().await.unwrap();
+            let told = String::from_utf8_lossy(&told.stdout).into_owned();
+            assert!(told.contains("PATH=") && !told.contains(kept_back), "{command:?}: {told}");
+        }
+    }
+
     #[test]
     fn what_is_parsed_was_said_in_english() {
         let command = settings().tool("pg_controldata");

@@ -234,6 +234,19 @@ async fn release_stops_belief_before_the_key_is_gone() {
     let store = MemoryStore::new();
     let (a, b) = (node("a", &store), node("b", &store));
     assert!(matches!(a.lease.acquire(Wanted::default()).await, Acquired::Yes { .. }));
+    // The store does not answer, so the key stays; nobody here may believe in it from the first moment on.
+    a.link.set_fault(Some(Fault::Silent));
+    let belief_ends = async {
+        while is_held(&a.lease.state().view) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = belief_ends => {}
+        _ = a.lease.release(None) => panic!("it was believed in until the store had its say"),
+    }
+    a.link.set_fault(None);
     assert!(matches!(a.lease.release(Some(br#"{"optime":7}"#.to_vec())).await, Released::Yes));
     assert_eq!(a.lease.state().view, LeaseView::NotHeld);
     let snapshot = store.snapshot(Deadline::after(TTL)).await.unwrap();

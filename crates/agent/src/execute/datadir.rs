@@ -128,7 +128,7 @@ impl Agent {
     }
 
     pub(super) fn wipe_data_directory(&mut self, why: &str) -> Effect {
-        if self.is_copy_being_written() || !self.mark_begin(JobKind::Wipe) {
+        if !self.mark_begin(JobKind::Wipe) {
             return Effect::Failed;
         }
         info!(why, "Removing data directory: {}", self.settings.data_dir.display());

@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Consul {
     child: Child,
+    port: u16,
     address: String,
 }
 
@@ -52,7 +53,7 @@ impl Consul {
             .stderr(log)
             .spawn()
             .expect("setpriv and consul are installed (scripts/prerequisites)");
-        let consul = Self { child, address: format!("127.0.0.1:{http}") };
+        let consul = Self { child, port: http, address: format!("127.0.0.1:{http}") };
         eventually("Consul has a leader", PATIENCE, || async {
             match consul.ask("status/leader").await? {
                 Value::String(leader) if !leader.is_empty() => Ok(()),
@@ -65,6 +66,11 @@ impl Consul {
 
     pub(crate) fn child(&self) -> &Child {
         &self.child
+    }
+
+    /// Where it answers, on the loopback.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// What a member's configuration says instead of `raft`.

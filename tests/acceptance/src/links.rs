@@ -53,6 +53,15 @@ impl Drop for Links {
     }
 }
 
+/// The same with nothing to be cut: all that arrives at `listener` goes on to this port.
+pub(crate) fn forward_all(listener: TcpListener, to: u16) -> JoinHandle<()> {
+    let (flowing, flows) = watch::channel(true);
+    tokio::spawn(async move {
+        forward(listener, to, flows).await;
+        drop(flowing);
+    })
+}
+
 async fn forward(listener: TcpListener, to: u16, flowing: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {

@@ -89,6 +89,14 @@ pub fn steer(node: &Node, arguments: &[&str]) -> String {
     ended.text
 }
 
+/// Has the monitoring plugin `check_patroni` ask this node. Its exit status is the verdict.
+pub fn check_patroni(node: &Node, arguments: &[&str]) -> Ended {
+    let mut command = real("check_patroni", node.account);
+    command.arg("-e").arg(format!("http://127.0.0.1:{}", node.api_port)).args(arguments);
+    command.current_dir(&node.dir).env("HOME", &node.dir);
+    to_the_end(command, ENDED_WITHIN)
+}
+
 /// Timings that Patroni allows, as short as they may be.
 pub fn shortest_timings() -> Value {
     json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 3})

@@ -32,8 +32,13 @@ impl Drop for Session {
 impl Session {
     /// Opens a session with this one node.
     pub async fn with(node: &Node) -> Result<Self, tokio_postgres::Error> {
+        Self::at(node.postgres_port).await
+    }
+
+    /// Opens a session with whoever is behind this port.
+    pub async fn at(port: u16) -> Result<Self, tokio_postgres::Error> {
         let mut config = settings();
-        config.host("127.0.0.1").port(node.postgres_port);
+        config.host("127.0.0.1").port(port);
         Self::open(&config).await
     }
 

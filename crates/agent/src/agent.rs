@@ -267,6 +267,7 @@ impl Agent {
         }
         self.publish(&view);
         self.cycle.tell_slow(&view, clock::now());
+        self.pace_the_store(!again);
         match end {
             Some(exit) => Tick::Exit(exit),
             None if again => Tick::Again,

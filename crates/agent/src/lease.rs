@@ -1,7 +1,8 @@
 //! The lease keeper: the one task that renews our lease in the store, and the only source of the right to lead.
 //!
-//! It renews every fifth of the time that the store guarantees with a timeout of the same length, whether the loop is busy or not; but it
-//! stops renewing a leadership when the loop has not decided anything for a whole `ttl`: a hung agent must not keep the lock.
+//! It renews every fifth of the time that the store guarantees with a timeout of the same length, and a long lease as seldom as
+//! [`lease::renewal_pace`] says, whether the loop is busy or not; but it stops renewing a leadership when the loop has not decided
+//! anything for a whole `ttl`: a hung agent must not keep the lock.
 //! What it knows is published as [`LeaseState`]; nobody else derives leadership from anything.
 //!
 //! Here are the task and its renewals; [`handle`] is what the agent sees of it, and [`lock`] how it gets the lock and gives it up.
@@ -20,7 +21,10 @@ use std::{
 };
 
 use bellwether_dcs::{Deadline, Key, Renewal, Store, codec::keys};
-use bellwether_ha::{lease, view::LeaseView};
+use bellwether_ha::{
+    lease::{self, Rests},
+    view::{LeaseView, Watchdog},
+};
 use bellwether_types::{MemberName, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +91,7 @@ impl LeaseKeeper {
                     None => return,
                     Some(command) => self.obey(command).await,
                 },
+                Ok(()) = self.ttl.changed() => self.renew().await,
                 () = tokio::time::sleep(wait) => self.renew().await,
             }
         }
@@ -111,6 +116,17 @@ impl LeaseKeeper {
     /// less than they grant.
     fn period(&self) -> Duration {
         lease::renewal_period(self.at_most_guaranteed(self.granted_ttl.min(*self.ttl.borrow())))
+    }
+
+    /// How far apart renewals are while they are answered.
+    fn pace(&self) -> Duration {
+        let held = matches!(self.state.borrow().view, LeaseView::Held { .. });
+        let rests = match self.fencing.watchdog.view() {
+            _ if !held => Rests::Membership,
+            Watchdog::Optional { active: true } | Watchdog::Required { active: true, .. } => Rests::Watchdog,
+            _ => Rests::Leadership,
+        };
+        lease::renewal_pace(self.at_most_guaranteed(self.granted_ttl.min(*self.ttl.borrow())), rests)
     }
 
     fn at_most_guaranteed(&self, time: Duration) -> Duration {
@@ -173,7 +189,7 @@ impl LeaseKeeper {
     async fn conclude(&mut self, renewal: Renewal, sent_at: Timestamp, holding: bool) {
         if let Renewal::Valid { guaranteed } = renewal {
             self.guaranteed = Some(guaranteed);
-            self.next_renewal = self.next_renewal.min(sent_at + self.period());
+            self.next_renewal = sent_at + self.pace();
         }
         match renewal {
             Renewal::Valid { guaranteed } if holding => self.confirm(sent_at, guaranteed).await,

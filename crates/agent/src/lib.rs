@@ -35,6 +35,7 @@ mod monitor;
 mod news;
 mod notes;
 mod observe;
+mod pace;
 mod peers;
 mod pg_settings;
 mod promise;

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::{
     agent::Agent,
     changes::differs,
-    kept_configuration, level,
+    kept_configuration, level, pace,
     pg_settings::pg_settings,
     reloads::{ReloadError, Reloaded},
 };
@@ -84,7 +84,7 @@ impl Agent {
         let before = std::mem::replace(&mut self.effective, effective);
         let settings = &self.effective.settings;
         self.ttl.send_if_modified(|ttl| std::mem::replace(ttl, settings.ttl) != settings.ttl);
-        self.mirror.set_poll(settings.loop_wait);
+        self.mirror.set_poll(pace::between_reads(settings));
         self.fencing.watchdog.configure(&self.config.watchdog, settings);
         let runtime_dir = crate::runtime_dir(&self.config);
         let (pg, warnings) = pg_settings(&self.config, &self.effective, &runtime_dir);

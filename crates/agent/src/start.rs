@@ -44,6 +44,7 @@ use crate::{
     look::Looks,
     monitor::MonitorHandle,
     notes::Notes,
+    pace,
     peers::PollQueue,
     pg_settings::pg_settings,
     promise::PromiseBook,
@@ -168,7 +169,7 @@ pub async fn start(
         warn!(warning, "parameters of PostgreSQL");
     }
     let settings = Arc::new(settings);
-    mirror.set_poll(effective.settings.loop_wait);
+    mirror.set_poll(pace::between_reads(&effective.settings));
 
     let watchdog = Watchdog::new(&config.watchdog, &effective.settings);
     let data_dir = config.postgresql.data_dir.clone();

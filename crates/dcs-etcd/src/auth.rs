@@ -4,7 +4,11 @@ use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 use tonic::{Code, Status, metadata::AsciiMetadataValue};
 
-use crate::{config::Credentials, connection::Connection, proto::AuthenticateRequest};
+use crate::{
+    config::Credentials,
+    connection::Connection,
+    proto::{AuthenticateRequest, Rpc as _},
+};
 
 /// The login of one client.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Login {
         }
         let request =
             AuthenticateRequest { name: username.clone(), password: password.expose_secret().to_owned() };
-        let answer = match connection.call(request, None).await {
+        let answer = match request.ask(connection, None).await {
             Ok(answer) => answer,
             Err(status) if is_off(&status) => {
                 tracing::warn!("the configuration has an etcd user, but etcd does not ask for a login");

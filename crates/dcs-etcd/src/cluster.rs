@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bellwether_dcs::{Deadline, StoreError, store};
+use bellwether_dcs::{Deadline, StoreError, mirror, store};
 use bellwether_types::Timestamp;
 use futures::future::BoxFuture;
 use rand::RngExt as _;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    time::timeout,
+};
 use tonic::{Code, Status, Streaming, metadata::AsciiMetadataValue};
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     failure::{Failure, Rejection, is_wrong_password, rejection, rejection_error},
     guard::Guard,
     proto::{Answer as _, MemberListRequest, Rpc, StatusRequest, WatchRequest, WatchResponse},
+    transaction::Sighting,
 };
 
 /// One endpoint gets no less than this, however many others are waiting.
@@ -25,7 +29,7 @@ const LEAST_SHARE: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How often the cluster is asked for its members, and DNS for its records while nothing answers.
-const DISCOVER_EVERY: Duration = Duration::from_secs(120);
+const DISCOVER_EVERY: Duration = Duration::from_secs(300);
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
 const DISCOVERY_BUDGET: Duration = Duration::from_secs(2);
 
@@ -64,6 +68,9 @@ pub(crate) struct Cluster {
     login: Login,
     guard: Guard,
     discovery: Mutex<Discovered>,
+    /// What the last linearizable read of a renewal saw: a watch need not ask for that itself.
+    sighted: watch::Sender<Option<Arc<Sighting>>>,
+    pace: watch::Sender<Duration>,
 }
 
 /// When discovery last began; zero for never.
@@ -78,7 +85,15 @@ impl Cluster {
         let endpoints = Endpoints::default();
         endpoints.write(&config.endpoints);
         let login = Login::new(config.credentials.clone());
-        Self { config, endpoints, login, guard: Guard::default(), discovery: Mutex::default() }
+        Self {
+            config,
+            endpoints,
+            login,
+            guard: Guard::default(),
+            discovery: Mutex::default(),
+            sighted: watch::Sender::default(),
+            pace: watch::Sender::new(mirror::PACE),
+        }
     }
 
     pub(crate) fn login(&self) -> &Login {
@@ -87,6 +102,15 @@ impl Cluster {
 
     pub(crate) fn prefix(&self) -> &str {
         &self.config.prefix
+    }
+
+    /// How far apart the proofs of life of a watch may be.
+    pub(crate) fn pace(&self) -> &watch::Sender<Duration> {
+        &self.pace
+    }
+
+    pub(crate) fn sighted(&self) -> &watch::Sender<Option<Arc<Sighting>>> {
+        &self.sighted
     }
 
     /// Asks until there is an answer that counts, or the time is up.
@@ -212,7 +236,7 @@ impl Cluster {
         if patience.is_zero() {
             return Err(Failure::NotSent(StoreError::TimedOut));
         }
-        let answered = timeout(patience, connection.call(request.clone(), token.as_ref())).await;
+        let answered = timeout(patience, request.clone().ask(&connection, token.as_ref())).await;
         let result = match answered {
             Ok(Ok(answer)) => match self.guard.admit(answer.header()) {
                 Ok(()) => Ok(answer),
@@ -259,7 +283,7 @@ impl Cluster {
         let unreachable =
             |error: std::io::Error| Failure::NotSent(StoreError::Unreachable(format!("{endpoint}: {error}")));
         let connection = Connection::open(endpoint, &self.config.tls).await.map_err(unreachable)?;
-        let status = connection.call(StatusRequest {}, None).await.map_err(Failure::from_status)?;
+        let status = StatusRequest {}.ask(&connection, None).await.map_err(Failure::from_status)?;
         self.guard.admit(status.header()).map_err(Failure::Untrusted)?;
         if status.is_learner {
             return Err(Failure::Untrusted(format!("{endpoint} is a learner")));

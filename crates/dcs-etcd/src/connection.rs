@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::mpsc,
 };
 use tokio_rustls::TlsConnector;
 use tonic::{Request, Status, Streaming, body::Body, client::Grpc, metadata::AsciiMetadataValue};
@@ -25,7 +27,8 @@ use tower_service::Service;
 use crate::{
     config::{Endpoint, TlsFiles},
     failure::NeverSent,
-    proto::{Rpc, WATCH_PATH, WatchRequest, WatchResponse},
+    proto::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, Rpc, WATCH_PATH, WatchRequest, WatchResponse},
+    renewals::Renewals,
     tls,
 };
 
@@ -43,6 +46,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Connection {
     grpc: Grpc<Sender>,
     sender: http2::SendRequest<Body>,
+    renewals: Arc<Renewals>,
 }
 
 impl fmt::Debug for Connection {
@@ -85,15 +89,19 @@ impl Connection {
         let origin = endpoint.to_string().parse().map_err(io::Error::other)?;
         // A limit on our side would turn a write that was done into an error.
         let grpc = Grpc::with_origin(Sender(sender.clone()), origin).max_decoding_message_size(usize::MAX);
-        Ok(Self { grpc, sender })
+        Ok(Self { grpc, sender, renewals: Arc::default() })
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// Asks, and waits for the answer without a limit of its own. Safe to drop, but the request may have been sent.
-    pub(crate) async fn call<R: Rpc>(
+    pub(crate) fn renewals(&self) -> &Renewals {
+        &self.renewals
+    }
+
+    /// Asks in a request of its own; see [`Rpc::ask`].
+    pub(crate) async fn unary<R: Rpc>(
         &self,
         message: R,
         token: Option<&AsciiMetadataValue>,
@@ -101,6 +109,20 @@ impl Connection {
         let codec = ProstCodec::<R, R::Answer>::default();
         let path = PathAndQuery::from_static(R::PATH);
         let answer = self.grpc.clone().unary(request(message, token), path, codec).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// Opens a stream of renewals, which ends with the queue or with an error when this member loses its leader.
+    pub(crate) async fn renew(
+        &self,
+        queue: mpsc::Receiver<LeaseKeepAliveRequest>,
+        token: Option<&AsciiMetadataValue>,
+    ) -> Result<Streaming<LeaseKeepAliveResponse>, Status> {
+        let codec = ProstCodec::<LeaseKeepAliveRequest, LeaseKeepAliveResponse>::default();
+        let path = PathAndQuery::from_static(LeaseKeepAliveRequest::PATH);
+        let messages =
+            stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|next| (next, queue)) });
+        let answer = self.grpc.clone().streaming(request(messages, token), path, codec).await?;
         Ok(answer.into_inner())
     }
 

@@ -5,20 +5,20 @@
 //! followed by a linearizable read. The header of the renewal's answer is filled *before* the lease is renewed; if a read
 //! that began later was answered at the same raft term, then no other leader came before the renewal, and one that comes
 //! after it starts every lease anew. If the terms differ, the renewal is repeated.
+//!
+//! The read takes in all keys below the prefix, by name and revision: watches prove their life with it. Of a lease that holds nothing
+//! the renewal is not proved: nobody relies on it, and a lease that is lost all the same is granted anew.
 
 use std::{sync::Arc, time::Duration};
 
-use bellwether_dcs::{Deadline, Key, Renewal, StoreError};
+use bellwether_dcs::{Deadline, Key, Renewal, StoreError, store};
 use bellwether_types::LeaseId;
 
 use crate::{
     cluster::{Cluster, Repeat, Unanswered},
     proto::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, RangeRequest, RangeResponse},
-    transaction::{full_key, signed},
+    transaction::{Sighting, everything, full_key, signed},
 };
-
-/// Read when nobody asks about a key: any key will do, and a user of etcd may only have rights below the prefix.
-const ANY_KEY: &str = "leader";
 
 /// An answer that settles nothing yet.
 struct Unsettled(&'static str);
@@ -51,20 +51,30 @@ async fn renew_and_read(
 ) -> Result<Result<Renewal, Unsettled>, Unanswered> {
     let id = signed(lease.0);
     let renewed = cluster.call(LeaseKeepAliveRequest { id }, Repeat::Always, by).await?;
-    let any = Key::from(ANY_KEY);
-    let key = full_key(cluster.prefix(), holding.unwrap_or(&any));
-    let read = RangeRequest { key, keys_only: true, ..RangeRequest::default() };
+    let Some(holding) = holding else { return Ok(Ok(unproved(&renewed))) };
+    let key = full_key(cluster.prefix(), holding);
+    let since = store::now();
+    let read = RangeRequest { keys_only: true, ..everything(cluster.prefix()) };
     let read = cluster.call(read, Repeat::Always, by).await?;
-    Ok(judge(id, holding.is_some(), &renewed, &read))
+    let judgement = judge(id, &key, &renewed, &read);
+    cluster.sighted().send_replace(Some(Arc::new(Sighting::of(read, since))));
+    Ok(judgement)
+}
+
+fn unproved(renewed: &LeaseKeepAliveResponse) -> Renewal {
+    match renewed.ttl {
+        ..=0 => Renewal::Gone,
+        ttl => Renewal::Valid { guaranteed: Duration::from_secs(ttl.unsigned_abs()) },
+    }
 }
 
 fn judge(
     id: i64,
-    asks_about_key: bool,
+    key: &[u8],
     renewed: &LeaseKeepAliveResponse,
     read: &RangeResponse,
 ) -> Result<Renewal, Unsettled> {
-    let holds = asks_about_key && read.kvs.first().is_some_and(|kv| kv.lease == id);
+    let holds = read.kvs.iter().any(|kv| kv.key == key && kv.lease == id);
     if renewed.ttl <= 0 {
         // A leader that has just been elected may not know the youngest leases yet.
         return if holds { Err(Unsettled("a key hangs on a lease that is gone")) } else { Ok(Renewal::Gone) };
@@ -73,10 +83,7 @@ fn judge(
     if term(renewed.header) != term(read.header) {
         return Err(Unsettled("etcd changed its leader meanwhile"));
     }
-    if asks_about_key && !holds {
-        return Ok(Renewal::NotHolding);
-    }
-    Ok(Renewal::Valid { guaranteed: Duration::from_secs(renewed.ttl.unsigned_abs()) })
+    Ok(if holds { unproved(renewed) } else { Renewal::NotHolding })
 }
 
 #[cfg(test)]
@@ -84,27 +91,33 @@ mod tests {
     use super::*;
     use crate::proto::{KeyValue, ResponseHeader};
 
+    const KEY: &[u8] = b"/leader";
+
     fn renewed(ttl: i64, raft_term: u64) -> LeaseKeepAliveResponse {
         let header = ResponseHeader { raft_term, ..ResponseHeader::default() };
-        LeaseKeepAliveResponse { header: Some(header), ttl }
+        LeaseKeepAliveResponse { header: Some(header), id: 7, ttl }
     }
 
     fn read(lease: Option<i64>, raft_term: u64) -> RangeResponse {
         let header = ResponseHeader { raft_term, ..ResponseHeader::default() };
-        let kvs = lease.map(|lease| KeyValue { lease, ..KeyValue::default() }).into_iter().collect();
+        let other = KeyValue { key: b"/other".to_vec(), lease: 7, ..KeyValue::default() };
+        let key = KEY.to_vec();
+        let leader = lease.map(|lease| KeyValue { key, lease, ..KeyValue::default() });
+        let kvs = leader.into_iter().chain([other]).collect();
         RangeResponse { header: Some(header), kvs }
     }
 
     #[test]
     fn only_a_renewal_by_the_present_leader_of_etcd_is_valid() {
-        let valid = judge(7, true, &renewed(5, 3), &read(Some(7), 3));
+        let judge = |ttl, term, (lease, read_at)| judge(7, KEY, &renewed(ttl, term), &read(lease, read_at));
+        let valid = judge(5, 3, (Some(7), 3));
         assert!(matches!(valid, Ok(Renewal::Valid { guaranteed }) if guaranteed == Duration::from_secs(5)));
-        assert!(judge(7, true, &renewed(5, 3), &read(Some(7), 4)).is_err(), "a leader that was replaced");
-        assert!(matches!(judge(7, true, &renewed(5, 3), &read(Some(8), 3)), Ok(Renewal::NotHolding)));
-        assert!(matches!(judge(7, true, &renewed(5, 3), &read(None, 3)), Ok(Renewal::NotHolding)));
-        assert!(matches!(judge(7, false, &renewed(5, 3), &read(None, 3)), Ok(Renewal::Valid { .. })));
-        assert!(matches!(judge(7, true, &renewed(0, 3), &read(None, 3)), Ok(Renewal::Gone)));
-        assert!(matches!(judge(7, false, &renewed(-1, 3), &read(Some(7), 3)), Ok(Renewal::Gone)));
-        assert!(judge(7, true, &renewed(-1, 3), &read(Some(7), 3)).is_err(), "gone, but its key is there");
+        assert!(judge(5, 3, (Some(7), 4)).is_err(), "a leader that was replaced");
+        assert!(matches!(judge(5, 3, (Some(8), 3)), Ok(Renewal::NotHolding)));
+        assert!(matches!(judge(5, 3, (None, 3)), Ok(Renewal::NotHolding)), "another key hangs on it");
+        assert!(matches!(judge(0, 3, (None, 3)), Ok(Renewal::Gone)));
+        assert!(judge(-1, 3, (Some(7), 3)).is_err(), "gone, but its key is there");
+        assert!(matches!(unproved(&renewed(5, 3)), Renewal::Valid { .. }));
+        assert!(matches!(unproved(&renewed(-1, 3)), Renewal::Gone));
     }
 }

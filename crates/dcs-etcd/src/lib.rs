@@ -4,7 +4,7 @@
 //! - `cluster` sends a request to one endpoint after the other and knows what may be repeated; `endpoints` is the list,
 //!   `connection` one HTTP/2 connection, `discovery` finds more of them.
 //! - `guard` refuses answers of members that lag behind or belong to somebody else's cluster.
-//! - `transaction`, `lease` and `watching` translate; `proto` is the part of etcd's protocol that they use.
+//! - `transaction`, `lease`, `renewals` and `watching` translate; `proto` is the part of etcd's protocol that they use.
 //!
 //! The protocol's messages are declared by hand: about thirty small structs, instead of a protobuf compiler that every
 //! build would need.
@@ -19,6 +19,7 @@ mod failure;
 mod guard;
 mod lease;
 mod proto;
+mod renewals;
 mod store;
 mod tls;
 mod transaction;

@@ -1,11 +1,26 @@
 //! The part of etcd's v3 protocol that we use. Numbers and types are etcd's; fields that we never look at are left out.
 
+use std::future::Future;
+
 use prost::{Enumeration, Message, Oneof};
+use tonic::{Status, metadata::AsciiMetadataValue};
+
+use crate::connection::Connection;
 
 /// A request with one answer.
 pub(crate) trait Rpc: Message + Clone + Default + 'static {
     const PATH: &'static str;
     type Answer: Answer;
+
+    /// Asks over this connection, and waits for the answer without a limit of its own. Safe to drop, but the request may have
+    /// been sent.
+    fn ask(
+        self,
+        connection: &Connection,
+        token: Option<&AsciiMetadataValue>,
+    ) -> impl Future<Output = Result<Self::Answer, Status>> + Send {
+        connection.unary(self, token)
+    }
 }
 
 /// What all answers have in common.
@@ -36,7 +51,6 @@ rpcs! {
     LeaseGrantRequest => LeaseGrantResponse at "/etcdserverpb.Lease/LeaseGrant",
     LeaseRevokeRequest => LeaseRevokeResponse at "/etcdserverpb.Lease/LeaseRevoke",
     // A stream in both directions; a stream of one message is a call with one answer.
-    LeaseKeepAliveRequest => LeaseKeepAliveResponse at "/etcdserverpb.Lease/LeaseKeepAlive",
     MemberListRequest => MemberListResponse at "/etcdserverpb.Cluster/MemberList",
     StatusRequest => StatusResponse at "/etcdserverpb.Maintenance/Status",
     AuthenticateRequest => AuthenticateResponse at "/etcdserverpb.Auth/Authenticate",
@@ -223,10 +237,18 @@ pub(crate) struct LeaseKeepAliveRequest {
     pub id: i64,
 }
 
+impl Answer for LeaseKeepAliveResponse {
+    fn header(&self) -> Option<&ResponseHeader> {
+        self.header.as_ref()
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct LeaseKeepAliveResponse {
     #[prost(message, optional, tag = "1")]
     pub header: Option<ResponseHeader>,
+    #[prost(int64, tag = "2")]
+    pub id: i64,
     /// Seconds that the lease lasts from the renewal on; zero or less if there is no such lease.
     #[prost(int64, tag = "3")]
     pub ttl: i64,

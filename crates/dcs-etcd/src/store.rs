@@ -128,6 +128,10 @@ impl Store for EtcdStore {
         Ok(watching::start(self.cluster.clone(), after))
     }
 
+    fn set_pace(&self, pace: Duration) {
+        self.cluster.pace().send_if_modified(|present| std::mem::replace(present, pace) != pace);
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             multi_key_transactions: true,

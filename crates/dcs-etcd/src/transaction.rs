@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bellwether_dcs::{Check, CommitOutcome, Condition, Entry, Key, Snapshot, StoreError, Write};
-use bellwether_types::{LeaseId, Revision};
+use bellwether_types::{LeaseId, Revision, Timestamp};
 
 use crate::proto::{
     Compare, Comparison, DeleteRangeRequest, KeyValue, Operand, Operation, PutRequest, RangeRequest,
@@ -17,6 +17,26 @@ pub(crate) fn revision(number: i64) -> Revision {
 
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What a linearizable read saw: the keys and the revisions of their last changes.
+#[derive(Debug)]
+pub(crate) struct Sighting {
+    /// Before the read was sent.
+    pub(crate) since: Timestamp,
+    /// The id of the etcd cluster.
+    pub(crate) etcd: u64,
+    pub(crate) revision: i64,
+    pub(crate) keys: BTreeMap<Vec<u8>, i64>,
+}
+
+impl Sighting {
+    /// Of [`everything`], in an answer to a question that was asked at `since`.
+    pub(crate) fn of(answer: RangeResponse, since: Timestamp) -> Self {
+        let header = answer.header.unwrap_or_default();
+        let keys = answer.kvs.into_iter().map(|kv| (kv.key, kv.mod_revision)).collect();
+        Self { since, etcd: header.cluster_id, revision: header.revision, keys }
+    }
 }
 
 /// All keys below the prefix, now.

@@ -1,8 +1,9 @@
 //! Watches that survive the loss of a member, and that prove their life.
 //!
 //! Changes come as etcd sends them. That nothing *else* happened is not for the member at the other end of the stream to say:
-//! it may be cut off, and old members announce progress ahead of the changes before it. So twice a second the keys are read
-//! linearizably, names and revisions only, from whichever member answers. If they are what the told changes amount to, then
+//! it may be cut off, and old members announce progress ahead of the changes before it. So twice a second, or as seldom as
+//! [`bellwether_dcs::Store::set_pace`] allows while all is well, the keys are read linearizably, names and revisions only, from
+//! whichever member answers; what the renewal of a lease has read serves as well. If they are what the told changes amount to, then
 //! nothing was missed up to there; if they are not, the stream is behind, and is opened anew elsewhere if it stays so.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,10 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bellwether_dcs::{Deadline, Entry, Key, StoreError, Watch, WatchEvent, store};
 use bellwether_types::{Revision, Timestamp};
 use futures::future::BoxFuture;
-use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::{sync::mpsc, time::sleep};
 use tonic::{Code, Status, Streaming};
 
 use crate::{
@@ -21,17 +19,20 @@ use crate::{
     endpoints::Slot,
     failure::Failure,
     proto::{Event, EventKind, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse},
-    transaction::{end_of, entry, everything, revision, short_key, signed},
+    transaction::{Sighting, end_of, entry, everything, revision, short_key, signed},
 };
 
 /// Events a reader may be behind.
 const QUEUE: usize = 256;
-const CONFIRM_EVERY: Duration = Duration::from_millis(500);
+/// A read that proved nothing is followed by another one after so long, whatever the pace.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(500);
 const CONFIRM_LIMIT: Duration = Duration::from_millis(900);
 const OPEN_LIMIT: Duration = Duration::from_secs(1);
 /// A stream that has not told for so long what a read already showed is given up.
 const BEHIND_LIMIT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(50);
+/// A reader who expects no proof for longer than this is told when there has been no stream for so long; any other one notices by himself.
+const CUT_OFF_LIMIT: Duration = Duration::from_secs(2);
 
 /// Starts a watch of everything after a revision.
 pub(crate) fn start(cluster: Arc<Cluster>, after: Revision) -> Watch {
@@ -43,6 +44,9 @@ pub(crate) fn start(cluster: Arc<Cluster>, after: Revision) -> Watch {
         told: signed(after.0),
         keys: BTreeMap::new(),
         behind_since: None,
+        cut_off_since: None,
+        asked_at: Timestamp::ZERO,
+        proved_at: Timestamp::ZERO,
     };
     tokio::spawn(watcher.run());
     Watch { events: receiver }
@@ -68,11 +72,16 @@ struct Watcher {
     /// The keys at that revision, with the revisions of their last changes.
     keys: BTreeMap<Vec<u8>, i64>,
     behind_since: Option<Timestamp>,
+    cut_off_since: Option<Timestamp>,
+    /// When the keys were last read for a proof, and since when the last one is known that worked.
+    asked_at: Timestamp,
+    proved_at: Timestamp,
 }
 
 /// A read that is under way, and what had been told when it began.
 struct Confirmation {
     told: i64,
+    since: Timestamp,
     answer: BoxFuture<'static, Result<RangeResponse, Unanswered>>,
 }
 
@@ -86,6 +95,10 @@ impl Watcher {
                     End::Reopen => {}
                     end => break end,
                 },
+            }
+            let since = *self.cut_off_since.get_or_insert_with(store::now);
+            if store::now().since(since) > CUT_OFF_LIMIT && *self.cluster.pace().borrow() > CUT_OFF_LIMIT {
+                break End::Lost("etcd does not answer");
             }
             tokio::select! {
                 () = self.events.closed() => return,
@@ -140,6 +153,7 @@ impl Watcher {
         match self.cluster.watch(request, Deadline::after(OPEN_LIMIT)).await {
             Ok((slot, stream)) => {
                 self.behind_since = None;
+                self.proved_at = Timestamp::ZERO;
                 self.follow(&slot, stream).await
             }
             Err(failure) => {
@@ -152,21 +166,30 @@ impl Watcher {
 
     /// Tells what the stream brings, until something is wrong.
     async fn follow(&mut self, slot: &Slot, mut stream: Streaming<WatchResponse>) -> End {
-        let mut ticks = interval(CONFIRM_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut pace, mut sighted) = (self.cluster.pace().subscribe(), self.cluster.sighted().subscribe());
         let mut confirming: Option<Confirmation> = None;
         loop {
+            let due = (self.proved_at + *pace.borrow_and_update()).max(self.asked_at + CONFIRM_AGAIN);
             let result = tokio::select! {
                 () = self.events.closed() => return End::Over,
                 message = stream.message() => self.take_in(slot, message),
-                _ = ticks.tick(), if confirming.is_none() => {
+                () = sleep(store::now().until(due)), if confirming.is_none() => {
                     confirming = Some(self.confirm());
                     continue;
                 }
                 answer = answer_of(&mut confirming), if confirming.is_some() => {
                     let told = confirming.take().map_or(0, |confirmation| confirmation.told);
-                    self.compare(slot, told, answer)
+                    // No answer, no proof of life. The reader notices the silence.
+                    let Ok(sighting) = answer else { continue };
+                    self.compare(slot, told, &sighting)
                 }
+                Ok(()) = sighted.changed() => {
+                    let sighting = sighted.borrow_and_update().clone();
+                    // It was not asked for with this stream in mind, which may have told more since.
+                    let sighting = sighting.filter(|sighting| sighting.revision >= self.told);
+                    sighting.map_or(Ok(()), |sighting| self.compare(slot, self.told, &sighting))
+                }
+                _ = pace.changed() => continue,
             };
             if let Err(end) = result {
                 return end;
@@ -224,36 +247,35 @@ impl Watcher {
         Ok(())
     }
 
-    fn confirm(&self) -> Confirmation {
+    fn confirm(&mut self) -> Confirmation {
         let cluster = self.cluster.clone();
+        let since = store::now();
+        self.asked_at = since;
         let answer = Box::pin(async move {
             let now = RangeRequest { keys_only: true, ..everything(cluster.prefix()) };
             cluster.call(now, Repeat::Always, Deadline::after(CONFIRM_LIMIT)).await
         });
-        Confirmation { told: self.told, answer }
+        Confirmation { told: self.told, since, answer }
     }
 
     /// Whether what was told is all that there is to tell.
-    fn compare(
-        &mut self,
-        slot: &Slot,
-        told_before: i64,
-        answer: Result<RangeResponse, Unanswered>,
-    ) -> Result<(), End> {
-        // No answer, no proof of life. The reader notices the silence.
-        let Ok(answer) = answer else { return Ok(()) };
-        if Some(cluster_of(&answer)) != self.etcd {
+    fn compare(&mut self, slot: &Slot, told_before: i64, sighting: &Sighting) -> Result<(), End> {
+        if Some(sighting.etcd) != self.etcd {
             return Err(End::Lost("another etcd cluster answers"));
         }
-        let seen = answer.header.unwrap_or_default().revision;
+        let seen = sighting.revision;
         if seen < told_before {
             return Err(End::Lost("etcd was set back"));
         }
         // Changes come in order: whoever heard of a later one has heard of all before it.
-        if self.told > seen || listed(answer) == self.keys {
-            self.behind_since = None;
-            return self.send(WatchEvent::Alive { revision: revision(seen.max(self.told)) });
+        if self.told > seen || sighting.keys == self.keys {
+            (self.behind_since, self.cut_off_since) = (None, None);
+            self.proved_at = self.proved_at.max(sighting.since);
+            let revision = revision(seen.max(self.told));
+            return self.send(WatchEvent::Alive { revision, since: sighting.since });
         }
+        // Read again soon, whatever the pace.
+        self.proved_at = Timestamp::ZERO;
         let since = *self.behind_since.get_or_insert_with(store::now);
         if store::now().since(since) < BEHIND_LIMIT {
             return Ok(());
@@ -271,9 +293,11 @@ impl Watcher {
     }
 }
 
-async fn answer_of(confirming: &mut Option<Confirmation>) -> Result<RangeResponse, Unanswered> {
+async fn answer_of(confirming: &mut Option<Confirmation>) -> Result<Sighting, Unanswered> {
     match confirming {
-        Some(confirmation) => (&mut confirmation.answer).await,
+        Some(confirmation) => {
+            (&mut confirmation.answer).await.map(|answer| Sighting::of(answer, confirmation.since))
+        }
         None => std::future::pending().await,
     }
 }

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::{Deadline, Key, Watch, WatchEvent};
-use bellwether_types::Revision;
+use bellwether_types::{Revision, Timestamp};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -60,7 +60,7 @@ impl Watcher {
     }
 
     pub(crate) async fn tell_alive(&mut self) -> Result<(), Over> {
-        self.send(WatchEvent::Alive { revision: Revision(self.told) }).await
+        self.send(WatchEvent::Alive { revision: Revision(self.told), since: Timestamp::ZERO }).await
     }
 
     /// Ends the watch, as soon as the reader makes room to hear it.

@@ -17,9 +17,11 @@ use crate::{
     store::{self, Deadline, Snapshot, Store, StoreError, Watch, WatchEvent},
 };
 
-/// A living watch says something every second. A longer silence, or a longer pause of this very task (a frozen process, a
-/// suspended machine), means that what comes next may be old: read anew.
-const SILENCE_LIMIT: Duration = Duration::from_millis(2_500);
+/// A living watch says something at least this often, unless [`Mirror::set_pace`] allows more.
+pub const PACE: Duration = Duration::from_millis(500);
+/// How much later than that it may be. A longer silence, or a longer pause of this very task (a frozen process, a suspended
+/// machine), means that what comes next may be old: read anew.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long one read may take.
 const READ_BUDGET: Duration = Duration::from_secs(2);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(25);
@@ -46,6 +48,7 @@ pub struct Mirror {
     installed: Arc<Mutex<Installed>>,
     published: watch::Sender<MirrorState>,
     poll: watch::Sender<Duration>,
+    pace: watch::Sender<Duration>,
 }
 
 /// Guards the order in which contents replace each other.
@@ -71,6 +74,7 @@ impl Mirror {
             installed: Arc::default(),
             published: watch::Sender::default(),
             poll: watch::Sender::new(poll),
+            pace: watch::Sender::new(PACE),
         }
     }
 
@@ -87,6 +91,15 @@ impl Mirror {
     /// Changes the longest time between two reads.
     pub fn set_poll(&self, poll: Duration) {
         self.poll.send_if_modified(|present| std::mem::replace(present, poll) != poll);
+    }
+
+    /// Changes how far apart the proofs may be that nothing has changed (never less than [`PACE`]): while all is well a store
+    /// that has to be asked for each is asked less often.
+    pub fn set_pace(&self, pace: Duration) {
+        let pace = pace.max(PACE);
+        if self.pace.send_if_modified(|present| std::mem::replace(present, pace) != pace) {
+            self.store.set_pace(pace);
+        }
     }
 
     /// Reads the store now, linearizably, and returns what it holds: every write that was confirmed before this call is in it.
@@ -133,14 +146,20 @@ impl Mirror {
 
     /// Applies events until something is wrong.
     async fn follow(&self, mut watch: Watch, back_off: &mut Duration) -> Interrupted {
-        let mut poll = self.poll.subscribe();
+        let (mut poll, mut pace) = (self.poll.subscribe(), self.pace.subscribe());
         let (mut read_at, mut heard_at, mut turned_at) = (store::now(), store::now(), store::now());
+        let mut limit = *pace.borrow_and_update() + GRACE;
         loop {
             let now = store::now();
-            if now.since(turned_at) > SILENCE_LIMIT {
+            if now.since(turned_at) > limit {
                 return Interrupted::Silent; // we were stopped, so the queue may be full of the past
             }
             turned_at = now;
+            let present = *pace.borrow_and_update() + GRACE;
+            if present != limit {
+                // A silence that was allowed until now is none to be blamed for.
+                (limit, heard_at) = (present, now);
+            }
             // What is queued already came into being at some unknown time; what comes after this moment, after `now`.
             if let Ok(event) = watch.events.try_recv() {
                 heard_at = now;
@@ -149,7 +168,7 @@ impl Mirror {
                 }
                 continue;
             }
-            if now.since(heard_at) > SILENCE_LIMIT {
+            if now.since(heard_at) > limit {
                 return Interrupted::Silent;
             }
             let next_read = read_at + *poll.borrow_and_update();
@@ -161,14 +180,15 @@ impl Mirror {
                 continue;
             }
             // This timer is CLOCK_MONOTONIC and stops in a suspended machine; the checks above are CLOCK_BOOTTIME.
-            let timer = tokio::time::sleep(now.until(next_read).min(SILENCE_LIMIT));
+            let timer = tokio::time::sleep(now.until(next_read).min(limit));
             let event = tokio::select! {
                 event = watch.events.recv() => event.unwrap_or(WatchEvent::Lost),
                 () = timer => continue,
                 _ = poll.changed() => continue,
+                _ = pace.changed() => continue,
             };
             let received_at = store::now();
-            if received_at.since(now) > SILENCE_LIMIT {
+            if received_at.since(now) > limit {
                 return Interrupted::Silent;
             }
             heard_at = received_at;
@@ -180,12 +200,14 @@ impl Mirror {
     }
 
     /// Takes in one event. `proven_at`: an instant after which it came into being, if one is known.
-    fn apply(&self, event: WatchEvent, proven_at: Option<Timestamp>) -> Option<Interrupted> {
+    fn apply(&self, event: WatchEvent, mut proven_at: Option<Timestamp>) -> Option<Interrupted> {
         let mut installed = self.lock();
         match event {
             WatchEvent::Lost => return Some(Interrupted::Lost),
-            WatchEvent::Alive { revision } if revision < installed.state.snapshot.revision => return None,
-            WatchEvent::Alive { .. } => {}
+            WatchEvent::Alive { revision, .. } if revision < installed.state.snapshot.revision => {
+                return None;
+            }
+            WatchEvent::Alive { since, .. } => proven_at = Some(proven_at.unwrap_or_default().max(since)),
             WatchEvent::Changed { revision, .. } if revision <= installed.state.snapshot.revision => {
                 return None;
             }

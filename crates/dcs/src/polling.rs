@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bellwether_types::Revision;
+use bellwether_types::{Revision, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::store::{Entry, Key, Snapshot, StoreError, WatchEvent, now};
@@ -44,7 +44,7 @@ pub async fn follow(mut source: impl Source, mut known: Snapshot, events: mpsc::
             Ok(()) => source.read().await,
             Err(error) => Err(error),
         };
-        let Some(event) = read.ok().and_then(|read| tell(&mut known, read, now() - began)) else { break };
+        let Some(event) = read.ok().and_then(|read| tell(&mut known, read, (began, now()))) else { break };
         if events.capacity() <= 1 {
             break;
         }
@@ -63,8 +63,12 @@ pub async fn follow(mut source: impl Source, mut known: Snapshot, events: mpsc::
     let _ = events.try_send(WatchEvent::Lost);
 }
 
-/// What to tell about a read that took so long: `None` if the watch is lost, `Some(None)` if nothing.
-fn tell(known: &mut Snapshot, read: Snapshot, took: Duration) -> Option<Option<WatchEvent>> {
+/// What to tell about a read that began and ended then: `None` if the watch is lost, `Some(None)` if nothing.
+fn tell(
+    known: &mut Snapshot,
+    read: Snapshot,
+    (since, end): (Timestamp, Timestamp),
+) -> Option<Option<WatchEvent>> {
     let revision = read.revision;
     if revision < known.revision {
         return None; // the store was set back
@@ -74,7 +78,7 @@ fn tell(known: &mut Snapshot, read: Snapshot, took: Duration) -> Option<Option<W
     if !changes.is_empty() {
         return Some(Some(WatchEvent::Changed { revision, changes }));
     }
-    Some((took <= FRESH).then_some(WatchEvent::Alive { revision }))
+    Some((end.since(since) <= FRESH).then_some(WatchEvent::Alive { revision, since }))
 }
 
 /// The keys that are not the same in both, as they are in `after`.
@@ -114,6 +118,12 @@ impl Remembered {
 mod tests {
     use super::*;
 
+    const BEGAN: Timestamp = Timestamp::from_nanos(1_000_000_000);
+
+    fn took(time: Duration) -> (Timestamp, Timestamp) {
+        (BEGAN, BEGAN + time)
+    }
+
     fn snapshot(revision: u64, entries: &[(&str, u64)]) -> Snapshot {
         let entry = |modified| Entry {
             value: Vec::new(),
@@ -128,7 +138,7 @@ mod tests {
     #[test]
     fn the_difference_has_the_new_the_changed_and_the_gone() {
         let mut known = snapshot(5, &[("same", 2), ("changed", 3), ("gone", 5)]);
-        let told = tell(&mut known, snapshot(9, &[("same", 2), ("changed", 8), ("new", 9)]), FRESH);
+        let told = tell(&mut known, snapshot(9, &[("same", 2), ("changed", 8), ("new", 9)]), took(FRESH));
         let Some(Some(WatchEvent::Changed { revision, changes })) = told else { panic!("{told:?}") };
         let told: Vec<(&str, Option<u64>)> = changes
             .iter()
@@ -142,10 +152,10 @@ mod tests {
     fn a_slow_read_proves_no_life_and_a_step_back_ends_the_watch() {
         let mut known = snapshot(5, &[("a", 5)]);
         assert_eq!(
-            tell(&mut known, snapshot(5, &[("a", 5)]), FRESH),
-            Some(Some(WatchEvent::Alive { revision: Revision(5) }))
+            tell(&mut known, snapshot(5, &[("a", 5)]), took(FRESH)),
+            Some(Some(WatchEvent::Alive { revision: Revision(5), since: BEGAN }))
         );
-        assert_eq!(tell(&mut known, snapshot(5, &[("a", 5)]), 2 * FRESH), Some(None));
-        assert_eq!(tell(&mut known, snapshot(4, &[("a", 4)]), FRESH), None);
+        assert_eq!(tell(&mut known, snapshot(5, &[("a", 5)]), took(2 * FRESH)), Some(None));
+        assert_eq!(tell(&mut known, snapshot(4, &[("a", 4)]), took(FRESH)), None);
     }
 }

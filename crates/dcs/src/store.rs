@@ -217,8 +217,10 @@ pub struct Watch {
 pub enum WatchEvent {
     /// The keys that one revision changed; `None` = deleted (or expired with its lease).
     Changed { revision: Revision, changes: Vec<(Key, Option<Entry>)> },
-    /// Proof of life without a change, at least once per second: the reader knows that it has missed nothing.
-    Alive { revision: Revision },
+    /// Proof of life without a change, at least once per second or in the time that [`Store::set_pace`] allows: the reader
+    /// knows that it has missed nothing that happened before `since` (on CLOCK_BOOTTIME; [`Timestamp::ZERO`] if the store
+    /// cannot say).
+    Alive { revision: Revision, since: Timestamp },
     /// Changes may have been missed: read a snapshot and watch anew. The last event.
     Lost,
 }
@@ -250,6 +252,10 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn watch(&self, after: Revision) -> Result<Watch, StoreError>;
 
     fn capabilities(&self) -> Capabilities;
+
+    /// While nothing changes, proofs of life may be as far apart as `pace`: where each is a request to a server, that server is
+    /// spared. Holds for all watches of this store, at once. A store whose proofs cost nothing goes on as before.
+    fn set_pace(&self, _pace: Duration) {}
 
     /// Tells the store that this member took the leader lock, or gave it up. A store that runs on the members themselves
     /// moves its own leadership elsewhere, so that one lost host does not cost both.

@@ -31,9 +31,33 @@ pub fn margin(guaranteed: Duration) -> Duration {
     (guaranteed / 10).max(Duration::from_millis(500)).min(guaranteed / 2)
 }
 
-/// How often a lease is renewed, and how long one renewal may take.
+/// How long one renewal may take, and how soon the next one follows where nothing else is said.
 pub fn renewal_period(guaranteed: Duration) -> Duration {
     guaranteed / 5
+}
+
+/// What rests on a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rests {
+    /// The member's own key alone.
+    Membership,
+    /// The right to lead.
+    Leadership,
+    /// That, and a watchdog device, which is fed with each renewal and may be set to half of the lease.
+    Watchdog,
+}
+
+/// From this length on a lease is renewed less often than [`renewal_period`] says: the store is spared.
+const LONG: Duration = Duration::from_secs(20);
+
+/// How far apart renewals are while each of them is answered.
+pub fn renewal_pace(guaranteed: Duration, rests: Rests) -> Duration {
+    match rests {
+        _ if guaranteed < LONG => renewal_period(guaranteed),
+        Rests::Watchdog => renewal_period(guaranteed),
+        Rests::Leadership => guaranteed * 3 / 10,
+        Rests::Membership => guaranteed / 2,
+    }
 }
 
 /// How long a member that accepted a leader's failsafe call keeps out of races at least, if it does not say: the smallest `ttl`
@@ -73,6 +97,14 @@ mod tests {
             // Sent, lost after a full timeout, sent again: still before the demotion.
             let retry_done = sent_at + renewal_period(guaranteed);
             prop_assert!(retry_done < limits.demote_at, "{limits:?}");
+            // And so after a pause as long as it may be, even if the second one takes its whole time, too.
+            let timeout = renewal_period(guaranteed);
+            let pace = |rests| renewal_pace(guaranteed, rests);
+            if guaranteed >= LONG {
+                prop_assert!(sent_at + pace(Rests::Leadership) + 2 * timeout < limits.demote_at, "{limits:?}");
+            }
+            prop_assert!(pace(Rests::Membership) + 2 * timeout < guaranteed);
+            prop_assert!(pace(Rests::Watchdog) <= pace(Rests::Leadership));
         }
     }
 

@@ -114,7 +114,7 @@ impl LeaseKeeper {
                     revision,
                     unavailable_since: None,
                 });
-                self.next_renewal = sent_at + self.period();
+                self.next_renewal = sent_at + self.pace();
                 self.store.member_leads(true).await;
                 Acquired::Yes { term }
             }

@@ -26,7 +26,7 @@ impl Told {
         while position < last && !told.lost {
             match next_event(watch).await? {
                 WatchEvent::Lost => told.lost = true,
-                WatchEvent::Alive { revision } => {
+                WatchEvent::Alive { revision, .. } => {
                     // Whoever proves its life at `last` claims to have told everything up to there.
                     ensure!(
                         revision < last,

@@ -61,7 +61,9 @@ impl Watcher {
         if now.since(self.last_sent) >= ALIVE_EVERY && self.events.capacity() > 1 {
             self.last_sent = now;
             // An error means that the reader is gone, which the next line notices.
-            let _ = self.events.try_send(WatchEvent::Alive { revision: keyspace.revision() });
+            let _ = self
+                .events
+                .try_send(WatchEvent::Alive { revision: keyspace.revision(), since: Timestamp::ZERO });
         }
         self.check_open()
     }

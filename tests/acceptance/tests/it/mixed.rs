@@ -38,11 +38,6 @@ async fn leads(node: &Node) {
 
 /// Every commit waits for the other node, and `/sync` says so, too.
 async fn covered(cluster: &Cluster, leader: &Node, other: &Node, names: &str) {
-    cluster
-        .stored("sync", "names both", |sync| {
-            sync["leader"] == leader.name.as_str() && sync["sync_standby"] == other.name.as_str()
-        })
-        .await;
     let session = leader.sql().await;
     eventually(format!("synchronous_standby_names is {names}"), PATIENCE, || async {
         match session.text("current_setting('synchronous_standby_names')").await {
@@ -51,6 +46,12 @@ async fn covered(cluster: &Cluster, leader: &Node, other: &Node, names: &str) {
         }
     })
     .await;
+    // Afterwards: while the mode changes, the key names both as it did before, then nobody, and then both again.
+    cluster
+        .stored("sync", "names both", |sync| {
+            sync["leader"] == leader.name.as_str() && sync["sync_standby"] == other.name.as_str()
+        })
+        .await;
 }
 
 /// What the leader keeps in the store for its successor, and what both say of it.

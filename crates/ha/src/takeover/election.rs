@@ -42,6 +42,9 @@ pub(super) fn step(draft: &mut Draft, case: &Case, kept: &Kept) -> Result<Reason
     let view = draft.view;
     suspicion::ask_the_living(draft, case, ASK_AGAIN);
     race::may_try(draft, case.cluster)?;
+    if !case.elects(&view.me.name) {
+        return Err(Reason::NotSynchronous);
+    }
     may_lead(view, case.cluster, kept)?;
     let me = Candidate {
         name: &view.me.name,
@@ -155,17 +158,19 @@ fn take_over(draft: &mut Draft, case: &Case, kept: &Kept, promised: usize) -> Re
     let view = draft.view;
     let timeline = timelines::next(draft, case.cluster);
     let leader = case.leader.name.clone();
-    let known = case.cluster.takeover.as_ref().and_then(|keyed| keyed.value.clone());
-    let (Some(mut takeover), Some(next)) = (known, timeline) else {
+    let live = case.live_epoch().filter(|(_, revision)| *revision == kept.promise.revision);
+    let (Some((epoch, opened_at)), Some(next)) = (live, timeline) else {
         return Reason::BoundByPromise { leader, epoch: kept.promise.epoch };
     };
+    let mut takeover = epoch.clone();
     takeover.state = EpochState::Taken;
     takeover.taken = Some(Taken { by: view.me.name.clone(), from: leader.clone(), timeline: next.timeline });
     let decided = TakeOver {
-        opened_at: kept.promise.revision,
+        opened_at,
+        // Never those of another view: the promises were made for these.
+        leader: epoch.leader_revision,
+        sync: epoch.sync_revision,
         takeover,
-        leader: case.leader.revision,
-        sync: case.sync_revision,
         timeline: next,
     };
     if draft.attempt(Attempt::AcquireLease, Action::TakeOver(Box::new(decided))) {

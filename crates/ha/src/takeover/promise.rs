@@ -46,7 +46,9 @@ pub(crate) fn bound(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     if let Process::NotRunning = view.postgres.process {
         start(draft);
     }
-    let Some(case) = Case::of(view, cluster) else { return Some(bound) };
+    let case = Case::of(view, cluster).filter(|_| is_live(cluster, kept));
+    // Over, by a view that may be older than the promise: neither free nor a candidate.
+    let Some(case) = case else { return Some(bound) };
     if let Some(why) = give_up(draft, cluster, kept, &case) {
         draft.note(bound);
         return Some(epoch::close(draft, cluster, revision, why));
@@ -64,8 +66,13 @@ pub(crate) fn bound(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
 /// The transaction that the promise was made for cannot be applied any more: the store shows, later than the promise, that one of the keys
 /// that it compares has been written; or this member has the lock. Both cannot become untrue again.
 fn is_over(view: &View, cluster: &Cluster, kept: &Kept) -> bool {
-    let is_live = cluster.live_epoch().is_some_and(|(_, revision)| revision == kept.promise.revision);
-    view.held().is_some() || (!is_live && view.store.confirmed_at > kept.made_at)
+    // The promise was made on a view that showed the epoch: a later revision of the store is news.
+    let is_news = cluster.revision > kept.promise.revision || view.store.confirmed_at > kept.made_at;
+    view.held().is_some() || (!is_live(cluster, kept) && is_news)
+}
+
+fn is_live(cluster: &Cluster, kept: &Kept) -> bool {
+    cluster.live_epoch().is_some_and(|(_, revision)| revision == kept.promise.revision)
 }
 
 /// The server ended while bound.

@@ -427,6 +427,24 @@ fn too_few_promises_are_no_election() {
     assert!(taking(&leader).is_none(), "{leader:#?}");
 }
 
+/// Seed 9010806 of the simulator: the leader came back, and shrank `/sync` to another voter while promises were collected.
+#[test]
+fn an_epoch_that_is_over_is_not_won_by_the_sync_that_ended_it() {
+    let scene = bound_for(Duration::from_millis(50)).answers(&[("c", answer(promised(POSITION)))]);
+    assert!(taking(&scene.decide()).is_some());
+    for voters in [&["b"][..], &["c"], &["b", "c"]] {
+        let changed = scene.clone().sync(SyncMode::Quorum, "a", voters, 0).cluster(|cluster| {
+            cluster.sync.as_mut().unwrap().revision = Revision(301);
+        });
+        // Heard of by a watch, so that the view is not known to be newer than the promise.
+        let decision = changed
+            .view(|view| view.store.confirmed_at = view.now.saturating_sub(Duration::from_millis(60)))
+            .decide();
+        assert!(taking(&decision).is_none() && !forgets(&decision), "{voters:?}: {decision:#?}");
+        assert_eq!(decision.code(), "bound_by_promise");
+    }
+}
+
 #[test]
 fn the_best_one_is_waited_for_but_not_for_ever() {
     let wide = |since| {

@@ -161,7 +161,6 @@ restapi: {listen: '127.0.0.1:1', authentication: {username: u, password: p}}
 ctl: {authentication: {username: u, password: p}}
 log: {loggers: {}}
 bootstrap: {dcs: {}, initdb: []}
-citus: {group: 0, database: d}
 raft: {self_addr: '127.0.0.1:2', data_dir: /d}
 citus: {group: 1, database: d}
 postgresql:

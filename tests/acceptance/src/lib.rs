@@ -65,3 +65,8 @@ macro_rules! on_stores {
         }
     };
 }
+
+/// Whether the expensive variations run too.
+pub fn is_matrix() -> bool {
+    std::env::var_os("BELLWETHER_MATRIX").is_some()
+}

@@ -15,7 +15,7 @@ use std::{
 use bellwether_acceptance::{
     Cluster, Node, Options, PATIENCE, citus,
     cluster::{SCOPE, is_primary, merge},
-    eventually, is_matrix,
+    eventually,
     ledger::Ledger,
     patroni::{Program, shortest_timings},
     sql::{self, Session},
@@ -27,6 +27,11 @@ const DATABASE: &str = "sharded";
 const UP_WITHIN: Duration = Duration::from_secs(120);
 const PRIMARY: &str =
     "SELECT nodename, nodeport FROM pg_dist_node WHERE groupid = 1 AND noderole = 'primary'";
+
+/// Whether the expensive variations run too.
+fn is_matrix() -> bool {
+    std::env::var_os("BELLWETHER_MATRIX").is_some()
+}
 
 /// Two nodes of the coordinator and two of a worker, each group run by one program.
 async fn started(timings: Value, coordinator: Program, worker: Program) -> Cluster {

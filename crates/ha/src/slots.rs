@@ -186,9 +186,8 @@ fn create(draft: &mut Draft, server: &Server, wanted: &BTreeMap<String, Wanted>)
     // A member that has just joined wants to stream now.
     let is_news = names.iter().any(|name| !draft.memory.slots_asked.contains(name));
     let pace = if is_news { Duration::ZERO } else { CREATE_AGAIN };
-    if names.is_empty() {
-        draft.memory.slots_asked = names;
-    } else if draft.every(pace, Attempt::CreateSlots, Action::CreateSlots { names: names.clone() }) {
+    let action = Action::CreateSlots { names: names.clone() };
+    if names.is_empty() || draft.every(pace, Attempt::CreateSlots, action) {
         draft.memory.slots_asked = names;
     }
 }

@@ -287,6 +287,9 @@ async fn the_coordinators_leader_keeps_the_metadata() {
 /// One group after the other can be moved from Patroni: they talk to each other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patroni_coordinator_and_our_worker_understand_each_other() {
+    if !is_matrix() {
+        return;
+    }
     let cluster = started(shortest_timings(), Program::Patroni, Program::Bellwether).await;
     let (coordinator, worker) = (leader(&cluster, 0, PATIENCE).await, leader(&cluster, 1, PATIENCE).await);
     switched_over(&cluster, coordinator, worker).await;

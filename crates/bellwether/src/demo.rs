@@ -151,8 +151,10 @@ async fn show(
             given => given.to_vec(),
         };
         let drill = drill::Drill { layout, nodes, client, members, progress, events };
+        // Boxed: the compiler would not see through the depth of all that it waits for.
+        let drilling = Box::pin(drill.run());
         let report = tokio::select! {
-            report = drill.run() => report,
+            report = drilling => report,
             () = stop.cancelled() => return Ok(ExitCode::FAILURE),
         };
         report.print(args.format).map_err(|cause| DemoError::Output { cause })?;

@@ -82,7 +82,7 @@ impl Drill<'_> {
         report.leader_before.clone_from(&leader);
         self.client.begin_event();
         let began = Instant::now();
-        let acted = self.harm(event, &leader, report).await;
+        let acted = Box::pin(self.harm(event, &leader, report)).await;
         // Whatever happened, leave nothing frozen or switched off.
         for node in &self.layout.nodes {
             self.nodes.thaw(&node.name);

@@ -3,6 +3,9 @@
 //! Arguments, wiring, logging, signals and exit statuses; everything else is in the crates beside this one. The name that it
 //! is called by matters: `patroni FILE` runs the agent, `patronictl ...` the command line, both as Patroni's users know them.
 
+// The futures of an agent and of the demo are nested deeper than the compiler's usual limit.
+#![recursion_limit = "256"]
+
 mod adopt;
 mod arguments;
 mod config_commands;

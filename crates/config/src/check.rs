@@ -266,6 +266,9 @@ fn relative(section: &Section<'_>, key: &str) {
 
 /// A flag and a priority that say different things: the flag wins, as in Patroni.
 fn tags(config: &Config, root: &Section<'_>) {
+    if root.node("tags").is_none_or(|tags| !tags.is_map()) {
+        return;
+    }
     let section = root.child("tags");
     for (flag, priority) in [("nofailover", "failover_priority"), ("nosync", "sync_priority")] {
         let (Some(on), Some(level)) = (

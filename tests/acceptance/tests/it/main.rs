@@ -37,4 +37,5 @@ mod switchover;
 mod synchronous_replication;
 mod tree_killed;
 mod vip_manager;
+mod who_takes_over;
 mod zookeeper;

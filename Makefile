@@ -5,8 +5,9 @@ export CARGO_TARGET_DIR
 # One build at a time, without what only helps incremental work on one crate.
 NEXTEST = cargo nextest run --workspace --locked --status-level slow --final-status-level flaky $(if $(CI),--profile ci)
 SEEDS ?= 1..200
+STATES ?= 20000000
 
-.PHONY: help demo test verify lint fix docs reference audit sim bench-drill bench-failover chaos soak test-matrix prerequisites test-prerequisites
+.PHONY: help demo test verify lint fix docs reference audit sim model bench-drill bench-failover chaos soak test-matrix prerequisites test-prerequisites
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ audit: ## licences, bans, sources and advisories of dependencies, and spelling (
 
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
+
+model: ## check the protocol of quorum take-over in small clusters: make model STATES=20000000
+	cargo run --release --locked -p bellwether-model -- $(STATES)
 
 bench-drill: prerequisites ## outages of writes in the demo's story of failures, ten runs (not in CI)
 	cargo build --release --locked -p bellwether

@@ -1,0 +1,54 @@
+//! `bellwether-model [STATES]`: searches further than the tests do, in each configuration so many states (default 20 million).
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use bellwether_model::{Bounds, Guard, Protocol, search};
+
+fn main() -> io::Result<ExitCode> {
+    let at_most = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(20_000_000);
+    let (three, five) = (Protocol::of_three(None), Protocol::of_five(None));
+    let with = |protocol: &Protocol, bounds: Bounds| Protocol { bounds, ..protocol.clone() };
+    let cases = [
+        ("three members, no crash", with(&three, Bounds { crashes: 0, ..three.bounds })),
+        ("three members", three.clone()),
+        (
+            "three members, two commits, two crashes",
+            with(&three, Bounds { commits: 2, crashes: 2, ..three.bounds }),
+        ),
+        ("three members, /sync changes", with(&three, Bounds { changes_sync: true, ..three.bounds })),
+        ("three members, a second leader", with(&three, Bounds { second_leader: true, ..three.bounds })),
+        ("five members", five.clone()),
+        ("five members, /sync changes", with(&five, Bounds { changes_sync: true, writes: 1, ..five.bounds })),
+    ];
+    let mut out = io::stdout().lock();
+    let mut is_fine = true;
+    for (case, protocol) in cases {
+        let report = search(&protocol, at_most);
+        let whole = if report.is_whole { "all" } else { "as many as were asked for" };
+        writeln!(
+            out,
+            "{case}: {} states, {whole}; {} after a take-over from a living primary",
+            report.states, report.takeovers
+        )?;
+        if let Some(steps) = report.lost_by {
+            writeln!(out, "  LOST by {steps:?}")?;
+            is_fine = false;
+        }
+    }
+    for guard in Guard::ALL {
+        let protocol = Protocol::of_three(Some(guard));
+        let bounds = Bounds {
+            changes_sync: guard == Guard::ComparesSync,
+            second_leader: guard == Guard::ReplacedStops,
+            crashes: u8::from(guard == Guard::DurablePromise),
+            ..protocol.bounds
+        };
+        let report = search(&with(&protocol, bounds), at_most);
+        writeln!(out, "without {guard:?}: {} states, {:?}", report.states, report.lost_by)?;
+        is_fine &= report.lost_by.is_some();
+    }
+    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,639 @@
+//! The steps of the protocol, and what must hold after each.
+
+use crate::{
+    Guard,
+    overlap::{self, Electorate, Names, bit, size},
+    state::{Epoch, MOST, Member, OLD, Pos, Primary, Promise, Sender, State, Store, Taking},
+};
+
+/// How far the search goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub members: u8,
+    /// Commits that clients of the old primary try.
+    pub commits: u8,
+    /// Agents and servers that die and come back.
+    pub crashes: u8,
+    /// Writes of each key of the store.
+    pub writes: u8,
+    /// `/sync` and the names may change.
+    pub changes_sync: bool,
+    /// Whether the story goes on after the take-over: the successor acknowledges, dies, and somebody else leads.
+    pub second_leader: bool,
+}
+
+/// The protocol in one cluster. `without`: a guard that is left out.
+#[derive(Clone, Debug)]
+pub struct Protocol {
+    pub bounds: Bounds,
+    pub without: Option<Guard>,
+    /// At the beginning.
+    pub sync: Electorate,
+    pub names: Names,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    // --- PostgreSQL ---
+    Commit,
+    Connect(u8),
+    Stream(u8),
+    /// What a standby reported arrives at its walsender, which releases what it may.
+    Acknowledge(u8),
+    /// A walsender reads the present list.
+    Reload(u8),
+    ReceiverEnds(u8),
+    /// A walsender notices that its standby is gone.
+    SenderEnds(u8),
+    // --- the old leader's agent ---
+    SetNames(Names),
+    SendSync(Electorate),
+    SyncArrives,
+    Stops,
+    // --- every agent ---
+    See(u8),
+    Open(u8),
+    Detach(u8),
+    Promise(u8),
+    Collect {
+        by: u8,
+        from: u8,
+    },
+    SendTaking(u8),
+    TakingArrives(u8),
+    Close(u8),
+    Forget(u8),
+    Attach(u8),
+    Crash(u8),
+    // --- after it ---
+    LaterCommit,
+    SuccessorFails,
+    /// A running primary takes a free lock.
+    Retake(u8),
+    /// A standby wins the race for a free lock.
+    Race(u8),
+}
+
+impl Protocol {
+    /// Three members: both voters are needed, any one acknowledges.
+    pub fn of_three(without: Option<Guard>) -> Self {
+        Self {
+            bounds: Bounds {
+                members: 3,
+                commits: 1,
+                crashes: 1,
+                writes: 2,
+                changes_sync: false,
+                second_leader: false,
+            },
+            without,
+            sync: Electorate { leader: OLD, quorum: 1, voters: 0b110 },
+            names: Names { count: 1, names: 0b110 },
+        }
+    }
+
+    /// Five members, any two of four acknowledge: three of them elect.
+    pub fn of_five(without: Option<Guard>) -> Self {
+        let three = Self::of_three(without);
+        Self {
+            bounds: Bounds { members: 5, crashes: 0, writes: 2, ..three.bounds },
+            sync: Electorate { leader: OLD, quorum: 2, voters: 0b11110 },
+            names: Names { count: 2, names: 0b11110 },
+            ..three
+        }
+    }
+
+    fn has(&self, guard: Guard) -> bool {
+        self.without != Some(guard)
+    }
+
+    fn others(&self) -> impl Iterator<Item = u8> + use<> {
+        1..self.bounds.members
+    }
+
+    /// What the leader may make of `/sync` and the names.
+    fn electorates(&self) -> Vec<Electorate> {
+        let voters = self.sync.voters;
+        let mut all = vec![Electorate { leader: OLD, quorum: 0, voters: 0 }, self.sync];
+        for member in self.others() {
+            let fewer = voters & !bit(member);
+            all.push(Electorate {
+                leader: OLD,
+                quorum: size(fewer).saturating_sub(self.names.count),
+                voters: fewer,
+            });
+        }
+        all
+    }
+
+    fn texts(&self) -> Vec<Names> {
+        let names = self.names.names;
+        let fewer = self.others().map(|member| names & !bit(member));
+        let fewer = fewer.map(|names| Names { count: self.names.count.min(size(names)), names });
+        [Names { count: 0, names: 0 }, self.names].into_iter().chain(fewer).collect()
+    }
+}
+
+fn covers(mine: Pos, theirs: Pos) -> bool {
+    mine.timeline == theirs.timeline && theirs.lsn <= mine.lsn
+}
+
+impl State {
+    fn member(&self, member: u8) -> &Member {
+        &self.members[usize::from(member)]
+    }
+
+    fn member_mut(&mut self, member: u8) -> &mut Member {
+        &mut self.members[usize::from(member)]
+    }
+
+    /// The live epoch in the view of `member`, if it is somebody else's business that this member votes on.
+    fn case(&self, member: u8) -> Option<(Store, u8)> {
+        let view = self.member(member).view?;
+        let leader = view.leader.filter(|leader| *leader != member)?;
+        let elects = view.sync.without(leader) & bit(member) != 0;
+        Some((view, view.live_epoch()?)).filter(|_| elects)
+    }
+
+    fn is_over(&self, member: u8) -> bool {
+        let this = self.member(member);
+        let leads = self.store.leader == Some(member);
+        match (&this.promise, &this.view) {
+            (Some(promise), Some(view)) => leads || view.live_epoch() != Some(promise.epoch),
+            _ => false,
+        }
+    }
+}
+
+impl Protocol {
+    /// How it begins: everybody streams from the old leader and knows the store.
+    pub fn beginning(&self) -> State {
+        let store = Store {
+            leader: Some(OLD),
+            leader_revision: 0,
+            sync: self.sync,
+            sync_revision: 0,
+            epoch: Epoch::None,
+            epoch_revision: 0,
+            taken: None,
+        };
+        let follows = |number: usize| (1..usize::from(self.bounds.members)).contains(&number);
+        let member = |number: usize| Member {
+            is_primary: number == usize::from(OLD),
+            wal: Pos { timeline: 1, lsn: 0 },
+            upstream: follows(number).then_some(OLD),
+            receiver: follows(number).then_some(OLD),
+            promise: None,
+            view: Some(store),
+            collected: [None; MOST],
+            taking: None,
+        };
+        let sender =
+            |number: usize| follows(number).then_some(Sender { text: self.names, reported: 0, known: 0 });
+        State {
+            store,
+            members: std::array::from_fn(member),
+            old: Primary {
+                shown: self.names,
+                senders: std::array::from_fn(sender),
+                acknowledged: 0,
+                pending: None,
+            },
+            branch: None,
+            acknowledged_later: 0,
+            crashes: 0,
+            finished: false,
+        }
+    }
+
+    /// Everything that can be tried; most of it cannot be done in most states.
+    pub fn steps(&self, state: &State) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(128);
+        if state.finished {
+            return steps;
+        }
+        let old = state.member(OLD);
+        if old.is_primary {
+            steps.extend([Step::Commit, Step::Stops]);
+            if self.bounds.changes_sync && old.view.is_some_and(|view| view.leader == Some(OLD)) {
+                steps.extend(self.texts().into_iter().map(Step::SetNames));
+                steps.extend(self.electorates().into_iter().map(Step::SendSync));
+            }
+        }
+        if state.old.pending.is_some() {
+            steps.push(Step::SyncArrives);
+        }
+        for member in 0..self.bounds.members {
+            steps.extend([
+                Step::See(member),
+                Step::Open(member),
+                Step::Detach(member),
+                Step::Promise(member),
+            ]);
+            steps.extend([Step::SendTaking(member), Step::TakingArrives(member), Step::Close(member)]);
+            steps.extend([Step::Forget(member), Step::Attach(member), Step::Crash(member)]);
+            steps.extend([Step::Connect(member), Step::Stream(member), Step::Acknowledge(member)]);
+            steps.extend([Step::Reload(member), Step::ReceiverEnds(member), Step::SenderEnds(member)]);
+            steps.extend((0..self.bounds.members).map(|from| Step::Collect { by: member, from }));
+            if self.bounds.second_leader {
+                steps.extend([Step::Retake(member), Step::Race(member)]);
+            }
+        }
+        if self.bounds.second_leader {
+            steps.extend([Step::LaterCommit, Step::SuccessorFails]);
+        }
+        steps
+    }
+
+    /// The state after a step; `None` if it cannot be taken, or changes nothing.
+    pub fn after(&self, last: &State, step: Step) -> Option<State> {
+        let mut next = *last;
+        (self.take(&mut next, step) && next != *last).then_some(next)
+    }
+
+    /// What must hold in every state.
+    pub fn holds(&self, state: &State) -> bool {
+        match state.store.leader {
+            Some(leader) if leader != OLD || state.finished => state.has_everything(state.member(leader).wal),
+            _ => true,
+        }
+    }
+}
+
+/// One step; `false`: it cannot be taken.
+impl Protocol {
+    fn take(&self, state: &mut State, step: Step) -> bool {
+        match step {
+            Step::Commit => self.commit(state),
+            Step::Connect(member) => {
+                let this = state.member(member);
+                let may = !this.is_primary && this.receiver.is_none();
+                let upstream = this.upstream.filter(|upstream| may && state.can_stream(member, *upstream));
+                upstream.is_some_and(|_| {
+                    state.connect(member);
+                    true
+                })
+            }
+            Step::Stream(member) => {
+                let this = state.member(member);
+                let from = this.receiver.filter(|&from| {
+                    state.can_stream(member, from)
+                        && (this.wal.lsn < state.member(from).wal.lsn
+                            || this.wal.timeline < state.member(from).wal.timeline)
+                });
+                from.is_some_and(|from| {
+                    let timeline = state.member(from).wal.timeline;
+                    if state.member(member).wal.lsn == state.member(from).wal.lsn {
+                        state.member_mut(member).wal.timeline = timeline;
+                    } else {
+                        state.stream(member, from);
+                    }
+                    true
+                })
+            }
+            Step::Acknowledge(member) => {
+                let is_primary = state.member(OLD).is_primary;
+                let Some(sender) = &mut state.old.senders[usize::from(member)] else { return false };
+                sender.known = sender.reported;
+                if is_primary {
+                    let released = state.old.released_by(usize::from(member));
+                    let upto = released.map(|lsn| lsn.min(state.members[usize::from(OLD)].wal.lsn));
+                    state.old.acknowledge(upto);
+                }
+                true
+            }
+            Step::Reload(member) => {
+                let shown = state.old.shown;
+                let Some(sender) = &mut state.old.senders[usize::from(member)] else { return false };
+                sender.text = shown;
+                true
+            }
+            Step::ReceiverEnds(member) => {
+                let this = state.member_mut(member);
+                let ends = this.receiver.is_some() && this.receiver != this.upstream;
+                if ends {
+                    this.receiver = None;
+                }
+                ends
+            }
+            Step::SenderEnds(member) => {
+                let is_there = state.member(member).receiver == Some(OLD);
+                !is_there && state.old.senders[usize::from(member)].take().is_some()
+            }
+            Step::SetNames(_) | Step::SendSync(_) | Step::SyncArrives => self.change_sync(state, step),
+            Step::Stops => {
+                let old = state.member_mut(OLD);
+                (old.is_primary, old.upstream) = (false, None);
+                state.old.senders.fill(None);
+                true
+            }
+            Step::See(member) => {
+                let store = state.store;
+                state.member_mut(member).view = Some(store);
+                true
+            }
+            Step::Crash(member) => self.crash(state, member),
+            Step::LaterCommit | Step::SuccessorFails | Step::Retake(_) | Step::Race(_) => {
+                self.go_on(state, step)
+            }
+            step => self.vote(state, step),
+        }
+    }
+
+    fn commit(&self, state: &mut State) -> bool {
+        let free = state.old.shown.count == 0;
+        let old = state.member_mut(OLD);
+        if old.wal.lsn >= self.bounds.commits {
+            return false;
+        }
+        old.wal.lsn += 1;
+        let end = old.wal.lsn;
+        if free {
+            // Nobody waits.
+            state.old.acknowledge(Some(end));
+        }
+        true
+    }
+
+    /// The old leader's agent, by the rules of `ha::sync`.
+    fn change_sync(&self, state: &mut State, step: Step) -> bool {
+        if let Step::SyncArrives = step {
+            let Some((on, wanted)) = state.old.pending.take() else { return false };
+            if state.store.sync_revision == on && state.store.leader == Some(OLD) {
+                state.store.sync = wanted;
+                state.store.sync_revision += 1;
+            }
+            return true;
+        }
+        let Some(view) = state.member(OLD).view else { return false };
+        let pending = state.old.pending.filter(|(on, _)| *on == view.sync_revision).map(|(_, wanted)| wanted);
+        match step {
+            Step::SetNames(names) => {
+                let mixed = state.old.mixed_with(names);
+                let electorates: Vec<Electorate> = [Some(view.sync), pending].into_iter().flatten().collect();
+                if names == state.old.shown || !overlap::may_set_names(&electorates, mixed, OLD) {
+                    return false;
+                }
+                state.old.shown = names;
+                if names.count == 0 {
+                    let end = state.member(OLD).wal.lsn;
+                    state.old.acknowledge(Some(end));
+                }
+                true
+            }
+            Step::SendSync(wanted) => {
+                if state.old.pending.is_some()
+                    || wanted == view.sync
+                    || view.sync_revision >= self.bounds.writes
+                {
+                    return false;
+                }
+                let acknowledged = state.old.acknowledged;
+                let complete =
+                    state.old.senders.iter().enumerate().filter(|(_, sender)| {
+                        sender.as_ref().is_some_and(|sender| sender.known >= acknowledged)
+                    });
+                let complete = complete
+                    .fold(0, |set, (member, _)| set | bit(u8::try_from(member).expect("few members")));
+                let proof = (state.old.is_spent(), complete);
+                if !overlap::may_write(&view.sync, &wanted, state.old.shown, proof, OLD) {
+                    return false;
+                }
+                state.old.pending = Some((view.sync_revision, wanted));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn vote(&self, state: &mut State, step: Step) -> bool {
+        match step {
+            Step::Open(member) => self.open(state, member),
+            Step::Detach(member) => {
+                let may = state.case(member).is_some() && state.member(member).promise.is_none();
+                may && state.member_mut(member).upstream.take().is_some()
+            }
+            Step::Promise(member) => self.promise(state, member),
+            Step::Collect { by, from } => {
+                let Some(mine) = state.member(by).promise else { return false };
+                let Some(theirs) = state.member(from).promise.filter(|_| by != from) else { return false };
+                let same = mine.epoch == theirs.epoch;
+                if same {
+                    state.member_mut(by).collected[usize::from(from)] = Some(theirs.position);
+                }
+                same
+            }
+            Step::SendTaking(member) => self.send_taking(state, member),
+            Step::TakingArrives(member) => self.taking_arrives(state, member),
+            Step::Close(member) => {
+                let Some(promise) = state.member(member).promise else { return false };
+                let is_open = matches!(state.store.epoch, Epoch::Open { .. });
+                if !is_open || state.store.epoch_revision != promise.epoch {
+                    return false;
+                }
+                state.store.epoch = Epoch::Closed;
+                state.store.epoch_revision += 1;
+                true
+            }
+            Step::Forget(member) => {
+                let may = state.is_over(member) || !self.has(Guard::SeenToBeOver);
+                let this = state.member_mut(member);
+                this.collected.fill(None);
+                may && this.promise.take().is_some()
+            }
+            Step::Attach(member) => {
+                let this = state.member(member);
+                let leader = this.view.and_then(|view| view.leader).filter(|leader| *leader != member);
+                let Some(leader) = leader.filter(|_| this.promise.is_none() && !this.is_primary) else {
+                    return false;
+                };
+                if !state.member(leader).is_primary || state.member(member).upstream == Some(leader) {
+                    return false;
+                }
+                if !state.can_stream(member, leader) {
+                    // Rewound: what parted from the leader's history is gone.
+                    let common = state.branch.unwrap_or(0).min(state.member(member).wal.lsn);
+                    state.member_mut(member).wal = Pos { timeline: 1, lsn: common };
+                    if !state.can_stream(member, leader) {
+                        return false;
+                    }
+                }
+                state.member_mut(member).upstream = Some(leader);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn open(&self, state: &mut State, member: u8) -> bool {
+        let Some(view) = state.member(member).view else { return false };
+        let Some(leader) = view.leader.filter(|leader| *leader != member) else { return false };
+        let is_same = view.epoch_revision == state.store.epoch_revision
+            && view.leader_revision == state.store.leader_revision
+            && view.sync_revision == state.store.sync_revision;
+        let elects = view.sync.without(leader) & bit(member) != 0;
+        let may = elects && is_same && view.live_epoch().is_none();
+        if !may || view.epoch_revision >= 2 * self.bounds.writes || state.store.taken.is_some() {
+            return false;
+        }
+        let (leader_revision, sync_revision) = (view.leader_revision, view.sync_revision);
+        state.store.epoch = Epoch::Open { leader_revision, sync_revision };
+        state.store.epoch_revision += 1;
+        true
+    }
+
+    fn promise(&self, state: &mut State, member: u8) -> bool {
+        let Some((_, epoch)) = state.case(member) else { return false };
+        let this = state.member_mut(member);
+        let is_detached = this.receiver.is_none() || !self.has(Guard::DetachFirst);
+        if this.promise.is_some() || this.upstream.is_some() || this.is_primary || !is_detached {
+            return false;
+        }
+        this.collected.fill(None);
+        let mut position = this.wal;
+        if !self.has(Guard::PositionLast) {
+            // Looked at before the last record came.
+            position.lsn = position.lsn.saturating_sub(1);
+        }
+        this.promise = Some(Promise { epoch, position });
+        true
+    }
+
+    fn send_taking(&self, state: &mut State, member: u8) -> bool {
+        let this = state.member(member);
+        let Some((view, epoch)) = state.case(member) else { return false };
+        let Some(mine) = this.promise.filter(|promise| promise.epoch == epoch) else { return false };
+        let leader = view.leader.expect("a live epoch has one");
+        let electorate = view.sync.without(leader);
+        let told =
+            this.collected.iter().enumerate().filter_map(|(from, position)| {
+                Some((u8::try_from(from).expect("few members"), (*position)?))
+            });
+        let counts = told.filter(|(from, theirs)| {
+            electorate & bit(*from) != 0 && (covers(mine.position, *theirs) || !self.has(Guard::Covered))
+        });
+        let votes = u8::try_from(counts.count()).expect("few") + 1;
+        let needed = view.sync.quorum + u8::from(self.has(Guard::QuorumAndOne));
+        let has_promised = covers(this.wal, mine.position);
+        if this.taking.is_some() || votes < needed || !has_promised || this.wal.timeline != 1 {
+            return false;
+        }
+        let taking =
+            Taking { epoch, leader_revision: view.leader_revision, sync_revision: view.sync_revision };
+        state.member_mut(member).taking = Some(taking);
+        true
+    }
+
+    fn taking_arrives(&self, state: &mut State, member: u8) -> bool {
+        let Some(taking) = state.member_mut(member).taking.take() else { return false };
+        let store = &mut state.store;
+        let epoch = taking.epoch == store.epoch_revision || !self.has(Guard::ComparesTakeover);
+        let sync = taking.sync_revision == store.sync_revision || !self.has(Guard::ComparesSync);
+        if epoch && sync && taking.leader_revision == store.leader_revision && store.leader.is_some() {
+            store.leader = Some(member);
+            store.leader_revision += 1;
+            store.sync_revision += 1;
+            store.epoch = Epoch::Taken;
+            store.epoch_revision += 1;
+            store.taken = Some(member);
+        }
+        true
+    }
+
+    fn crash(&self, state: &mut State, member: u8) -> bool {
+        if state.crashes >= self.bounds.crashes {
+            return false;
+        }
+        state.crashes += 1;
+        if member == OLD && state.member(OLD).is_primary {
+            // Its PostgreSQL comes back as the primary that it was, or not at all: the walsenders are gone.
+            state.old.senders.fill(None);
+        }
+        let is_durable = self.has(Guard::DurablePromise);
+        let this = state.member_mut(member);
+        (this.receiver, this.view) = (None, None);
+        this.collected.fill(None);
+        if !is_durable {
+            this.promise = None;
+        }
+        true
+    }
+
+    /// The successor leads, and somebody after it.
+    fn go_on(&self, state: &mut State, step: Step) -> bool {
+        let Some(successor) = state.store.taken else { return false };
+        let leads = state.store.leader == Some(successor);
+        match step {
+            Step::LaterCommit if leads => self.later_commit(state, successor),
+            Step::SuccessorFails if leads => {
+                // It stops, and gives the lock up.
+                state.member_mut(successor).is_primary = false;
+                state.store.leader = None;
+                state.store.leader_revision += 1;
+                true
+            }
+            Step::Retake(member) if state.store.leader.is_none() => {
+                let is_allowed = !self.has(Guard::ReplacedStops) || member == successor;
+                let runs = state.member(member).is_primary;
+                self.finish(state, member, runs && is_allowed)
+            }
+            Step::Race(member) if state.store.leader.is_none() => {
+                let mine = state.member(member).wal;
+                let electorate = state.store.sync.voters | bit(state.store.sync.leader);
+                let votes = (0..self.bounds.members).filter(|&other| {
+                    let theirs = state.member(other);
+                    let later = theirs.wal.timeline > mine.timeline;
+                    other != member
+                        && electorate & bit(other) != 0
+                        && !theirs.is_primary
+                        && !later
+                        && theirs.wal.lsn <= mine.lsn
+                });
+                let enough = votes.count() >= usize::from(state.store.sync.quorum);
+                let may = !state.member(member).is_primary && electorate & bit(member) != 0 && enough;
+                self.finish(state, member, may)
+            }
+            _ => false,
+        }
+    }
+
+    fn finish(&self, state: &mut State, leader: u8, may: bool) -> bool {
+        if may {
+            state.store.leader = Some(leader);
+            state.finished = true;
+        }
+        may
+    }
+
+    /// Promotes the successor first. Its names are those of the old electorate, so many that any who could elect have one in common.
+    fn later_commit(&self, state: &mut State, successor: u8) -> bool {
+        if !state.member(successor).is_primary {
+            let this = state.member_mut(successor);
+            this.is_primary = true;
+            this.wal.timeline = 2;
+            let branch = this.wal.lsn;
+            state.branch = Some(branch);
+            return true;
+        }
+        let branch = state.branch.unwrap_or(0);
+        if state.member(successor).wal.lsn == branch {
+            state.member_mut(successor).wal.lsn += 1;
+            return true;
+        }
+        let sync = state.store.sync;
+        let all = sync.voters | bit(sync.leader);
+        let needed = size(all).saturating_sub(sync.quorum + 1) + u8::from(all & bit(successor) == 0);
+        let have = (0..self.bounds.members).filter(|&other| {
+            let theirs = state.member(other);
+            other != successor
+                && all & bit(other) != 0
+                && theirs.receiver == Some(successor)
+                && theirs.wal == state.member(successor).wal
+        });
+        let is_acknowledged = have.count() >= usize::from(needed) && state.acknowledged_later == 0;
+        if is_acknowledged {
+            state.acknowledged_later = state.member(successor).wal.lsn;
+        }
+        is_acknowledged
+    }
+}

@@ -26,16 +26,20 @@ fn main() -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let mut is_fine = true;
     for (case, protocol) in cases {
-        let report = search(&protocol, at_most);
-        let whole = if report.is_whole { "all" } else { "as many as were asked for" };
-        writeln!(
-            out,
-            "{case}: {} states, {whole}; {} after a take-over from a living primary",
-            report.states, report.takeovers
-        )?;
-        if let Some(steps) = report.lost_by {
-            writeln!(out, "  LOST by {steps:?}")?;
-            is_fine = false;
+        for (place, beginning) in
+            [("", protocol.beginning()), (", a take-over on its way", protocol.on_its_way())]
+        {
+            let report = search(&protocol, beginning, at_most);
+            let whole = if report.is_whole { "all" } else { "as many as were asked for" };
+            let (states, takeovers) = (report.states, report.takeovers);
+            writeln!(
+                out,
+                "{case}{place}: {states} states, {whole}; {takeovers} after a take-over from a living primary"
+            )?;
+            if let Some(steps) = report.lost_by {
+                writeln!(out, "  LOST by {steps:?}")?;
+                is_fine = false;
+            }
         }
     }
     for guard in Guard::ALL {
@@ -46,7 +50,10 @@ fn main() -> io::Result<ExitCode> {
             crashes: u8::from(guard == Guard::DurablePromise),
             ..protocol.bounds
         };
-        let report = search(&with(&protocol, bounds), at_most);
+        let protocol = with(&protocol, bounds);
+        let is_late = matches!(guard, Guard::ComparesSync | Guard::ReplacedStops | Guard::DurablePromise);
+        let beginning = if is_late { protocol.on_its_way() } else { protocol.beginning() };
+        let report = search(&protocol, beginning, at_most);
         writeln!(out, "without {guard:?}: {} states, {:?}", report.states, report.lost_by)?;
         is_fine &= report.lost_by.is_some();
     }

@@ -206,6 +206,33 @@ impl Protocol {
         }
     }
 
+    /// Somewhere in the middle of a story.
+    ///
+    /// # Panics
+    /// If one of these steps cannot be taken.
+    pub fn after_all(&self, steps: &[Step]) -> State {
+        steps.iter().fold(self.beginning(), |state, step| {
+            self.after(&state, *step).unwrap_or_else(|| panic!("{step:?} after {state:?}"))
+        })
+    }
+
+    /// The first two voters have promised, and the first one's transaction is on its way.
+    pub fn on_its_way(&self) -> State {
+        let promise = |member| {
+            [Step::See(member), Step::Detach(member), Step::ReceiverEnds(member), Step::Promise(member)]
+        };
+        let mut steps = vec![Step::Open(1)];
+        steps.extend(promise(1));
+        steps.extend(promise(2));
+        steps.push(Step::Collect { by: 1, from: 2 });
+        if self.bounds.members == 5 {
+            steps.extend(promise(3));
+            steps.push(Step::Collect { by: 1, from: 3 });
+        }
+        steps.push(Step::SendTaking(1));
+        self.after_all(&steps)
+    }
+
     /// Everything that can be tried; most of it cannot be done in most states.
     pub fn steps(&self, state: &State) -> Vec<Step> {
         let mut steps = Vec::with_capacity(128);

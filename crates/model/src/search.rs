@@ -15,16 +15,15 @@ pub struct Report {
     pub states: usize,
     /// There are no others.
     pub is_whole: bool,
-    /// The shortest way to a state in which something acknowledged is lost.
+    /// The shortest way from where it began to a state in which something acknowledged is lost.
     pub lost_by: Option<Vec<Step>>,
     /// States in which somebody had taken over from a primary that still ran and had acknowledged something. Without any, nothing is shown.
     pub takeovers: usize,
 }
 
-/// Looks at all states, or at so many.
-pub fn search(protocol: &Protocol, at_most: usize) -> Report {
+/// Looks at all states that can follow `beginning`, or at so many.
+pub fn search(protocol: &Protocol, beginning: State, at_most: usize) -> Report {
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    let beginning = protocol.beginning();
     let mut seen = HashSet::from([hasher.hash_one(beginning)]);
     // How each state was reached: from which one, by which step.
     let mut origins: Vec<(usize, Step)> = vec![(0, Step::Commit)];

@@ -42,6 +42,14 @@ fn main() -> io::Result<ExitCode> {
             }
         }
     }
+    let second = with(&three, Bounds { second_leader: true, ..three.bounds });
+    let report = search(&second, second.taken_over(), at_most);
+    writeln!(
+        out,
+        "three members, after a take-over: {} states, lost by {:?}",
+        report.states, report.lost_by
+    )?;
+    is_fine &= report.lost_by.is_none();
     for guard in Guard::ALL {
         let protocol = Protocol::of_three(Some(guard));
         let bounds = Bounds {
@@ -51,8 +59,12 @@ fn main() -> io::Result<ExitCode> {
             ..protocol.bounds
         };
         let protocol = with(&protocol, bounds);
-        let is_late = matches!(guard, Guard::ComparesSync | Guard::ReplacedStops | Guard::DurablePromise);
-        let beginning = if is_late { protocol.on_its_way() } else { protocol.beginning() };
+
+        let beginning = match guard {
+            Guard::ComparesSync | Guard::DurablePromise => protocol.on_its_way(),
+            Guard::ReplacedStops => protocol.taken_over(),
+            _ => protocol.beginning(),
+        };
         let report = search(&protocol, beginning, at_most);
         writeln!(out, "without {guard:?}: {} states, {:?}", report.states, report.lost_by)?;
         is_fine &= report.lost_by.is_some();

@@ -216,20 +216,32 @@ impl Protocol {
         })
     }
 
-    /// The first two voters have promised, and the first one's transaction is on its way.
-    pub fn on_its_way(&self) -> State {
+    /// So many voters have promised that the first one's transaction is on its way.
+    fn way_to_a_taking(&self) -> Vec<Step> {
         let promise = |member| {
             [Step::See(member), Step::Detach(member), Step::ReceiverEnds(member), Step::Promise(member)]
         };
+        let others = 2..self.sync.quorum + 2;
         let mut steps = vec![Step::Open(1)];
         steps.extend(promise(1));
-        steps.extend(promise(2));
-        steps.push(Step::Collect { by: 1, from: 2 });
-        if self.bounds.members == 5 {
-            steps.extend(promise(3));
-            steps.push(Step::Collect { by: 1, from: 3 });
+        for other in others {
+            steps.extend(promise(other));
+            steps.push(Step::Collect { by: 1, from: other });
         }
         steps.push(Step::SendTaking(1));
+        steps
+    }
+
+    /// A take-over is on its way.
+    pub fn on_its_way(&self) -> State {
+        self.after_all(&self.way_to_a_taking())
+    }
+
+    /// The successor leads and is followed.
+    pub fn taken_over(&self) -> State {
+        let mut steps = self.way_to_a_taking();
+        steps.extend([Step::TakingArrives(1), Step::LaterCommit, Step::See(2), Step::Forget(2)]);
+        steps.extend([Step::Attach(2), Step::Connect(2)]);
         self.after_all(&steps)
     }
 
@@ -635,7 +647,10 @@ impl Protocol {
     /// Promotes the successor first. Its names are those of the old electorate, so many that any who could elect have one in common.
     fn later_commit(&self, state: &mut State, successor: u8) -> bool {
         if !state.member(successor).is_primary {
+            let store = state.store;
             let this = state.member_mut(successor);
+            // Who was given the lock reads the store before it does anything else.
+            this.view = Some(store);
             this.is_primary = true;
             this.wal.timeline = 2;
             let branch = this.wal.lsn;

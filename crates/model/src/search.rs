@@ -17,7 +17,7 @@ pub struct Report {
     pub is_whole: bool,
     /// The shortest way from where it began to a state in which something acknowledged is lost.
     pub lost_by: Option<Vec<Step>>,
-    /// States in which somebody had taken over from a primary that still ran and had acknowledged something. Without any, nothing is shown.
+    /// States in which somebody had taken over from a primary that still ran. Without any, nothing is shown.
     pub takeovers: usize,
 }
 

@@ -121,7 +121,7 @@ pub struct State {
 impl State {
     /// What makes a search worth it.
     pub fn is_take_over_from_the_living(&self) -> bool {
-        self.store.taken.is_some() && self.members[usize::from(OLD)].is_primary && self.old.acknowledged > 0
+        self.store.taken.is_some() && self.members[usize::from(OLD)].is_primary
     }
 
     /// Everything that was ever acknowledged is in WAL that ends at `at`.

@@ -37,7 +37,8 @@ pub(crate) fn publish(draft: &mut Draft) {
 /// The last word before the process ends: nobody should take a stopped member for one that runs until its lease is over.
 pub(crate) fn say_farewell(draft: &mut Draft) {
     let member = update(draft);
-    draft.then(Action::PublishMember { member });
+    // Whatever was told a moment ago: this word counts.
+    draft.attempt(Attempt::Farewell, Action::PublishMember { member });
 }
 
 fn update(draft: &Draft) -> MemberUpdate {

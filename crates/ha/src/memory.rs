@@ -160,6 +160,7 @@ pub enum Attempt {
     SetRole,
     SetState,
     PublishMember,
+    Farewell,
     AskSuspect,
     AskVoters,
     OpenEpoch,

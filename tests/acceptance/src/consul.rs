@@ -102,6 +102,15 @@ impl Consul {
         self.ask(&format!("kv/{key}")).await.unwrap_or_default()[0].clone()
     }
 
+    /// Ends the session that holds this key, as if it had not been renewed for its whole time.
+    pub async fn end_session_of(&self, key: &str) {
+        let row = self.key(key).await;
+        let session = row["Session"].as_str().unwrap_or_else(|| panic!("nobody holds {key}: {row}"));
+        let url = format!("http://{}/v1/session/destroy/{session}", self.address);
+        let answer = client().expect("a client").put(url).send().await.expect("Consul answers");
+        assert!(answer.status().is_success(), "{answer:?}");
+    }
+
     async fn ask(&self, path: &str) -> Result<Value, String> {
         let client = client().map_err(|error| error.to_string())?;
         let url = format!("http://{}/v1/{path}", self.address);

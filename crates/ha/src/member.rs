@@ -1,5 +1,7 @@
 //! What this member publishes about itself.
 
+use std::time::Duration;
+
 use crate::{
     Action,
     action::MemberUpdate,
@@ -37,8 +39,8 @@ pub(crate) fn publish(draft: &mut Draft) {
 /// The last word before the process ends: nobody should take a stopped member for one that runs until its lease is over.
 pub(crate) fn say_farewell(draft: &mut Draft) {
     let member = update(draft);
-    // Whatever was told a moment ago: this word counts.
-    draft.attempt(Attempt::Farewell, Action::PublishMember { member });
+    // Whatever was told a moment ago: this word counts. Only not twice in one instant.
+    draft.every(Duration::from_millis(1), Attempt::PublishMember, Action::PublishMember { member });
 }
 
 fn update(draft: &Draft) -> MemberUpdate {

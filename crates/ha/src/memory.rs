@@ -160,7 +160,6 @@ pub enum Attempt {
     SetRole,
     SetState,
     PublishMember,
-    Farewell,
     AskSuspect,
     AskVoters,
     OpenEpoch,

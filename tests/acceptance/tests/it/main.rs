@@ -35,6 +35,7 @@ mod standby_cluster;
 mod store_lost;
 mod switchover;
 mod synchronous_replication;
+mod takeover;
 mod tree_killed;
 mod vip_manager;
 mod who_takes_over;

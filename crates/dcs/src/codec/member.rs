@@ -258,8 +258,9 @@ mod tests {
     fn the_version_is_that_of_the_patroni_that_the_tests_run() {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
         let prerequisites = std::fs::read_to_string(format!("{root}/scripts/prerequisites")).unwrap();
-        let installed = format!("'patroni[etcd3]=={COMPATIBLE_VERSION}'");
-        assert!(prerequisites.contains(&installed), "no {installed} in scripts/prerequisites");
+        let installed = prerequisites.lines().find(|line| line.contains("'patroni[")).unwrap();
+        let version = format!("]=={COMPATIBLE_VERSION}'");
+        assert!(installed.contains(&version), "no {version} in scripts/prerequisites: {installed}");
     }
 
     #[test]

@@ -200,9 +200,7 @@ pub(crate) fn at_race(
     let is_patient = view.now.since(unlocked_since) < view.settings.ttl;
     if let Some(candidate) = &request.candidate {
         if candidate == me {
-            // A failover accepts loss; a switchover was asked for while all was well, and must not bring back what was given up since.
-            let fitness = if request.leader.is_some() { compare::own_branch(view, cluster) } else { Ok(()) };
-            return fitness.map_or_else(Part::NotMine, |()| Part::Mine);
+            return mine(view, cluster, request);
         }
         if view.settings.pause {
             return Part::NotMine(Reason::LeavingItToCandidate { candidate: candidate.clone() });
@@ -227,9 +225,15 @@ pub(crate) fn at_race(
             .filter(|name| request.candidate.as_ref() != Some(*name))
             .filter(|name| !failsafe::is_stranger(draft, cluster, name))
             .any(|name| candidate::fit_to_lead(view, cluster, name, peers, Lag::Tolerable).is_ok());
-        return if can_lead { Part::NotMine(Reason::SteppedDown) } else { Part::Mine };
+        return if can_lead { Part::NotMine(Reason::SteppedDown) } else { mine(view, cluster, request) };
     }
     Part::Compare
+}
+
+/// A failover accepts loss; a switchover was asked for while all was well, and must not bring back what was given up since.
+fn mine(view: &View, cluster: &Cluster, request: &FailoverRequest) -> Part {
+    let fitness = if request.leader.is_some() { compare::own_branch(view, cluster) } else { Ok(()) };
+    fitness.map_or_else(Part::NotMine, |()| Part::Mine)
 }
 
 /// Will the candidate take the lock? Whoever leaves it to one that will not waits for ever.

@@ -60,6 +60,17 @@ fn wal_that_a_promotion_gave_up_does_not_come_back() {
     let switchover = named(Some("a"));
     assert!(switchover.says("timeline_behind") && !acquires(&switchover), "{switchover:#?}");
     assert!(acquires(&named(None)), "who asks for a failover to a named member accepts the loss");
+
+    // Seed 9109053: nobody else can lead, and the one that stepped down came to lead without an election.
+    let stepped_down = |position| {
+        let scene = orphan().history(2).cluster(|cluster| cluster.status = None).answers(&answers);
+        let scene = scene.request(Some("b"), None).settings(|settings| settings.check_timeline = false);
+        scene.server(|server| (server.position, server.timeline) = (position, Some(TimelineId(1)))).decide()
+    };
+    let beyond = stepped_down(BEYOND);
+    assert!(beyond.says("timeline_behind") && !acquires(&beyond), "{beyond:#?}");
+    let before = stepped_down(end);
+    assert!(acquires(&before), "{before:#?}");
 }
 
 #[test]

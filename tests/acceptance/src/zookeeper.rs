@@ -5,12 +5,14 @@ use std::{
     fs::File,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{
@@ -21,6 +23,9 @@ use crate::{
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Short sessions need short ticks.
 const TICK_MILLIS: u64 = 500;
+
+/// For a command of four letters.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
@@ -87,13 +92,17 @@ impl ZooKeeper {
         sessions
     }
 
-    /// One of ZooKeeper's commands of four letters.
+    /// One of ZooKeeper's commands of four letters. A server that has just begun may take it and never answer.
     async fn ask(&self, command: &str) -> Result<String, String> {
-        let mut stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
-        stream.write_all(command.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
-        Ok(answer)
+        let asked = async {
+            let mut stream = TcpStream::connect(&self.address).await?;
+            stream.write_all(command.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok(answer)
+        };
+        let answer = timeout(ANSWERED_WITHIN, asked).await.map_err(|_| "no answer".to_owned())?;
+        answer.map_err(|error: std::io::Error| error.to_string())
     }
 }
 

@@ -139,10 +139,7 @@ fn inside(namespace: &str, account: Account, dir: &Path, recipe: &Recipe) -> Com
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{namespace}"));
     command.args(account.drop_to());
-    if let Some(called) = &recipe.called {
-        command.args(["bash", "-c", "exec -a \"$0\" \"$@\"", called]);
-    }
-    command.arg(&recipe.program).args(&recipe.arguments).envs(recipe.environment.iter().cloned());
+    command.arg(&recipe.program).args(&recipe.arguments);
     command.current_dir(dir).env("HOME", dir);
     command
 }

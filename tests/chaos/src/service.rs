@@ -2,7 +2,7 @@
 
 use std::{
     fs::OpenOptions,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,10 +22,7 @@ const LOOK_EACH: Duration = Duration::from_millis(5);
 #[derive(Clone, Debug)]
 pub struct Recipe {
     pub program: PathBuf,
-    /// What the program is called, if not by its path.
-    pub called: Option<String>,
     pub arguments: Vec<String>,
-    pub environment: Vec<(String, String)>,
     pub log: PathBuf,
 }
 
@@ -102,7 +99,7 @@ impl Drop for Service {
     }
 }
 
-fn spawn(command: &mut Command, log: &PathBuf) -> Option<Child> {
+fn spawn(command: &mut Command, log: &Path) -> Option<Child> {
     let log = OpenOptions::new().create(true).append(true).open(log).ok()?;
     let both = log.try_clone().ok()?;
     command.stdin(Stdio::null()).stdout(log).stderr(both).spawn().ok()

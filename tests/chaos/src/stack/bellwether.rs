@@ -26,9 +26,7 @@ pub(super) fn start(host: &mut Host, programs: &Programs, store: Value, dcs: &Va
     host.account.write(&file, &document.to_string());
     let recipe = Recipe {
         program: programs.bellwether.clone(),
-        called: None,
         arguments: vec!["run".to_owned(), file.display().to_string()],
-        environment: vec![],
         log: host.dir.join("agent.log"),
     };
     host.start(AGENT, recipe);

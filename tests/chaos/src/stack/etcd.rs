@@ -29,9 +29,7 @@ pub(super) fn start(host: &mut Host, peers: &[String]) {
     ];
     let recipe = Recipe {
         program: "etcd".into(),
-        called: None,
         arguments: arguments.concat().into_iter().map(str::to_owned).collect(),
-        environment: vec![],
         log: host.dir.join("etcd.log"),
     };
     host.start(ETCD, recipe);

@@ -13,9 +13,7 @@ pub(super) fn start(host: &mut Host, store: Value, dcs: &Value) {
     host.account.write(&file, &document.to_string());
     let recipe = Recipe {
         program: patroni::programs().join("patroni"),
-        called: None,
         arguments: vec![file.display().to_string()],
-        environment: vec![],
         log: host.dir.join("agent.log"),
     };
     host.start(AGENT, recipe);

@@ -5,11 +5,12 @@ use bellwether_types::{MemberName, Role, cluster::Cluster};
 use crate::{
     Action, Reason,
     action::{DemoteMode, StartRole},
+    candidate,
     draft::Draft,
     fence, lease,
     memory::Attempt,
     slots,
-    view::{DataDirectory, FailsafeAcceptance, JobKind, LeaseView, Process},
+    view::{AsOf, DataDirectory, FailsafeAcceptance, JobKind, LeaseView, Peers, Process},
 };
 
 /// No usable view of the store. A leader goes on as long as its lease does; everybody else keeps still.
@@ -123,11 +124,27 @@ pub(crate) fn living_leader<'v>(draft: &Draft<'v>) -> Option<&'v FailsafeAccepta
         .filter(|accepted| view.now < accepted.until && !view.is_me(&accepted.leader))
 }
 
-/// Whether a non-empty `/failsafe` lacks this member: such a one never becomes leader while the mode is on.
+/// Whether a non-empty `/failsafe` lacks this member. While the mode is on such a one becomes leader only if [`needs_nobody`] says so: the
+/// leader that wrote the list asks those in it alone, and may go on with their consent.
 pub(crate) fn is_stranger(draft: &Draft, cluster: &Cluster, name: &MemberName) -> bool {
     draft.view.settings.failsafe_mode
         && cluster
             .failsafe
             .as_ref()
             .is_some_and(|map| !map.value.0.is_empty() && !map.value.0.contains_key(name))
+}
+
+/// Nobody goes on by `/failsafe`: all that it names were asked after the lock was gone, and each runs as a standby. Whoever goes on without the
+/// store is in the list that it goes on by, and has been a primary since before its lock was gone. Who does not answer, is being restarted,
+/// or tells what it knew before it was asked, may be that one.
+pub(crate) fn needs_nobody(cluster: &Cluster, peers: &Peers) -> bool {
+    let runs_as_standby = |name| {
+        candidate::report(peers, name).is_some_and(|report| {
+            !report.is_running_primary
+                && matches!(report.role, Role::Replica | Role::StandbyLeader)
+                && report.position.is_some()
+                && report.as_of == AsOf::Asked
+        })
+    };
+    cluster.failsafe.as_ref().is_none_or(|map| map.value.0.keys().all(runs_as_standby))
 }

@@ -150,8 +150,12 @@ fn back_off(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
 
 fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     let view = draft.view;
-    may_try(draft, cluster)?;
+    is_able(draft)?;
     let request = switchover::due_request(view, cluster);
+    let is_stranger = failsafe::is_stranger(draft, cluster, &view.me.name);
+    if is_stranger && (view.settings.pause || view.is_primary()) {
+        return Err(Reason::NotInFailsafe.into());
+    }
     if view.settings.pause {
         return in_pause(draft, cluster);
     }
@@ -174,6 +178,9 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     }
     let everybody = pool(draft, cluster);
     let Some(peers) = candidate::fresh_answers(draft, &everybody) else { return Err(Unfit::Waiting) };
+    if is_stranger && !failsafe::needs_nobody(cluster, peers) {
+        return Err(Reason::NotInFailsafe.into());
+    }
     let is_named = request
         .is_some_and(|request| request.leader.is_none() && request.candidate.as_ref() == Some(&view.me.name));
     if sync.is_none() && !is_named {
@@ -302,8 +309,17 @@ fn former_leader_is_known(draft: &Draft, peers: &Peers) -> Result<(), Reason> {
     }
 }
 
-/// What needs no answer from anybody else.
+/// What needs no answer from anybody else, where a leader may still live that nobody can see.
 pub(crate) fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason> {
+    is_able(draft)?;
+    if failsafe::is_stranger(draft, cluster, &draft.view.me.name) {
+        return Err(Reason::NotInFailsafe);
+    }
+    Ok(())
+}
+
+/// Nothing of its own keeps this member from leading.
+fn is_able(draft: &mut Draft) -> Result<(), Reason> {
     let view = draft.view;
     if let Some(at) = draft.memory.pre_promote_failed_at
         && view.now.since(at) < view.settings.ttl
@@ -324,9 +340,6 @@ pub(crate) fn may_try(draft: &mut Draft, cluster: &Cluster) -> Result<(), Reason
     }
     if view.me.tags.nofailover() && !view.is_primary() {
         return Err(Reason::NotAllowedToPromote);
-    }
-    if failsafe::is_stranger(draft, cluster, &view.me.name) {
-        return Err(Reason::NotInFailsafe);
     }
     if !view.settings.pause && matches!(view.fencing.watchdog, Watchdog::Required { usable: false, .. }) {
         return Err(Reason::WatchdogNotUsable);

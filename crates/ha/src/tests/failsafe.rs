@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bellwether_types::Lsn;
+use bellwether_types::{Lsn, Role};
 
 use super::{acquires, demotion, promotes};
 use crate::{
     Action,
     action::DemoteMode,
-    testing::{NOW, POSITION, Scene, leader, name, orphan, replica, silence},
-    view::{FailsafeAcceptance, FailsafeRound, LeaseView},
+    testing::{NOW, POSITION, Scene, leader, name, orphan, replica, silence, standby},
+    view::{AsOf, FailsafeAcceptance, FailsafeRound, LeaseView, PeerAnswer, PeerReport},
 };
 
 fn failsafe(scene: Scene) -> Scene {
@@ -119,6 +119,41 @@ fn e2_a_member_unknown_to_failsafe_never_leads() {
     };
     let decision = stranger(orphan());
     assert!(decision.says("not_in_failsafe") && !acquires(&decision), "{decision:#?}");
+}
+
+/// `b` is not in `/failsafe`, and nobody leads.
+fn stranger(a: PeerReport) -> Scene {
+    failsafe(orphan())
+        .cluster(|cluster| drop(cluster.failsafe.as_mut().unwrap().value.0.remove(&name("b"))))
+        .answers(&[("a", PeerAnswer::Answered(a)), ("c", PeerAnswer::Answered(standby()))])
+}
+
+#[test]
+fn e2_failsafe_bars_nobody_once_all_that_it_names_answer_as_standbys() {
+    let decision = stranger(standby()).decide();
+    assert!(acquires(&decision), "{decision:#?}");
+}
+
+#[test]
+fn e2_whoever_may_go_on_by_failsafe_bars_a_stranger() {
+    let earlier = AsOf::Earlier { ago: Duration::from_millis(1) };
+    for (case, a) in [
+        ("it runs as primary", PeerReport { is_running_primary: true, role: Role::Primary, ..standby() }),
+        ("it is being restarted", PeerReport { position: None, role: Role::Primary, ..standby() }),
+        ("its server is down", PeerReport { position: None, ..standby() }),
+        ("it is being promoted", PeerReport { role: Role::Promoted, ..standby() }),
+        ("that was before it was asked", PeerReport { as_of: earlier, ..standby() }),
+        ("a Patroni does not say when that was", PeerReport { as_of: AsOf::Unsaid, ..standby() }),
+    ] {
+        let decision = stranger(a).decide();
+        assert!(!acquires(&decision), "{case}: {decision:#?}");
+    }
+}
+
+#[test]
+fn e2_a_stranger_that_runs_as_primary_stops() {
+    let decision = stranger(standby()).server(|server| server.in_recovery = false).decide();
+    assert!(decision.says("not_in_failsafe") && demotion(&decision).is_some(), "{decision:#?}");
 }
 
 #[test]

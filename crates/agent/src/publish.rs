@@ -195,6 +195,7 @@ impl Agent {
             members,
             paused: view.settings.pause,
             taken_at: now,
+            confirmed_at: view.store.confirmed_at,
             believable_until: view.store.confirmed_at + view.settings.ttl,
         }
     }

@@ -413,6 +413,7 @@ pub(crate) fn first_topology(config: &Config) -> Topology {
         members: Vec::new(),
         paused: false,
         taken_at: clock::now(),
+        confirmed_at: bellwether_types::Timestamp::ZERO,
         believable_until: bellwether_types::Timestamp::ZERO,
     }
 }

@@ -17,6 +17,7 @@ mod failure;
 mod generate_config;
 mod init;
 mod logging;
+mod proxy;
 mod reader;
 #[cfg(test)]
 mod reference;

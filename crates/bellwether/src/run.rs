@@ -133,6 +133,7 @@ async fn serve_with_store(
             return Status::from(code);
         }
     };
+    let for_proxy = config.clone();
     let agent_options = AgentOptions {
         reload,
         store: opened.as_store(),
@@ -167,6 +168,8 @@ async fn serve_with_store(
         let service = crate::service::follow(&for_service, latest.clone(), handle.clone(), ended.clone());
         (ended, service)
     };
+    let proxy_stop = CancellationToken::new();
+    let proxy = crate::proxy::start(&for_proxy, latest.clone(), &handle, proxy_stop.clone());
     // Beside the loop, and ended with this scope.
     let mut reloading = JoinSet::new();
     reloading.spawn(reload::follow(latest, api.handle(), client, opened.clone()));
@@ -188,6 +191,10 @@ async fn serve_with_store(
         if tokio::time::timeout(SERVICE_END, service).await.is_err() {
             warn!("the services in Consul are left as they are: its agent does not answer");
         }
+    }
+    proxy_stop.cancel();
+    if let Some(proxy) = proxy {
+        let _ = proxy.task.await;
     }
     // The API answers last, so that people can watch the end.
     api_stop.cancel();

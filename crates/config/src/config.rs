@@ -9,6 +9,7 @@ use crate::sections::{
     postgresql::Postgresql,
     raft::Raft,
     restapi::{Ctl, RestApi},
+    router::Router,
     store::Store,
     watchdog::Watchdog,
 };
@@ -32,6 +33,8 @@ pub struct Config {
     pub store: Store,
     /// `None`: no part of a Citus cluster.
     pub citus: Option<Citus>,
+    /// `None`: no proxy on this node.
+    pub router: Option<Router>,
 }
 
 /// `defaults`: whose defaults a new cluster is created with.

@@ -6,6 +6,7 @@
 mod bootstrap;
 mod member;
 mod postgresql;
+mod router;
 mod stores;
 
 use self::{
@@ -14,6 +15,7 @@ use self::{
     bootstrap::BOOTSTRAP,
     member::{CTL, LOG, RESTAPI, TAGS, WATCHDOG},
     postgresql::POSTGRESQL,
+    router::ROUTER,
     stores::{CITUS, CONSUL, ETCD3, RAFT, ZOOKEEPER},
 };
 
@@ -75,6 +77,7 @@ pub(crate) const ROOT: &[Key] = &[
     key("restapi", Section(RESTAPI), Reload, "", "The REST server of this member."),
     key("ctl", Section(CTL), Reload, "", "How other members' REST APIs are called."),
     key("watchdog", Section(WATCHDOG), Reload, "", "What stops PostgreSQL when the agent cannot."),
+    key("router", Section(ROUTER), Reload, "", "The proxy of this node; without the section there is none."),
     key("tags", Open(TAGS), Reload, "", "Tags of this member; any other name is published as it is."),
     key("bootstrap", Open(BOOTSTRAP), Bootstrap, "", "How a new cluster begins."),
     key("postgresql", Open(POSTGRESQL), Reload, "", "The PostgreSQL server of this member."),
@@ -168,6 +171,7 @@ postgresql:
   data_dir: /d
   parameters: {}
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
+router: {}
 ";
         let mut asked = asked_of(text);
         let raft = text.find("raft:").unwrap()..text.find("citus:").unwrap();

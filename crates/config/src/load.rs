@@ -18,6 +18,7 @@ use crate::{
         postgresql::Postgresql,
         raft::Raft,
         restapi::{Ctl, RestApi},
+        router::Router,
         store::{STORES, Store},
         watchdog::Watchdog,
     },
@@ -228,6 +229,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let postgresql = Postgresql::read(&root.child("postgresql"), home(env));
     let store = Store::read(root);
     let citus = Citus::read(root);
+    let router = Router::read(root);
     let tags = root.lenient().child("tags");
     let tags = tags.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
@@ -252,6 +254,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         postgresql: postgresql?,
         store: store?,
         citus,
+        router,
     })
 }
 

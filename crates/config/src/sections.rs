@@ -8,6 +8,7 @@ pub mod log;
 pub mod postgresql;
 pub mod raft;
 pub mod restapi;
+pub mod router;
 mod servers;
 pub mod store;
 pub mod watchdog;

@@ -4,6 +4,22 @@
 //! `transaction` and `statement` share server connections between clients. Where the members are and who may be written to
 //! comes from the agent's `Topology`, by push; nothing is routed on a picture that may no longer be believed.
 //!
+//! [`Proxy`] runs beside the agent, on its runtime, and tells the workers (`worker`) what has changed: threads of their own
+//! with a loop over the kernel's events. A connection stays with one worker, and all that is known of it is in one place
+//! there; no lock is taken and no other thread is woken while data moves.
+//!
 //! Deliberately not here: the store, the health of PostgreSQL, and every decision about who leads.
 
+mod clock;
+mod control;
+pub mod metrics;
+mod pooling;
+mod refusal;
 pub mod routes;
+pub mod settings;
+mod worker;
+
+pub use control::{
+    Proxy, ProxyHandle,
+    ask::{Answer, Secrets},
+};

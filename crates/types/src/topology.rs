@@ -17,6 +17,8 @@ pub struct Topology {
     pub paused: bool,
     /// When the picture was taken.
     pub taken_at: Timestamp,
+    /// When the store last confirmed it: the lease's time until `believable_until` counts from here.
+    pub confirmed_at: Timestamp,
     /// After this instant nobody may act on the picture.
     pub believable_until: Timestamp,
 }

@@ -19,6 +19,7 @@ use crate::{
     patroni::Program,
     ports::Ports,
     rest::Api,
+    router::RouterPorts,
     servers::{Servers, Store},
     wait::{PATIENCE, eventually},
     writer::{Ledger, Writer},
@@ -85,7 +86,13 @@ impl Cluster {
                 linked.push((store_port, bound));
             }
             let name = format!("node{}", index + 1);
-            let node = cluster.make_node(&name, Some(store_port), partners, patch);
+            let mut router = RouterPorts::default();
+            if options.routers {
+                router = RouterPorts::take(&mut cluster.ports);
+                merge(&mut patch, router.patch());
+            }
+            let mut node = cluster.make_node(&name, Some(store_port), partners, patch);
+            node.router = router;
             cluster.nodes.push(node);
         }
         if has_links {
@@ -123,6 +130,7 @@ impl Cluster {
             store_port: store_port.unwrap_or_default(),
             api: Api::on(place.api_port),
             account: self.account,
+            router: RouterPorts::default(),
             document,
             program: Program::default(),
             supervisor: None,

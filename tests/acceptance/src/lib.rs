@@ -37,6 +37,7 @@ pub mod pki;
 pub mod ports;
 pub mod processes;
 pub mod rest;
+pub mod router;
 pub mod run;
 mod servers;
 pub mod sql;

@@ -16,6 +16,7 @@ use crate::{
     patroni::Program,
     processes,
     rest::Api,
+    router::RouterPorts,
     sql::Session,
     supervisor::{Recipe, Supervisor},
     wait::{PATIENCE, until},
@@ -34,6 +35,8 @@ pub struct Node {
     pub store_port: u16,
     pub api: Api,
     pub account: Account,
+    /// The ports of its proxy, if the cluster was started with them.
+    pub router: RouterPorts,
     /// As it was written; [`Node::rewrite`] changes it.
     pub document: Value,
     pub(crate) program: Program,

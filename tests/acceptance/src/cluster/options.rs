@@ -11,13 +11,14 @@ pub struct Options {
     pub(super) nodes: usize,
     pub(super) patch: Value,
     pub(super) links: bool,
+    pub(super) routers: bool,
     pub(super) store: Store,
 }
 
 impl Options {
     /// With the defaults of a new cluster.
     pub fn nodes(nodes: usize) -> Self {
-        Self { nodes, patch: json!({}), links: false, store: Store::Embedded }
+        Self { nodes, patch: json!({}), links: false, routers: false, store: Store::Embedded }
     }
 
     /// Lays this over the configuration of every node (as a JSON merge patch).
@@ -52,6 +53,12 @@ impl Options {
     /// The store is ZooKeeper, on a server of its own.
     pub fn on_zookeeper(mut self) -> Self {
         self.store = Store::ZooKeeper;
+        self
+    }
+
+    /// Each node has a proxy, with listeners for the primary, for replicas and for pooled transactions.
+    pub fn with_routers(mut self) -> Self {
+        self.routers = true;
         self
     }
 

@@ -24,6 +24,7 @@ mod mixed_three;
 mod patronictl;
 mod pause;
 mod postgres_killed;
+mod proxy;
 mod quiet_log;
 mod reinitialize;
 mod reload;

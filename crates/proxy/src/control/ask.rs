@@ -1,0 +1,73 @@
+//! What workers ask: they cannot wait for answers themselves.
+
+use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use bellwether_pgwire::auth::secret::Secret;
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use crate::worker::{Command, Mailbox, epoll::Key};
+
+/// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// For one look.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What is known of a user's password, or why that cannot be found out.
+pub type Answer = Result<Option<Secret>, String>;
+
+/// Where secrets of users come from: called with a user's name.
+pub trait Secrets: Send + Sync + fmt::Debug {
+    fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+}
+
+/// A question of a worker.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) user: String,
+    pub(crate) worker: usize,
+    pub(crate) client: Key,
+}
+
+/// Answers until the workers end.
+pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, workers: Vec<Mailbox>, secrets: Arc<dyn Secrets>) {
+    let mut known: HashMap<String, (Instant, Option<Secret>)> = HashMap::new();
+    let mut waiting: HashMap<String, Vec<(usize, Key)>> = HashMap::new();
+    let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
+    let tell = |(worker, client): (usize, Key), answer: Answer| {
+        if let Some(mailbox) = workers.get(worker) {
+            mailbox.send(Command::Secret(client, answer));
+        }
+    };
+    loop {
+        tokio::select! {
+            ask = asks.recv() => {
+                let Some(Ask { user, worker, client }) = ask else { return };
+                match known.get(&user) {
+                    Some((read, secret)) if read.elapsed() < BELIEVED => tell((worker, client), Ok(secret.clone())),
+                    _ => {
+                        let others = waiting.entry(user.clone()).or_default();
+                        others.push((worker, client));
+                        // One look for all who wait for the same.
+                        if others.len() == 1 {
+                            let look = secrets.secret_of(user.clone());
+                            looks.spawn(async move {
+                                let late = || Err("the look took too long".to_owned());
+                                (user, tokio::time::timeout(LIMIT, look).await.unwrap_or_else(|_| late()))
+                            });
+                        }
+                    }
+                }
+            }
+            Some(found) = looks.join_next() => {
+                let Ok((user, answer)) = found else { continue };
+                for asker in waiting.remove(&user).unwrap_or_default() {
+                    tell(asker, answer.clone());
+                }
+                if let Ok(secret) = answer {
+                    known.retain(|_, (read, _)| read.elapsed() < BELIEVED);
+                    known.insert(user, (Instant::now(), secret));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What is counted: plain numbers that any thread may read.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// A number that only grows, or one that follows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Relaxed);
+    }
+
+    pub fn sub(&self, by: u64) {
+        self.0.fetch_sub(by, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub fn set(&self, to: u64) {
+        self.0.store(to, Relaxed);
+    }
+}
+
+/// The numbers of one listener.
+#[derive(Debug, Default)]
+pub struct ListenerCounts {
+    /// Clients that are connected.
+    pub connections: Count,
+    /// Clients that have been accepted.
+    pub accepted: Count,
+    /// Clients that wait for a member.
+    pub waiting: Count,
+    /// Bytes from clients.
+    pub received: Count,
+    /// Bytes to clients.
+    pub sent: Count,
+    /// Sessions that were ended because their member no longer serves them.
+    pub cut: Count,
+    /// Statements that were sent to another server, because the first was shut down before it did anything.
+    pub repeated: Count,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl ListenerCounts {
+    /// Rare: never on the path of data.
+    pub(crate) fn refused(&self, why: &'static str) {
+        *self.refusals.lock().unwrap_or_else(PoisonError::into_inner).entry(why).or_default() += 1;
+    }
+
+    /// Clients that were refused or cut, by reason.
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// All numbers of the proxy.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    listeners: Mutex<BTreeMap<Arc<str>, Arc<ListenerCounts>>>,
+    /// Clients in all modes.
+    pub clients: Count,
+    /// Clients that were brought to a member, and how long that took them altogether.
+    pub routed: Count,
+    pub routed_micros: Count,
+}
+
+impl Metrics {
+    pub(crate) fn routed(&self, after: Duration) {
+        self.routed.add(1);
+        self.routed_micros.add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// The numbers of a listener; they outlive a reload that takes it away and brings it back.
+    pub fn listener(&self, name: &Arc<str>) -> Arc<ListenerCounts> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.entry(name.clone()).or_default().clone()
+    }
+
+    pub fn listeners(&self) -> BTreeMap<Arc<str>, Arc<ListenerCounts>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,272 @@
+//! From a server to the client that has it, if any.
+
+use bellwether_pgwire::{
+    frame::{HEADER, Header, c_string},
+    message,
+};
+
+use super::{
+    client::ClientSide,
+    effects::Pin,
+    gather::Gather,
+    server::{Expect, ServerSide},
+    settings::Set,
+};
+
+/// What came of a piece of output.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Down {
+    /// Bytes that were dealt with; the rest is an incomplete message.
+    pub(crate) taken: usize,
+    /// The bytes are not PostgreSQL's protocol.
+    pub(crate) broken: bool,
+    /// The server ended before it answered anything to the first message of a transaction: that message can be repeated.
+    pub(crate) repeatable: bool,
+    /// Statements that ended.
+    pub(crate) finished: u32,
+}
+
+/// Messages of which nothing but their length matters once they have begun.
+fn streams(tag: u8) -> bool {
+    matches!(tag, b'D' | b'd' | b'T' | b'V' | b't')
+}
+
+/// Carries what a server sent.
+pub(crate) fn down(
+    server: &mut ServerSide,
+    mut client: Option<&mut ClientSide>,
+    bytes: &[u8],
+    out: &mut Gather<'_>,
+) -> Down {
+    let mut at = server.streaming.min(bytes.len());
+    if !server.swallowing {
+        out.pass(0..at);
+    }
+    server.streaming -= at;
+    let mut down = Down::default();
+    loop {
+        down.taken = at;
+        let rest = &bytes[at..];
+        let header = match Header::of(rest) {
+            Ok(Some(header)) => header,
+            Ok(None) => return down,
+            Err(_) => {
+                down.broken = true;
+                return down;
+            }
+        };
+        let whole = header.size <= rest.len();
+        if !whole && !streams(header.tag) {
+            return down;
+        }
+        let end = at + header.size.min(rest.len());
+        let body = &bytes[at + HEADER..end];
+        let verdict = server.take(client.as_deref_mut(), header.tag, body, &mut down);
+        // A warning counts: it may be the one about a commit that could not wait for its standbys.
+        if !matches!(header.tag, b'E' | b'S' | b'A') {
+            server.has_answered = true;
+        }
+        if verdict == Verdict::Pass && client.is_some() {
+            out.pass(at..end);
+        }
+        if down.repeatable {
+            return down;
+        }
+        if !whole {
+            server.streaming = header.size - rest.len();
+            server.swallowing = verdict == Verdict::Swallow || client.is_none();
+        }
+        at = end;
+        while let Some(Expect::Inject(tag)) = server.expected.front() {
+            let tag = *tag;
+            server.expected.pop_front();
+            out.insert(|out| message::put(out, tag, |_| {}));
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Swallow,
+}
+
+impl ServerSide {
+    #[inline]
+    fn take(&mut self, client: Option<&mut ClientSide>, tag: u8, body: &[u8], down: &mut Down) -> Verdict {
+        match tag {
+            b'D' => {
+                if matches!(self.expected.front(), Some(Expect::Ours)) {
+                    self.answer = row(body);
+                    return Verdict::Swallow;
+                }
+                Verdict::Pass
+            }
+            b'Z' => self.ready(client, body, down),
+            b'C' => self.complete(client, body),
+            b'E' => self.error(client, body, down),
+            b'1' => match self.expected.pop_front() {
+                Some(Expect::ParseOurs(_)) => Verdict::Swallow,
+                _ => Verdict::Pass,
+            },
+            b'2' => self.pop(),
+            b'3' => match self.expected.pop_front() {
+                Some(Expect::CloseOurs) => Verdict::Swallow,
+                _ => Verdict::Pass,
+            },
+            b'T' | b'n' => {
+                if matches!(self.expected.front(), Some(Expect::Describe)) {
+                    self.expected.pop_front();
+                }
+                self.unless_ours()
+            }
+            b'I' | b's' => {
+                if matches!(self.expected.front(), Some(Expect::Execute)) {
+                    self.expected.pop_front();
+                }
+                self.unless_ours()
+            }
+            // The value that a setting has now, in the server's own form.
+            b'S' => Verdict::Pass,
+            _ => self.unless_ours(),
+        }
+    }
+
+    fn unless_ours(&self) -> Verdict {
+        if matches!(self.expected.front(), Some(Expect::Ours)) { Verdict::Swallow } else { Verdict::Pass }
+    }
+
+    fn pop(&mut self) -> Verdict {
+        self.expected.pop_front();
+        Verdict::Pass
+    }
+
+    fn ready(&mut self, client: Option<&mut ClientSide>, body: &[u8], down: &mut Down) -> Verdict {
+        self.status = body.first().copied().unwrap_or(b'I');
+        // What was left out after an error has been dropped; nothing but the end of the cycle may be in front.
+        let ended = self.expected.pop_front();
+        down.finished += 1;
+        if matches!(ended, Some(Expect::Ours)) {
+            return Verdict::Swallow;
+        }
+        if let Some(client) = client {
+            if self.has_failed {
+                client.session.failed();
+            }
+            if client.rolled_back && self.status == b'T' && client.session.has_pending() {
+                // A savepoint: which of the settings are left cannot be seen.
+                client.pin = client.pin.or(Some(Pin::Setting));
+                client.rolled_back = false;
+            }
+            client.session.settled(self.status != b'I', client.rolled_back);
+            if self.status == b'I' {
+                client.rolled_back = false;
+                self.settings_of(client);
+            }
+        }
+        self.has_failed = false;
+        Verdict::Pass
+    }
+
+    #[inline]
+    fn settings_of(&mut self, client: &ClientSide) {
+        let current = client.session.current();
+        if !std::sync::Arc::ptr_eq(&self.settings, current) {
+            self.settings = current.clone();
+        }
+    }
+
+    fn complete(&mut self, client: Option<&mut ClientSide>, body: &[u8]) -> Verdict {
+        if matches!(self.expected.front(), Some(Expect::Execute)) {
+            self.expected.pop_front();
+        }
+        if matches!(self.expected.front(), Some(Expect::Ours)) {
+            return Verdict::Swallow;
+        }
+        let Some(client) = client else { return Verdict::Pass };
+        // `SELECT 1`, `INSERT 0 1`, `UPDATE 1`, ...: nearly all begin otherwise.
+        match body {
+            b"COMMIT\0" => client.rolled_back = false,
+            b"ROLLBACK\0" => client.rolled_back = true,
+            b"DISCARD ALL\0" => {
+                self.prepared.clear();
+                self.unnamed = None;
+                self.settings = Set::default();
+                client.forget_statements();
+                client.pin = None;
+            }
+            b"DEALLOCATE ALL\0" => {
+                self.prepared.clear();
+                self.unnamed = None;
+                client.forget_statements();
+            }
+            b"LISTEN\0" => client.pin = client.pin.or(Some(Pin::Listen)),
+            b"PREPARE\0" => client.pin = client.pin.or(Some(Pin::Prepare)),
+            _ => {}
+        }
+        Verdict::Pass
+    }
+
+    fn error(&mut self, client: Option<&mut ClientSide>, body: &[u8], down: &mut Down) -> Verdict {
+        let sqlstate = message::report_field(body, b'C').unwrap_or_default();
+        let severity =
+            message::report_field(body, b'V').or(message::report_field(body, b'S')).unwrap_or_default();
+        let is_fatal = matches!(severity, b"FATAL" | b"PANIC");
+        self.has_failed = true;
+        if is_fatal {
+            self.is_ending = true;
+            // A server that is shut down says so before it answers anything only if nothing has been done.
+            if let Some(client) = client
+                && !self.has_answered
+                && sqlstate == b"57P01"
+                && client.is_busy
+                && !client.is_too_long
+                && !client.repeat.is_empty()
+            {
+                down.repeatable = true;
+                return Verdict::Swallow;
+            }
+            return Verdict::Pass;
+        }
+        match self.expected.front() {
+            Some(Expect::Ours) => {
+                let text = message::report_field(body, b'M').unwrap_or_default();
+                self.failure = Some(String::from_utf8_lossy(text).into_owned());
+                Verdict::Swallow
+            }
+            Some(Expect::Query | Expect::Sync) | None => Verdict::Pass,
+            Some(_) => {
+                self.skip_to_sync();
+                Verdict::Pass
+            }
+        }
+    }
+}
+
+/// The columns of a row of text.
+fn row(body: &[u8]) -> Vec<Option<String>> {
+    let mut columns = Vec::new();
+    let mut rest = body.get(2..).unwrap_or_default();
+    while let [a, b, c, d, after @ ..] = rest {
+        let length = i32::from_be_bytes([*a, *b, *c, *d]);
+        match usize::try_from(length) {
+            Ok(length) => {
+                let Some(value) = after.get(..length) else { break };
+                columns.push(Some(String::from_utf8_lossy(value).into_owned()));
+                rest = &after[length..];
+            }
+            Err(_) => {
+                columns.push(None);
+                rest = after;
+            }
+        }
+    }
+    columns
+}
+
+/// The name and the value of a ParameterStatus.
+pub(crate) fn parameter(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = c_string(body)?;
+    let (value, _) = c_string(rest)?;
+    Some((name, value))
+}

@@ -1,0 +1,148 @@
+//! What the proxy is told to do. Where it is written (`router:` and `pooler:` in the node's file) is not its business.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::routes::Target;
+
+/// Everything that a reload can change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub listeners: Vec<ListenerSettings>,
+    /// Threads that carry data; each connection stays with one of them. Read at the start only.
+    pub threads: usize,
+    pub routing: RoutingSettings,
+    pub limits: Limits,
+    pub pooler: PoolerSettings,
+}
+
+/// One port, and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// For people: logs, statistics, metrics.
+    pub name: Arc<str>,
+    pub addresses: Vec<SocketAddr>,
+    pub target: Target,
+    pub mode: Mode,
+}
+
+/// How a listener's clients share servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Each client has a connection of its own, whose bytes pass through untouched.
+    Tcp,
+    /// Each client has a server for as long as it is connected.
+    Session,
+    /// Each transaction has a server.
+    Transaction,
+    /// Each statement has a server; transactions of several statements are refused.
+    Statement,
+}
+
+/// What makes a member eligible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutingSettings {
+    /// New connections to the primary rest on no older knowledge. Half of the lease's time if `None`.
+    pub max_view_age: Option<Duration>,
+    /// A replica that is further behind is left out.
+    pub max_replica_lag_bytes: u64,
+    /// Whether the primary serves readers when there is no replica.
+    pub fall_back_to_primary: bool,
+    pub balance: Balance,
+}
+
+/// Which of several eligible members is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    /// The one with the fewest connections through this proxy.
+    LeastConnections,
+    Random,
+}
+
+/// How long and how many may wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients at all, in all modes.
+    pub max_connections: usize,
+    /// How long a client waits for a member that can serve it.
+    pub queue_timeout: Duration,
+    /// How many clients of one worker may wait.
+    pub queue_max: usize,
+    /// For one attempt to reach a member.
+    pub connect_timeout: Duration,
+    /// For a client to say what it wants.
+    pub greeting_timeout: Duration,
+    /// Connections to a replica that is no longer eligible go on for so long.
+    pub drain_timeout: Duration,
+    /// A connection on which nothing moves for so long is closed; zero for never.
+    pub idle_timeout: Duration,
+}
+
+/// How servers are shared, in PgBouncer's terms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolerSettings {
+    /// Servers of one pool, in one thread.
+    pub pool_size: usize,
+    pub auth_type: AuthType,
+    pub max_prepared_statements: usize,
+    /// What is sent to a server before another client has it, unless nothing can be left of the one before.
+    pub reset_query: String,
+    /// How long a client waits for a server.
+    pub query_wait_timeout: Duration,
+    pub client_login_timeout: Duration,
+    pub server_connect_timeout: Duration,
+    /// Zero for never.
+    pub server_idle_timeout: Duration,
+    /// Zero for ever.
+    pub server_lifetime: Duration,
+}
+
+/// How clients show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthType {
+    Scram,
+    Md5,
+    Plain,
+    Trust,
+}
+
+impl Default for PoolerSettings {
+    fn default() -> Self {
+        Self {
+            pool_size: 20,
+            auth_type: AuthType::Scram,
+            max_prepared_statements: 200,
+            reset_query: "DISCARD ALL".into(),
+            query_wait_timeout: Duration::from_secs(120),
+            client_login_timeout: Duration::from_secs(60),
+            server_connect_timeout: Duration::from_secs(5),
+            server_idle_timeout: Duration::from_secs(600),
+            server_lifetime: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl Default for RoutingSettings {
+    fn default() -> Self {
+        Self {
+            max_view_age: None,
+            max_replica_lag_bytes: 100 << 20,
+            fall_back_to_primary: false,
+            balance: Balance::RoundRobin,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            queue_timeout: Duration::from_secs(5),
+            queue_max: 10_000,
+            connect_timeout: Duration::from_secs(5),
+            greeting_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::ZERO,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What all connections of a worker share.
+
+use std::{mem, os::fd::OwnedFd, sync::Arc};
+
+use bellwether_types::Timestamp;
+
+use super::epoll::{Epoll, Key, Kind};
+use crate::{
+    control::ask::Ask,
+    metrics::{ListenerCounts, Metrics},
+    routes::{Route, Routes, Target},
+    settings::{Balance, Mode, Settings},
+};
+
+/// As large as a pipe: more per read gains nothing.
+const BUFFER: usize = 64 * 1024;
+
+/// What all workers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) metrics: Metrics,
+    pub(crate) asks: tokio::sync::mpsc::Sender<Ask>,
+    /// From which it is made up what users that do not exist would be asked.
+    pub(crate) seed: [u8; 32],
+}
+
+/// A port that this worker takes clients from.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) name: Arc<str>,
+    pub(crate) target: Target,
+    pub(crate) mode: Mode,
+    pub(crate) counts: Arc<ListenerCounts>,
+    /// One for each address, shared with the other workers.
+    pub(crate) sockets: Vec<Arc<OwnedFd>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Of the worker.
+    pub(crate) number: usize,
+    pub(crate) epoll: Epoll,
+    /// What is read goes here first, and from here straight on: an idle connection holds no memory for it.
+    pub(crate) buffer: Box<[u8]>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) shared: Arc<Shared>,
+    /// Read once per round of events.
+    pub(crate) now: Timestamp,
+    /// Who has more to do, after the others had their turn.
+    again: Vec<(Kind, Key)>,
+    turns: [usize; Target::ALL.len()],
+}
+
+impl Context {
+    pub(crate) fn new(
+        number: usize,
+        epoll: Epoll,
+        routes: Arc<Routes>,
+        settings: Arc<Settings>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            number,
+            epoll,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            routes,
+            settings,
+            shared,
+            now: crate::clock::now(),
+            again: Vec::new(),
+            turns: [0; Target::ALL.len()],
+        }
+    }
+
+    pub(crate) fn again(&mut self, kind: Kind, key: Key) {
+        self.again.push((kind, key));
+    }
+
+    pub(crate) fn take_again(&mut self) -> Vec<(Kind, Key)> {
+        mem::take(&mut self.again)
+    }
+
+    pub(crate) fn has_again(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// The member for a client's next attempt; `attempt` counts those that have failed.
+    pub(crate) fn pick(&mut self, target: Target, attempt: usize) -> Option<Arc<Route>> {
+        let candidates = self.routes.candidates(target, self.now);
+        let count = candidates.len();
+        if count == 0 {
+            return None;
+        }
+        let turn = &mut self.turns[target as usize];
+        let at = match self.settings.routing.balance {
+            Balance::Random => rand::random_range(0..count),
+            Balance::RoundRobin | Balance::LeastConnections => {
+                *turn = turn.wrapping_add(1);
+                *turn + attempt
+            }
+        };
+        Some(candidates[at % count].clone())
+    }
+}

@@ -1,0 +1,539 @@
+//! One client and its member: a state machine whose inputs are readiness and the clock.
+
+use std::{mem, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use bellwether_types::Timestamp;
+
+use super::{
+    LEAVING_MS, due,
+    greeting::{Opening, Starting},
+    pump::{Pumped, pump},
+};
+use crate::{
+    refusal::Refusal,
+    routes::Route,
+    settings::Limits,
+    worker::{
+        context::{Context, Listener},
+        epoll::{Key, Kind, Readiness},
+        sockets,
+        stream::{Read, Stream},
+    },
+};
+
+/// How often a member that does not take connections is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The client has not said what it wants.
+    Greeting,
+    /// It wants something that no member can give at present.
+    Waiting,
+    Connecting,
+    /// The server was asked whether it encrypts.
+    Asking,
+    /// The server reports what it is.
+    Starting,
+    Open,
+    /// Told why it cannot stay.
+    Leaving,
+}
+
+/// What the table has to do.
+#[derive(Debug)]
+pub(super) enum Step {
+    Wait,
+    /// There is more to do, but others come first.
+    Again,
+    Close,
+    Cancel {
+        process: u32,
+        secret: Vec<u8>,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(super) listener: Arc<Listener>,
+    pub(super) stage: Stage,
+    pub(super) route: Option<Arc<Route>>,
+    key: Key,
+    client: Option<Stream>,
+    server: Option<Stream>,
+    /// What the client said first and no server has seen; while `Starting`, an incomplete message of the server.
+    held: Vec<u8>,
+    /// The client has sent a request to encrypt, and awaits one byte.
+    awaits_byte: bool,
+    /// Its bytes can be read by us.
+    plain: bool,
+    /// Bytes from the server ended with a whole message: another may follow.
+    at_boundary: bool,
+    /// When the stage began.
+    since: Timestamp,
+    /// When the client began to look for a member.
+    asked: Option<Timestamp>,
+    tried: Option<Timestamp>,
+    /// The attempt to connect has ended, one way or the other.
+    answered: bool,
+    attempt: usize,
+    moved: Timestamp,
+    drain_by: Option<Timestamp>,
+    cancel_key: Option<(u32, Box<[u8]>)>,
+    refusal: Option<Refusal>,
+}
+
+impl Passage {
+    pub(super) fn new(context: &mut Context, listener: Arc<Listener>, fd: OwnedFd, key: Key) -> Self {
+        let client = Stream::new(&context.epoll, fd, Kind::PassageClient, key, false).ok();
+        Self {
+            listener,
+            stage: Stage::Greeting,
+            route: None,
+            key,
+            client,
+            server: None,
+            held: Vec::new(),
+            awaits_byte: false,
+            plain: true,
+            at_boundary: true,
+            since: context.now,
+            asked: None,
+            tried: None,
+            answered: false,
+            attempt: 0,
+            moved: context.now,
+            drain_by: None,
+            cancel_key: None,
+            refusal: None,
+        }
+    }
+
+    pub(super) fn note(&mut self, kind: Kind, readiness: Readiness) {
+        let side = if kind == Kind::PassageClient { &mut self.client } else { &mut self.server };
+        if let Some(stream) = side {
+            stream.note(readiness);
+        }
+        self.answered |= kind == Kind::PassageServer && readiness.writable;
+    }
+
+    /// Whether a clock ends the stage.
+    pub(super) fn is_transient(&self) -> bool {
+        self.stage != Stage::Open || self.drain_by.is_some()
+    }
+
+    fn enter(&mut self, stage: Stage, now: Timestamp) {
+        if self.stage != stage {
+            if self.stage == Stage::Waiting {
+                self.listener.counts.waiting.sub(1);
+            }
+            if stage == Stage::Waiting {
+                self.listener.counts.waiting.add(1);
+            }
+            (self.stage, self.since) = (stage, now);
+        }
+    }
+
+    pub(super) fn advance(&mut self, context: &mut Context) -> Step {
+        if self.client.is_none() {
+            return Step::Close;
+        }
+        loop {
+            let before = self.stage;
+            let step = match self.stage {
+                Stage::Greeting => self.greet(context),
+                Stage::Waiting => self.find_member(context),
+                Stage::Connecting => self.finish_connecting(context),
+                Stage::Asking => self.hear_answer(context),
+                Stage::Starting => self.watch_start(context),
+                Stage::Open => return self.carry(context),
+                Stage::Leaving => return self.leave(context),
+            };
+            match step {
+                Step::Wait if self.stage != before => {}
+                step => return step,
+            }
+        }
+    }
+
+    /// Reads what the client wants.
+    fn greet(&mut self, context: &mut Context) -> Step {
+        match self.read_client(context) {
+            Some(Read::Bytes(_)) => {}
+            Some(Read::Nothing) if self.held.is_empty() => return Step::Wait,
+            Some(Read::Nothing) => {}
+            // Health checks connect and go.
+            Some(Read::End) | None => return Step::Close,
+        }
+        match Opening::of(&self.held) {
+            Opening::Incomplete => Step::Wait,
+            Opening::Encrypt => {
+                self.awaits_byte = true;
+                self.pass_on(context)
+            }
+            Opening::Handshake => {
+                self.plain = false;
+                self.pass_on(context)
+            }
+            Opening::Startup => {
+                self.awaits_byte = false;
+                self.pass_on(context)
+            }
+            Opening::Cancel { process, secret } => Step::Cancel { process, secret },
+            Opening::Foreign(problem) => {
+                self.end(context, &Refusal::Protocol { problem });
+                Step::Wait
+            }
+        }
+    }
+
+    fn read_client(&mut self, context: &mut Context) -> Option<Read> {
+        let client = self.client.as_mut()?;
+        if !client.readable {
+            return Some(Read::Nothing);
+        }
+        let read = client.read(&mut context.buffer).ok()?;
+        if let Read::Bytes(count) = read {
+            self.held.extend_from_slice(&context.buffer[..count]);
+            self.moved = context.now;
+            self.listener.counts.received.add(count as u64);
+        }
+        Some(read)
+    }
+
+    /// Gives what the client said to its server, or looks for one.
+    fn pass_on(&mut self, context: &mut Context) -> Step {
+        if let Some(refusal) = self.refusal.take() {
+            self.end(context, &refusal);
+            return Step::Wait;
+        }
+        if self.server.is_some() {
+            return self.hand_over(context);
+        }
+        self.asked.get_or_insert(context.now);
+        self.enter(Stage::Waiting, context.now);
+        Step::Wait
+    }
+
+    fn find_member(&mut self, context: &mut Context) -> Step {
+        // A client that has gone must not take a server.
+        if self.read_client(context).is_none_or(|read| read == Read::End) {
+            self.enter(Stage::Leaving, context.now);
+            return Step::Close;
+        }
+        if self.tried.is_some_and(|tried| !due(tried, context.now, RETRY)) {
+            return Step::Wait;
+        }
+        let Some(route) = context.pick(self.listener.target, self.attempt) else {
+            if self.listener.counts.waiting.get() > context.settings.limits.queue_max as u64 {
+                let limit = context.settings.limits.queue_max;
+                self.end(context, &Refusal::QueueFull { limit });
+            }
+            return Step::Wait;
+        };
+        self.attempt += 1;
+        self.tried = Some(context.now);
+        self.answered = false;
+        let opened = route.addresses.iter().find_map(|address| sockets::begin_connect(address).ok());
+        let server =
+            opened.and_then(|fd| Stream::new(&context.epoll, fd, Kind::PassageServer, self.key, true).ok());
+        self.route = Some(route);
+        if let Some(server) = server {
+            self.server = Some(server);
+            self.enter(Stage::Connecting, context.now);
+        }
+        Step::Wait
+    }
+
+    fn finish_connecting(&mut self, context: &mut Context) -> Step {
+        if !self.answered {
+            return Step::Wait;
+        }
+        let Some(server) = &mut self.server else { return Step::Close };
+        if server.connected(&context.epoll).is_err() {
+            self.server = None;
+            self.tried = Some(context.now);
+            self.enter(Stage::Waiting, context.now);
+            return Step::Wait;
+        }
+        if let Some(asked) = self.asked {
+            context.shared.metrics.routed(context.now.since(asked));
+        }
+        self.hand_over(context)
+    }
+
+    /// The first packet goes to the server.
+    fn hand_over(&mut self, context: &mut Context) -> Step {
+        let Some(server) = &mut self.server else { return Step::Close };
+        let packet = mem::take(&mut self.held);
+        if server.write(&context.epoll, &packet).is_err() {
+            return Step::Close;
+        }
+        let next = match (self.awaits_byte, self.plain) {
+            (true, _) => Stage::Asking,
+            (false, true) => Stage::Starting,
+            (false, false) => Stage::Open,
+        };
+        self.enter(next, context.now);
+        Step::Wait
+    }
+
+    /// The server's byte: whether it encrypts.
+    fn hear_answer(&mut self, context: &mut Context) -> Step {
+        let (Some(server), Some(client)) = (&mut self.server, &mut self.client) else { return Step::Close };
+        if !server.readable {
+            return Step::Wait;
+        }
+        let read = server.read(&mut context.buffer[..1]);
+        match read {
+            Ok(Read::Bytes(_)) => {}
+            Ok(Read::Nothing) => return Step::Wait,
+            _ => return Step::Close,
+        }
+        let answer = context.buffer[0];
+        if client.write(&context.epoll, &[answer]).is_err() {
+            return Step::Close;
+        }
+        self.awaits_byte = false;
+        match answer {
+            b'N' => self.enter(Stage::Greeting, context.now),
+            // Encrypted from here on, or an error of an old server, whose rest follows.
+            _ => {
+                self.plain = false;
+                self.enter(Stage::Open, context.now);
+            }
+        }
+        Step::Wait
+    }
+
+    /// Passes the server's reports on, and looks at them.
+    fn watch_start(&mut self, context: &mut Context) -> Step {
+        let upward = self.carry_up(context);
+        if !matches!(upward, Step::Wait) {
+            return upward;
+        }
+        let (Some(server), Some(client)) = (&mut self.server, &mut self.client) else { return Step::Close };
+        if client.is_blocked() && !client.flush(&context.epoll).unwrap_or(false) {
+            return Step::Wait;
+        }
+        if !server.readable {
+            return Step::Wait;
+        }
+        match server.read(&mut context.buffer) {
+            Ok(Read::Bytes(count)) => self.held.extend_from_slice(&context.buffer[..count]),
+            Ok(Read::Nothing) => return Step::Wait,
+            Ok(Read::End) | Err(_) => {
+                let _ = client.write(&context.epoll, &mem::take(&mut self.held));
+                self.enter(Stage::Leaving, context.now);
+                return Step::Wait;
+            }
+        }
+        self.moved = context.now;
+        let seen = Starting::of(&self.held);
+        if seen.in_recovery && self.listener.target == crate::routes::Target::Primary {
+            let member = self.route.as_ref().map(|route| route.member.clone());
+            self.server = None;
+            if let Some(member) = member {
+                self.end(context, &Refusal::NotPrimary { member });
+            }
+            return Step::Wait;
+        }
+        if let Some((process, secret)) = seen.key {
+            self.cancel_key = Some((process, secret.into()));
+        }
+        let passed = if seen.ready { self.held.len() } else { seen.whole };
+        self.listener.counts.sent.add(passed as u64);
+        if client.write(&context.epoll, &self.held[..passed]).is_err() {
+            return Step::Close;
+        }
+        self.held.drain(..passed);
+        if seen.ready {
+            self.held = Vec::new();
+            self.at_boundary = true;
+            self.enter(Stage::Open, context.now);
+        }
+        if self.server.as_ref().is_some_and(|server| server.readable) { Step::Again } else { Step::Wait }
+    }
+
+    /// Both directions, untouched.
+    fn carry(&mut self, context: &mut Context) -> Step {
+        let up = self.carry_up(context);
+        if matches!(up, Step::Close) {
+            return Step::Close;
+        }
+        let (Some(server), Some(client)) = (&mut self.server, &mut self.client) else { return Step::Close };
+        match pump(context, server, client) {
+            Pumped::Moved { bytes, at_boundary, more } => {
+                if bytes > 0 {
+                    self.listener.counts.sent.add(bytes);
+                    self.at_boundary = at_boundary;
+                    self.moved = context.now;
+                }
+                if more { Step::Again } else { up }
+            }
+            Pumped::Ended => {
+                self.server = None;
+                self.enter(Stage::Leaving, context.now);
+                self.leave(context)
+            }
+            Pumped::Broken => Step::Close,
+        }
+    }
+
+    fn carry_up(&mut self, context: &mut Context) -> Step {
+        let (Some(server), Some(client)) = (&mut self.server, &mut self.client) else { return Step::Close };
+        match pump(context, client, server) {
+            Pumped::Moved { bytes, more, .. } => {
+                if bytes > 0 {
+                    self.listener.counts.received.add(bytes);
+                    self.moved = context.now;
+                }
+                if more { Step::Again } else { Step::Wait }
+            }
+            Pumped::Ended => {
+                // The server sees the end, says its last words and closes.
+                server.finish();
+                Step::Wait
+            }
+            Pumped::Broken => Step::Close,
+        }
+    }
+
+    /// Waits until the client has heard the last words.
+    fn leave(&mut self, context: &mut Context) -> Step {
+        let Some(client) = &mut self.client else { return Step::Close };
+        match client.flush(&context.epoll) {
+            Ok(true) => client.finish(),
+            Ok(false) => return Step::Wait,
+            Err(_) => return Step::Close,
+        }
+        while client.readable {
+            match client.read(&mut context.buffer) {
+                Ok(Read::Bytes(_)) => {}
+                Ok(Read::Nothing) => return Step::Wait,
+                Ok(Read::End) | Err(_) => return Step::Close,
+            }
+        }
+        Step::Wait
+    }
+
+    /// Ends the session, and says why where the protocol allows it.
+    pub(super) fn end(&mut self, context: &mut Context, refusal: &Refusal) {
+        if self.stage == Stage::Leaving {
+            return;
+        }
+        self.server = None;
+        let Some(client) = &mut self.client else { return };
+        let early =
+            matches!(self.stage, Stage::Greeting | Stage::Waiting | Stage::Connecting | Stage::Asking);
+        if early && self.awaits_byte && !matches!(refusal, Refusal::Stopping | Refusal::Protocol { .. }) {
+            // Errors in place of the byte are not believed by newer clients: it is told in the open.
+            self.awaits_byte = false;
+            self.held.clear();
+            self.refusal = Some(refusal.clone());
+            let _ = client.write(&context.epoll, b"N");
+            self.enter(Stage::Greeting, context.now);
+            return;
+        }
+        self.listener.counts.refused(refusal.label());
+        if self.plain && (early || self.at_boundary) {
+            let mut last = Vec::new();
+            refusal.write(&mut last);
+            let _ = client.write(&context.epoll, &last);
+        }
+        self.enter(Stage::Leaving, context.now);
+    }
+
+    /// Ends the session if its member serves it no longer.
+    pub(super) fn enforce(&mut self, context: &mut Context) {
+        let Some(route) = &self.route else { return };
+        if matches!(self.stage, Stage::Leaving | Stage::Waiting | Stage::Greeting) && self.server.is_none() {
+            return;
+        }
+        let target = self.listener.target;
+        if context.routes.allows(target, &route.member, context.now) {
+            self.drain_by = None;
+            return;
+        }
+        let member = route.member.clone();
+        if matches!(self.stage, Stage::Connecting) {
+            // It has seen nothing of that member yet.
+            self.server = None;
+            self.tried = None;
+            self.enter(Stage::Waiting, context.now);
+        } else if target == crate::routes::Target::Primary {
+            self.listener.counts.cut.add(1);
+            self.end(context, &Refusal::Cut { member, target });
+        } else if self.drain_by.is_none() {
+            self.drain_by = Some(context.now + context.settings.limits.drain_timeout);
+        }
+    }
+
+    /// Whether a clock has something to say.
+    pub(super) fn is_due(&self, now: Timestamp, limits: &Limits) -> bool {
+        let idle = !limits.idle_timeout.is_zero() && due(self.moved, now, limits.idle_timeout);
+        match self.stage {
+            Stage::Greeting => due(self.since, now, limits.greeting_timeout),
+            Stage::Waiting => true,
+            Stage::Connecting => due(self.since, now, limits.connect_timeout),
+            Stage::Leaving => due(self.since, now, Duration::from_millis(LEAVING_MS)),
+            Stage::Asking | Stage::Starting => due(self.since, now, limits.greeting_timeout),
+            Stage::Open => idle || self.drain_by.is_some_and(|by| by <= now),
+        }
+    }
+
+    /// Does what the clock asks for.
+    pub(super) fn expire(&mut self, context: &mut Context) {
+        match self.stage {
+            Stage::Connecting => {
+                self.server = None;
+                self.tried = Some(context.now);
+                self.enter(Stage::Waiting, context.now);
+            }
+            Stage::Waiting => {
+                let asked = self.asked.unwrap_or(self.since);
+                if due(asked, context.now, context.settings.limits.queue_timeout) {
+                    let refusal = self.why_waiting(context, context.now.since(asked));
+                    self.end(context, &refusal);
+                }
+            }
+            Stage::Open if self.drain_by.is_some() => {
+                if let Some(route) = &self.route {
+                    let refusal = Refusal::Cut { member: route.member.clone(), target: self.listener.target };
+                    self.listener.counts.cut.add(1);
+                    self.end(context, &refusal);
+                }
+            }
+            _ => {
+                self.client = None;
+                self.server = None;
+            }
+        }
+    }
+
+    fn why_waiting(&self, context: &Context, waited: Duration) -> Refusal {
+        let target = self.listener.target;
+        match (&self.route, target) {
+            (Some(route), _) if context.routes.allows(target, &route.member, context.now) => {
+                Refusal::NotReached { member: route.member.clone(), waited }
+            }
+            (_, crate::routes::Target::Primary) => {
+                let why = context.routes.primary_at(context.now).err().unwrap_or(context.routes.no_primary);
+                Refusal::NoPrimary { why, waited }
+            }
+            _ => Refusal::NoReplica { target, waited },
+        }
+    }
+
+    /// The member that gave out this key to cancel.
+    pub(super) fn holder_of(&self, process: u32, secret: &[u8]) -> Option<Arc<Route>> {
+        let (known, known_secret) = self.cancel_key.as_ref()?;
+        (*known == process && **known_secret == *secret).then(|| self.route.clone())?
+    }
+
+    /// The client's socket, for somebody who closes it when that is the answer.
+    pub(super) fn take_client(&mut self, context: &Context) -> Option<Stream> {
+        self.enter(Stage::Leaving, context.now);
+        self.client.take()
+    }
+}

@@ -1,0 +1,81 @@
+//! Bytes from one side to the other.
+
+use bellwether_pgwire::frame::HEADER;
+
+use crate::worker::{
+    context::Context,
+    stream::{Read, Stream},
+};
+
+/// Rounds for one connection before others have their turn.
+const ROUNDS: usize = 8;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pumped {
+    Moved {
+        bytes: u64,
+        /// The last bytes were a ReadyForQuery.
+        at_boundary: bool,
+        more: bool,
+    },
+    /// The sender sends no more, and all of it is written.
+    Ended,
+    Broken,
+}
+
+/// Moves what can be moved at present.
+#[inline]
+pub(super) fn pump(context: &mut Context, from: &mut Stream, to: &mut Stream) -> Pumped {
+    let (mut bytes, mut at_boundary) = (0, false);
+    if to.is_blocked() {
+        match to.flush(&context.epoll) {
+            Ok(true) => {}
+            Ok(false) => return Pumped::Moved { bytes, at_boundary, more: false },
+            Err(_) => return Pumped::Broken,
+        }
+    }
+    for _ in 0..ROUNDS {
+        if from.ended {
+            return Pumped::Ended;
+        }
+        if !from.readable {
+            return Pumped::Moved { bytes, at_boundary, more: false };
+        }
+        match from.read(&mut context.buffer) {
+            Ok(Read::Bytes(count)) => {
+                let chunk = &context.buffer[..count];
+                bytes += count as u64;
+                at_boundary = ends_ready(chunk);
+                if to.write(&context.epoll, chunk).is_err() {
+                    return Pumped::Broken;
+                }
+                if to.is_blocked() {
+                    return Pumped::Moved { bytes, at_boundary, more: false };
+                }
+            }
+            Ok(Read::Nothing) => return Pumped::Moved { bytes, at_boundary, more: false },
+            Ok(Read::End) => {}
+            Err(_) => return Pumped::Broken,
+        }
+    }
+    Pumped::Moved { bytes, at_boundary, more: from.readable }
+}
+
+/// Whether a ReadyForQuery ends the bytes.
+fn ends_ready(chunk: &[u8]) -> bool {
+    let Some(tail) = chunk.len().checked_sub(HEADER + 1).map(|at| &chunk[at..]) else { return false };
+    tail.starts_with(b"Z\0\0\0\x05") && matches!(tail[HEADER], b'I' | b'T' | b'E')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_response_is_known() {
+        assert!(ends_ready(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"));
+        assert!(!ends_ready(b"Z\0\0\0\x05IN\0\0"));
+        assert!(!ends_ready(b"Z"));
+    }
+}

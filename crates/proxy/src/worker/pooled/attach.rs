@@ -1,0 +1,215 @@
+//! Bringing clients and servers together, and parting them.
+
+use bellwether_pgwire::message;
+use bellwether_types::MemberName;
+
+use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage};
+use crate::{
+    pooling::{server::Expect, settings},
+    refusal::Refusal,
+    settings::Mode,
+    worker::{context::Context, epoll::Key},
+};
+
+impl Pooled {
+    /// Gives a client a server, if one is free. What the client has said so far stays in its input.
+    pub(super) fn acquire(&mut self, context: &mut Context, client: Key, id: PoolId) -> bool {
+        let pool = self.pools.get_mut(id);
+        // Nobody overtakes those who wait.
+        if pool.waiting.is_empty()
+            && let Some(server) = pool.idle.pop()
+        {
+            self.attach(context, client, server);
+            return true;
+        }
+        if let Some(client_state) = self.clients.get_mut(client) {
+            client_state.stage = Stage::Waiting;
+            client_state.since = context.now;
+            client_state.listener.counts.waiting.add(1);
+            self.pools.get_mut(id).waiting.push_back(client);
+        }
+        self.serve(context, id);
+        false
+    }
+
+    /// Gives servers to those who wait, and opens more where that is allowed.
+    pub(super) fn serve(&mut self, context: &mut Context, id: PoolId) {
+        loop {
+            let pool = self.pools.get_mut(id);
+            if pool.waiting.is_empty() || pool.idle.is_empty() {
+                break;
+            }
+            let (Some(client), Some(server)) = (pool.waiting.pop_front(), pool.idle.pop()) else { break };
+            if let Some(client) = self.clients.get_mut(client) {
+                client.listener.counts.waiting.sub(1);
+            }
+            self.attach(context, client, server);
+        }
+        let size = context.settings.pooler.pool_size;
+        for _ in 0..size {
+            let pool = self.pools.get(id);
+            if !pool.wants_more(size, context.now)
+                || context.routes.candidates(pool.target, context.now).is_empty()
+            {
+                break;
+            }
+            self.open_server(context, id);
+        }
+    }
+
+    fn attach(&mut self, context: &mut Context, client_key: Key, server_key: Key) {
+        let (Some(client), Some(server)) =
+            (self.clients.get_mut(client_key), self.servers.get_mut(server_key))
+        else {
+            // One of them has gone this instant; the other is as it was.
+            if self.servers.get(server_key).is_some() {
+                self.put_back(context, server_key);
+            }
+            return;
+        };
+        client.server = Some(server_key);
+        server.client = Some(client_key);
+        let statements = settings::difference(&server.side.settings, client.side.session.current());
+        if statements.is_empty() {
+            client.stage = Stage::Attached;
+            server.stage = ServerStage::Busy;
+            if !client.side.input.is_empty() {
+                self.carry_up(context, client_key);
+            }
+            return;
+        }
+        client.stage = Stage::Syncing;
+        client.since = context.now;
+        server.stage = ServerStage::Syncing;
+        server.side.expected.push_back(Expect::Ours);
+        let mut query = Vec::new();
+        message::query(&mut query, &statements);
+        if server.stream.write(&context.epoll, &query).is_err() {
+            self.lose_server(context, server_key, "the connection was closed");
+        }
+    }
+
+    /// The server has, or has not, taken the client's settings.
+    pub(super) fn synced(&mut self, context: &mut Context, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(client_key) = server.client else { return };
+        let Some(client) = self.clients.get_mut(client_key) else { return };
+        if let Some(what) = server.side.failure.take() {
+            // Without its role or its search path a statement would do something else than was meant.
+            let refusal = Refusal::SettingsFailed { what };
+            return self.refuse(context, client_key, &refusal);
+        }
+        server.side.settings = client.side.session.current().clone();
+        server.stage = ServerStage::Busy;
+        client.stage = Stage::Attached;
+        self.carry_up(context, client_key);
+    }
+
+    /// The client's transaction is over: others may have its server.
+    #[inline]
+    pub(super) fn release(&mut self, context: &mut Context, client_key: Key, server_key: Key) {
+        if let Some(client) = self.clients.get_mut(client_key) {
+            client.server = None;
+            client.stage = Stage::Ready;
+            if client.stream.readable {
+                Self::again(context, client_key);
+            }
+        }
+        if let Some(server) = self.servers.get_mut(server_key) {
+            server.client = None;
+        }
+        self.put_back(context, server_key);
+    }
+
+    /// A client has gone; its server is used again if nothing of it is left.
+    pub(super) fn part_with(&mut self, context: &mut Context, key: Key, is_marked: bool) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.client = None;
+        let id = server.pool;
+        let is_clean =
+            server.side.is_at_rest() && !server.stream.is_blocked() && server.stage == ServerStage::Busy;
+        if !is_clean {
+            self.remove_server(context, key);
+            return self.serve(context, id);
+        }
+        let mode = self.pools.get(id).mode;
+        if is_marked || mode == Mode::Session {
+            return self.reset(context, key);
+        }
+        self.put_back(context, key);
+    }
+
+    fn reset(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.stage = ServerStage::Resetting;
+        server.since = context.now;
+        server.side.expected.push_back(Expect::Ours);
+        let id = server.pool;
+        let mut query = Vec::new();
+        message::query(&mut query, &context.settings.pooler.reset_query);
+        let written = server.stream.write(&context.epoll, &query);
+        self.pools.get_mut(id).coming += 1;
+        if written.is_err() {
+            self.lose_server(context, key, "the connection was closed");
+        }
+    }
+
+    /// The server is as new.
+    pub(super) fn was_reset(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let id = server.pool;
+        if server.side.failure.take().is_some() {
+            return self.lose_server(context, key, "a session could not be reset");
+        }
+        server.side.prepared.clear();
+        server.side.unnamed = None;
+        server.side.settings = settings::Set::default();
+        self.pools.get_mut(id).coming -= 1;
+        server.stage = ServerStage::Idle;
+        self.put_back(context, key);
+    }
+
+    /// Back to the pool, and on to whoever waits.
+    #[inline]
+    pub(super) fn put_back(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let id = server.pool;
+        server.since = context.now;
+        if server.is_condemned || server.side.is_ending {
+            self.remove_server(context, key);
+        } else {
+            server.stage = ServerStage::Idle;
+            self.pools.get_mut(id).idle.push(key);
+        }
+        if !self.pools.get(id).waiting.is_empty() {
+            self.serve(context, id);
+        }
+    }
+
+    /// The client goes back to the front of the queue: nothing of it has been done.
+    pub(super) fn wait_again(&mut self, context: &mut Context, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(id) = client.pool else { return };
+        client.server = None;
+        client.stage = Stage::Waiting;
+        client.since = context.now;
+        client.listener.counts.waiting.add(1);
+        self.pools.get_mut(id).waiting.push_front(key);
+    }
+
+    /// The client's server has gone.
+    pub(super) fn orphan(&mut self, context: &mut Context, key: Key, member: &MemberName) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.server = None;
+        match client.stage {
+            Stage::Syncing => self.wait_again(context, key),
+            // Its last words have been passed on.
+            Stage::Attached if client.told => self.dismiss(context, key, &[]),
+            Stage::Attached => {
+                let in_transaction = client.side.is_busy;
+                self.refuse(context, key, &Refusal::ServerLost { member: member.clone(), in_transaction });
+            }
+            _ => {}
+        }
+    }
+}

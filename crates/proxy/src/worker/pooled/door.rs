@@ -1,0 +1,326 @@
+//! From a client's first byte to its first transaction: who it is, and what it must know.
+
+use bellwether_pgwire::{
+    auth::{
+        Random,
+        login::Login,
+        secret::Secret,
+        verify::{Method, Step, Verification},
+    },
+    frame::{HEADER, Header},
+    message,
+    startup::{First, Protocol, Startup},
+};
+
+use super::{
+    Pooled,
+    client::Stage,
+    pool::{PoolId, PoolKey},
+};
+use crate::{
+    control::ask::{Answer, Ask},
+    pooling::settings::{Session, Setting},
+    refusal::Refusal,
+    settings::AuthType,
+    worker::{context::Context, epoll::Key, stream::Read},
+};
+
+/// An answer to a password request is short.
+const LONGEST_ANSWER: usize = 65_536;
+
+impl Pooled {
+    /// Reads what a client says before it is let in.
+    pub(super) fn at_the_door(&mut self, context: &mut Context, key: Key) {
+        loop {
+            let Some(client) = self.clients.get_mut(key) else { return };
+            let Some(entry) = &mut client.entry else { return };
+            if !matches!(client.stage, Stage::Greeting | Stage::Verifying) {
+                return;
+            }
+            if client.stream.readable {
+                match client.stream.read(&mut context.buffer) {
+                    Ok(Read::Bytes(count)) => entry.bytes.extend_from_slice(&context.buffer[..count]),
+                    Ok(Read::Nothing) => {}
+                    Ok(Read::End) | Err(_) => return self.close_client(context, key),
+                }
+            }
+            let goes_on = if client.stage == Stage::Greeting {
+                self.greet(context, key)
+            } else {
+                self.hear_answer(context, key)
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Whether there may be more to hear.
+    fn greet(&mut self, context: &mut Context, key: Key) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Some(entry) = &mut client.entry else { return false };
+        let (first, size) = match First::parse(&entry.bytes) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return client.stream.readable,
+            Err(problem) => {
+                self.refuse(context, key, &Refusal::Protocol { problem: problem.to_string() });
+                return false;
+            }
+        };
+        entry.bytes.drain(..size);
+        match first {
+            First::Ssl | First::Gssenc => {
+                let _ = client.stream.write(&context.epoll, b"N");
+                true
+            }
+            First::Cancel { process, secret } => {
+                self.cancel(context, process, &secret);
+                self.close_client(context, key);
+                false
+            }
+            First::Startup(startup) => {
+                self.introduce(context, key, startup);
+                true
+            }
+        }
+    }
+
+    fn introduce(&mut self, context: &mut Context, key: Key, startup: Startup) {
+        if startup.user().is_empty() {
+            let what = "no PostgreSQL user name specified in startup packet".to_owned();
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what });
+        }
+        if startup.is_replication() {
+            return self.refuse(context, key, &Refusal::NoReplication);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let unknown: Vec<&str> = startup
+            .parameters
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| name.starts_with("_pq_."))
+            .collect();
+        if startup.protocol > Protocol::V3_2 || startup.protocol.minor == 1 || !unknown.is_empty() {
+            let offered = if startup.protocol.minor == 1 {
+                Protocol::V3_0
+            } else {
+                startup.protocol.min(Protocol::V3_2)
+            };
+            let mut answer = Vec::new();
+            message::negotiate_version(&mut answer, offered.code(), &unknown);
+            let _ = client.stream.write(&context.epoll, &answer);
+        }
+        let user = startup.user().to_owned();
+        if let Some(entry) = &mut client.entry {
+            entry.startup = Some(startup);
+        }
+        if context.settings.pooler.auth_type == AuthType::Trust {
+            let mut send = Vec::new();
+            message::authenticated(&mut send);
+            return self.accepted(context, key, &send, Login::Nothing);
+        }
+        client.stage = Stage::AwaitingSecret;
+        let ask = Ask { user, worker: context.number, client: key };
+        if context.shared.asks.try_send(ask).is_err() {
+            self.refuse(context, key, &Refusal::Busy);
+        }
+    }
+
+    /// What is known of a client's password has been found out.
+    pub(crate) fn secret_found(&mut self, context: &mut Context, key: Key, answer: Answer) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.stage != Stage::AwaitingSecret {
+            return;
+        }
+        let secret: Option<Secret> = match answer {
+            Ok(secret) => secret,
+            Err(what) => return self.refuse(context, key, &Refusal::NoLookup { what }),
+        };
+        let Some(entry) = &mut client.entry else { return };
+        let user = entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
+        let method = match context.settings.pooler.auth_type {
+            AuthType::Md5 => Method::Md5,
+            AuthType::Plain => Method::Cleartext,
+            AuthType::Scram | AuthType::Trust => Method::Scram,
+        };
+        let random = Random(rand::random());
+        let (verification, first) = Verification::begin(method, &user, secret, &context.shared.seed, &random);
+        entry.verification = Some(verification);
+        client.stage = Stage::Verifying;
+        let _ = client.stream.write(&context.epoll, &first);
+        self.at_the_door(context, key);
+    }
+
+    /// Whether there may be more to hear.
+    fn hear_answer(&mut self, context: &mut Context, key: Key) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Some(entry) = &mut client.entry else { return false };
+        let header = match Header::of(&entry.bytes) {
+            Ok(Some(header)) if header.size <= LONGEST_ANSWER && header.tag == b'p' => header,
+            Ok(None) => return client.stream.readable,
+            _ => {
+                let problem = "expected an answer to the authentication request".to_owned();
+                self.refuse(context, key, &Refusal::Protocol { problem });
+                return false;
+            }
+        };
+        if entry.bytes.len() < header.size {
+            return client.stream.readable;
+        }
+        let message: Vec<u8> = entry.bytes.drain(..header.size).collect();
+        let Some(verification) = &mut entry.verification else { return false };
+        match verification.answer(&message[HEADER..]) {
+            Step::Send(send) => {
+                let _ = client.stream.write(&context.epoll, &send);
+                true
+            }
+            Step::Accepted { send, login } => {
+                self.accepted(context, key, &send, login);
+                false
+            }
+            Step::Refused(refused) => {
+                tracing::info!(reason = %refused, "a client of the proxy was turned away");
+                let what = refused.message();
+                self.refuse(context, key, &Refusal::NotAllowed { sqlstate: refused.sqlstate(), what });
+                false
+            }
+        }
+    }
+
+    /// The client is who it says.
+    fn accepted(&mut self, context: &mut Context, key: Key, send: &[u8], login: Login) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(startup) = client.entry.as_ref().and_then(|entry| entry.startup.clone()) else { return };
+        let _ = client.stream.write(&context.epoll, send);
+        let pool_key = PoolKey {
+            database: startup.database().into(),
+            user: startup.user().into(),
+            target: client.listener.target,
+            mode: client.listener.mode,
+        };
+        let id = self.pools.for_key(pool_key, login);
+        client.pool = Some(id);
+        // Since 3.2 the key may be longer, so that nobody guesses it.
+        let length = if startup.protocol >= Protocol::V3_2 { 32 } else { 4 };
+        let random: [u8; 32] = rand::random();
+        client.secret = random[..length].into();
+        client.stage = Stage::Newcomer;
+        client.since = context.now;
+        let pool = self.pool_mut(id);
+        pool.newcomers.push(key);
+        if pool.parameters.is_some() {
+            self.let_in(context, id);
+        } else {
+            self.serve(context, id);
+        }
+    }
+
+    /// Lets in those who waited for what a server says of itself.
+    pub(super) fn let_in(&mut self, context: &mut Context, id: PoolId) {
+        let pool = self.pools.get_mut(id);
+        let Some(parameters) = pool.parameters.clone() else { return };
+        for key in std::mem::take(&mut pool.newcomers) {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            let Some(entry) = client.entry.take() else { continue };
+            let wanted = entry.startup.as_ref().map(wanted_settings).unwrap_or_default();
+            let mut welcome = Vec::new();
+            let mut base = Vec::new();
+            for (name, value) in parameters.iter() {
+                let own = wanted.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
+                message::parameter_status(
+                    &mut welcome,
+                    name,
+                    own.map_or(value, |(_, value)| value.as_bytes()),
+                );
+            }
+            for (name, value) in &wanted {
+                let is_so = |(known, has): &(Vec<u8>, Vec<u8>)| {
+                    name.as_bytes().eq_ignore_ascii_case(known) && value.as_bytes().eq_ignore_ascii_case(has)
+                };
+                if !parameters.iter().any(is_so) {
+                    base.push(Setting::quoted(name, value));
+                }
+            }
+            client.side.session = Session::starting_with(base);
+            message::backend_key(&mut welcome, client.process, &client.secret);
+            message::ready(&mut welcome, b'I');
+            client.stage = Stage::Ready;
+            // Impatient clients have said more already.
+            client.side.input = entry.bytes;
+            client.has_work = !client.side.input.is_empty();
+            if client.stream.write(&context.epoll, &welcome).is_err() {
+                self.close_client(context, key);
+            } else {
+                Self::again(context, key);
+            }
+        }
+    }
+
+    /// Sends a request to cancel to the server that works for the client with this key.
+    fn cancel(&mut self, context: &mut Context, process: u32, secret: &[u8]) {
+        let found = self.clients.iter().find(|(_, client)| {
+            client.process == process && !client.secret.is_empty() && *client.secret == *secret
+        });
+        let Some(server) = found.and_then(|(_, client)| self.servers.get(client.server?)) else { return };
+        let packet = bellwether_pgwire::startup::cancel_request(server.process, &server.secret);
+        self.cancels.push((server.route.clone(), packet));
+        let _ = context;
+    }
+}
+
+/// What a client's first packet sets, `options` included.
+fn wanted_settings(startup: &Startup) -> Vec<(String, String)> {
+    let mut wanted = Vec::new();
+    for (name, value) in &startup.parameters {
+        match name.as_str() {
+            "user" | "database" | "replication" => {}
+            "options" => wanted.extend(options(value)),
+            name if name.starts_with("_pq_.") => {}
+            name => wanted.push((name.to_owned(), value.clone())),
+        }
+    }
+    wanted
+}
+
+/// `-c name=value` and `--name=value`; a backslash keeps a space.
+fn options(text: &str) -> Vec<(String, String)> {
+    let mut words = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => words.last_mut().expect("there is one").extend(characters.next()),
+            space if space.is_whitespace() => words.push(String::new()),
+            other => words.last_mut().expect("there is one").push(other),
+        }
+    }
+    let mut found = Vec::new();
+    let mut is_next = false;
+    for word in words.iter().filter(|word| !word.is_empty()) {
+        let assignment = match word.strip_prefix("--").or_else(|| word.strip_prefix("-c")) {
+            Some("") => {
+                is_next = true;
+                continue;
+            }
+            Some(assignment) => assignment,
+            None if is_next => word,
+            None => continue,
+        };
+        is_next = false;
+        if let Some((name, value)) = assignment.split_once('=') {
+            found.push((name.trim().replace('-', "_"), value.to_owned()));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_settings() {
+        let found = options(r"-c geqo=off --work-mem=1MB -csearch_path=a\ b,c");
+        let expected = [("geqo", "off"), ("work_mem", "1MB"), ("search_path", "a b,c")];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+}

@@ -1,0 +1,126 @@
+//! Pools: one for each database, user, role and mode.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use bellwether_pgwire::auth::login::Login;
+use bellwether_types::Timestamp;
+
+use crate::{routes::Target, settings::Mode, worker::epoll::Key};
+
+/// A pool's place; pools are never removed while a worker lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PoolId(usize);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PoolKey {
+    pub(super) database: Arc<str>,
+    pub(super) user: Arc<str>,
+    pub(super) target: Target,
+    pub(super) mode: Mode,
+}
+
+/// What a server says of itself to whoever logs in.
+pub(super) type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) database: Arc<str>,
+    pub(super) user: Arc<str>,
+    pub(super) target: Target,
+    pub(super) mode: Mode,
+    /// Servers that nobody has; the one used last is taken first.
+    pub(super) idle: Vec<Key>,
+    /// Clients in the order in which they came.
+    pub(super) waiting: VecDeque<Key>,
+    /// Clients that wait to be let in.
+    pub(super) newcomers: Vec<Key>,
+    /// All servers, those included that are being opened.
+    pub(super) open: usize,
+    /// Servers that are being opened or given back.
+    pub(super) coming: usize,
+    /// What the last client has shown, which servers take as well.
+    pub(super) login: Login,
+    pub(super) parameters: Option<Arc<Parameters>>,
+    /// After a failure nobody tries at once.
+    pub(super) retry_at: Timestamp,
+    pub(super) failures: u32,
+    pub(super) last_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    pools: Vec<Pool>,
+    by_key: HashMap<PoolKey, PoolId>,
+    /// Some client has been dismissed and may not have gone yet.
+    pub(super) leaving: bool,
+    /// Clients at the door.
+    pub(super) arriving: usize,
+}
+
+impl Pools {
+    pub(super) fn get(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0]
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: PoolId) -> &mut Pool {
+        &mut self.pools[id.0]
+    }
+
+    pub(super) fn ids(&self) -> Vec<PoolId> {
+        (0..self.pools.len()).map(PoolId).collect()
+    }
+
+    /// The pool for these, which is made if there is none.
+    pub(super) fn for_key(&mut self, key: PoolKey, login: Login) -> PoolId {
+        if let Some(id) = self.by_key.get(&key) {
+            self.pools[id.0].login = login;
+            return *id;
+        }
+        let id = PoolId(self.pools.len());
+        self.pools.push(Pool {
+            database: key.database.clone(),
+            user: key.user.clone(),
+            target: key.target,
+            mode: key.mode,
+            idle: Vec::new(),
+            waiting: VecDeque::new(),
+            newcomers: Vec::new(),
+            open: 0,
+            coming: 0,
+            login,
+            parameters: None,
+            retry_at: Timestamp::ZERO,
+            failures: 0,
+            last_error: None,
+        });
+        self.by_key.insert(key, id);
+        id
+    }
+
+    pub(super) fn is_restless(&self) -> bool {
+        self.leaving
+            || self.arriving > 0
+            || self
+                .pools
+                .iter()
+                .any(|pool| !pool.waiting.is_empty() || !pool.newcomers.is_empty() || pool.coming > 0)
+    }
+}
+
+impl Pool {
+    /// Takes a client out of the queues.
+    pub(super) fn leave(&mut self, client: Key) {
+        self.waiting.retain(|waiting| *waiting != client);
+        self.newcomers.retain(|newcomer| *newcomer != client);
+    }
+
+    /// Whether one more server should be opened.
+    pub(super) fn wants_more(&self, size: usize, now: Timestamp) -> bool {
+        let wanted = self.waiting.len() + usize::from(!self.newcomers.is_empty());
+        self.open < size && self.coming < wanted && now >= self.retry_at
+    }
+}

@@ -1,0 +1,317 @@
+//! A server of a pool: how it comes to be, and how it ends.
+
+use std::sync::Arc;
+
+use bellwether_pgwire::{
+    auth::{
+        Random,
+        login::{Answer, LoggingIn, Wire},
+    },
+    frame::{HEADER, Header},
+    message,
+    startup::{Protocol, Startup},
+};
+use bellwether_types::Timestamp;
+
+use super::{
+    Pooled,
+    pool::{Parameters, PoolId},
+};
+use crate::{
+    pooling::{
+        down::parameter,
+        server::{Expect, ServerSide},
+    },
+    routes::{Route, Target},
+    worker::{
+        context::Context,
+        epoll::{Key, Kind, Readiness},
+        sockets,
+        stream::{Read, Stream},
+    },
+};
+
+/// Asked of each new server: whether it is what it is taken for.
+const CHECK: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() THEN 0 \
+     ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerStage {
+    Connecting,
+    LoggingIn,
+    /// It is asked what it is.
+    Checking,
+    Idle,
+    /// It is given a client's settings.
+    Syncing,
+    Busy,
+    /// What a client left behind is taken away.
+    Resetting,
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) stream: Stream,
+    pub(super) stage: ServerStage,
+    pub(super) side: ServerSide,
+    pub(super) pool: PoolId,
+    pub(super) route: Arc<Route>,
+    pub(super) client: Option<Key>,
+    pub(super) login: Option<Box<LoggingIn>>,
+    pub(super) parameters: Parameters,
+    /// Its key to cancel.
+    pub(super) process: u32,
+    pub(super) secret: Vec<u8>,
+    pub(super) since: Timestamp,
+    pub(super) born: Timestamp,
+    /// It does not come back to the pool.
+    pub(super) is_condemned: bool,
+}
+
+impl Server {
+    fn is_coming(&self) -> bool {
+        matches!(
+            self.stage,
+            ServerStage::Connecting | ServerStage::LoggingIn | ServerStage::Checking | ServerStage::Resetting
+        )
+    }
+}
+
+impl Pooled {
+    /// Opens one more server.
+    pub(super) fn open_server(&mut self, context: &mut Context, id: PoolId) {
+        let pool = self.pools.get(id);
+        let (target, failures) = (pool.target, pool.failures);
+        let Some(route) = context.pick(target, failures as usize) else { return };
+        let opened = route.addresses.iter().find_map(|address| sockets::begin_connect(address).ok());
+        let made = match opened {
+            Some(fd) => self.servers.try_insert_with(|key| {
+                Ok(Server {
+                    stream: Stream::new(&context.epoll, fd, Kind::Server, key, true)?,
+                    stage: ServerStage::Connecting,
+                    side: ServerSide::default(),
+                    pool: id,
+                    route: route.clone(),
+                    client: None,
+                    login: None,
+                    parameters: vec![],
+                    process: 0,
+                    secret: vec![],
+                    since: context.now,
+                    born: context.now,
+                    is_condemned: false,
+                })
+            }),
+            None => Err(std::io::Error::other("no address of the member can be connected to")),
+        };
+        let pool = self.pools.get_mut(id);
+        match made {
+            Ok(_) => {
+                pool.open += 1;
+                pool.coming += 1;
+            }
+            Err(error) => pool.put_off(context.now, format!("member \"{}\": {error}", route.member)),
+        }
+    }
+
+    pub(super) fn finish_connecting(&mut self, context: &mut Context, key: Key, readiness: Readiness) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if !readiness.writable {
+            return;
+        }
+        if let Err(error) = server.stream.connected(&context.epoll) {
+            return self.lose_server(context, key, &error.to_string());
+        }
+        let pool = self.pools.get(server.pool);
+        let startup = Startup {
+            protocol: Protocol::V3_0,
+            parameters: vec![
+                ("user".into(), pool.user.to_string()),
+                ("database".into(), pool.database.to_string()),
+            ],
+        };
+        let random = Random(rand::random());
+        server.login = Some(Box::new(LoggingIn::new(&pool.user, pool.login.clone(), Wire::Plain, random)));
+        server.stage = ServerStage::LoggingIn;
+        let mut packet = Vec::new();
+        startup.write(&mut packet);
+        if server.stream.write(&context.epoll, &packet).is_err() {
+            return self.lose_server(context, key, "the connection was closed");
+        }
+        self.server_ready(context, key);
+    }
+
+    /// Reads what a server says before it can be used.
+    pub(super) fn log_in(&mut self, context: &mut Context, key: Key) {
+        loop {
+            let Some(server) = self.servers.get_mut(key) else { return };
+            if server.stage != ServerStage::LoggingIn || !server.stream.readable {
+                break;
+            }
+            match server.stream.read(&mut context.buffer) {
+                Ok(Read::Bytes(count)) => server.side.input.extend_from_slice(&context.buffer[..count]),
+                Ok(Read::Nothing) => break,
+                Ok(Read::End) => return self.lose_server(context, key, "the server closed the connection"),
+                Err(error) => return self.lose_server(context, key, &error.to_string()),
+            }
+            if !self.hear_login(context, key) {
+                return;
+            }
+        }
+        self.server_ready_in_stage(context, key);
+    }
+
+    /// Whether the server is still there.
+    fn hear_login(&mut self, context: &mut Context, key: Key) -> bool {
+        loop {
+            let Some(server) = self.servers.get_mut(key) else { return false };
+            let header = match Header::of(&server.side.input) {
+                Ok(Some(header)) if header.size <= server.side.input.len() => header,
+                Ok(_) => return true,
+                Err(problem) => {
+                    self.lose_server(context, key, &problem.to_string());
+                    return false;
+                }
+            };
+            let message: Vec<u8> = server.side.input.drain(..header.size).collect();
+            let body = &message[HEADER..];
+            match header.tag {
+                b'R' => {
+                    let answer = server.login.as_mut().map(|login| login.answer(body));
+                    let step = match answer {
+                        Some(Ok(Answer::Send(bytes))) => server.stream.write(&context.epoll, &bytes).is_ok(),
+                        Some(Ok(Answer::Wait | Answer::Done)) | None => true,
+                        Some(Err(error)) => {
+                            self.login_failed(context, key, "28000", &error.to_string());
+                            return false;
+                        }
+                    };
+                    if !step {
+                        self.lose_server(context, key, "the connection was closed");
+                        return false;
+                    }
+                }
+                b'S' => {
+                    if let Some((name, value)) = parameter(body) {
+                        server.parameters.push((name.to_vec(), value.to_vec()));
+                    }
+                }
+                b'K' if body.len() > 4 => {
+                    server.process = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
+                    server.secret = body[4..].to_vec();
+                }
+                b'E' => {
+                    let text = |kind| {
+                        String::from_utf8_lossy(message::report_field(body, kind).unwrap_or_default())
+                            .into_owned()
+                    };
+                    let (sqlstate, what) = (text(b'C'), text(b'M'));
+                    self.login_failed(context, key, &sqlstate, &what);
+                    return false;
+                }
+                b'Z' => {
+                    server.login = None;
+                    server.stage = ServerStage::Checking;
+                    server.side.expected.push_back(Expect::Ours);
+                    let mut query = Vec::new();
+                    message::query(&mut query, CHECK);
+                    if server.stream.write(&context.epoll, &query).is_err() {
+                        self.lose_server(context, key, "the connection was closed");
+                        return false;
+                    }
+                    return true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The server has said what it is.
+    pub(super) fn judge(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let answer = std::mem::take(&mut server.side.answer);
+        let column = |at: usize| answer.get(at).cloned().flatten().unwrap_or_default();
+        let (in_recovery, timeline) = (column(0) != "f", column(1).parse::<u32>().unwrap_or(0));
+        let (id, member) = (server.pool, server.route.member.clone());
+        if self.pools.get(id).target == Target::Primary {
+            if let Some(failure) = server.side.failure.take() {
+                return self.lose_server(context, key, &failure);
+            }
+            if in_recovery {
+                return self.lose_server(context, key, "the member is in recovery");
+            }
+            if timeline < server.route.timeline {
+                tracing::warn!(member = %member, timeline, known = server.route.timeline,
+                    "a server is left alone: it is on an older timeline than the cluster");
+                return self.lose_server(context, key, "the member is on an older timeline than the cluster");
+            }
+        }
+        server.side.failure = None;
+        let parameters = std::mem::take(&mut server.parameters);
+        let pool = self.pools.get_mut(id);
+        pool.coming -= 1;
+        pool.failures = 0;
+        pool.retry_at = Timestamp::ZERO;
+        pool.last_error = None;
+        // A successor may be of another version.
+        pool.parameters = Some(Arc::new(parameters));
+        self.put_back(context, key);
+        self.let_in(context, id);
+    }
+
+    /// The server does not take us: waiting changes nothing, unless it is only not ready.
+    fn login_failed(&mut self, context: &mut Context, key: Key, sqlstate: &str, what: &str) {
+        let Some(server) = self.servers.get(key) else { return };
+        let id = server.pool;
+        let is_temporary =
+            sqlstate.starts_with("57P") || sqlstate.starts_with("53") || sqlstate.starts_with("08");
+        if is_temporary {
+            return self.lose_server(context, key, what);
+        }
+        tracing::warn!(member = %server.route.member, user = &*self.pools.get(id).user, sqlstate, error = what, "a server refuses the login of a pool");
+        self.remove_server(context, key);
+        let pool = self.pools.get_mut(id);
+        pool.put_off(context.now, what.to_owned());
+        let clients: Vec<Key> = pool.waiting.drain(..).chain(pool.newcomers.drain(..)).collect();
+        for client in clients {
+            let refusal =
+                crate::refusal::Refusal::LoginFailed { sqlstate: sqlstate.to_owned(), what: what.to_owned() };
+            self.refuse(context, client, &refusal);
+        }
+    }
+
+    /// A server has gone, or never came. Who had it loses its transaction.
+    pub(super) fn lose_server(&mut self, context: &mut Context, key: Key, why: &str) {
+        let Some(server) = self.servers.get(key) else { return };
+        let (id, client, member) = (server.pool, server.client, server.route.member.clone());
+        let was_coming = server.is_coming();
+        self.remove_server(context, key);
+        if was_coming {
+            self.pools.get_mut(id).put_off(context.now, format!("member \"{member}\": {why}"));
+        }
+        if let Some(client) = client {
+            self.orphan(context, client, &member);
+        }
+        self.serve(context, id);
+    }
+
+    pub(super) fn remove_server(&mut self, _context: &mut Context, key: Key) {
+        let Some(server) = self.servers.remove(key) else { return };
+        let pool = self.pools.get_mut(server.pool);
+        pool.open -= 1;
+        if server.is_coming() {
+            pool.coming -= 1;
+        }
+        pool.idle.retain(|idle| *idle != key);
+    }
+}
+
+impl super::pool::Pool {
+    /// Not at once again.
+    pub(super) fn put_off(&mut self, now: Timestamp, why: String) {
+        self.failures += 1;
+        let wait = 10_u64 << self.failures.min(6);
+        self.retry_at = now + std::time::Duration::from_millis(wait.min(500));
+        self.last_error = Some(why);
+    }
+}

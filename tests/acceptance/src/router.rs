@@ -1,0 +1,35 @@
+//! The proxies of a cluster's nodes.
+
+use serde_json::{Value, json};
+
+use crate::ports::Ports;
+
+/// The ports of one node's proxy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouterPorts {
+    pub primary: u16,
+    pub replicas: u16,
+    /// To the primary, a server for each transaction.
+    pub pooled: u16,
+}
+
+impl RouterPorts {
+    pub(crate) fn take(ports: &mut Ports) -> Self {
+        let [primary, replicas, pooled] = [(); 3].map(|()| ports.take_one());
+        Self { primary, replicas, pooled }
+    }
+
+    /// The section of the node's file.
+    pub(crate) fn patch(&self) -> Value {
+        json!({"router": {
+            "bind": "127.0.0.1",
+            "listeners": {
+                "primary": {"port": self.primary},
+                "replicas": {"port": self.replicas},
+                "sync": {"enabled": false},
+                "async": {"enabled": false},
+                "pooled": {"port": self.pooled, "role": "primary", "mode": "transaction"},
+            },
+        }})
+    }
+}

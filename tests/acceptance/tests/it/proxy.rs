@@ -1,0 +1,108 @@
+//! The proxy of every node leads writers to the primary and readers to the replicas, through a switchover and the loss of the
+//! leader's host, and tells a client whose session ends why.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually, sql::Session, wait::until};
+use serde_json::json;
+use tokio_postgres::{NoTls, error::SqlState};
+
+/// The PostgreSQL behind a port, by its own port, and whether it takes no writes.
+async fn behind(port: u16) -> Result<(u16, bool), String> {
+    let ask = async {
+        let session = Session::at(port).await?;
+        session.rows("SELECT inet_server_port(), pg_is_in_recovery()", &[]).await
+    };
+    let rows = ask.await.map_err(|error| error.to_string())?;
+    let server: i32 = rows[0].get(0);
+    Ok((u16::try_from(server).expect("a port"), rows[0].get(1)))
+}
+
+async fn each_leads_to(cluster: &Cluster, running: &[&Node], primary: &Node) {
+    let replicas: BTreeSet<(u16, bool)> = running
+        .iter()
+        .filter(|node| node.name != primary.name)
+        .map(|node| (node.postgres_port, true))
+        .collect();
+    for node in running {
+        eventually(format!("the proxy of {} leads to {}", node.name, primary.name), PATIENCE, || async {
+            let found = behind(node.router.primary).await?;
+            if found != (primary.postgres_port, false) {
+                return Err(format!("writers reach {found:?}"));
+            }
+            let mut readers = BTreeSet::new();
+            for _ in 0..4 {
+                readers.insert(behind(node.router.replicas).await?);
+            }
+            if readers == replicas { Ok(()) } else { Err(format!("readers reach {readers:?}")) }
+        })
+        .await;
+    }
+    let leads = cluster.primary().await.expect("one primary");
+    assert_eq!(leads.name, primary.name, "and nothing has changed meanwhile");
+}
+
+/// A query that was sent through a listener with several servers behind it is found and cancelled.
+async fn cancels_through(port: u16) {
+    for _ in 0..2 {
+        let session = Session::at(port).await.expect("a session");
+        let token = session.client.cancel_token();
+        let sleep = session.rows("SELECT pg_sleep(60)", &[]);
+        let cancel = async {
+            eventually("the query runs", PATIENCE, || async {
+                let probe = Session::at(port).await.map_err(|error| error.to_string())?;
+                let running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+                let other = Session::at(port).await.map_err(|error| error.to_string())?;
+                let mut count = 0_i64;
+                for session in [probe, other] {
+                    let rows = session.rows(running, &[]).await.map_err(|error| error.to_string())?;
+                    count += rows[0].get::<_, i64>(0);
+                }
+                if count > 0 { Ok(()) } else { Err("nothing runs".to_owned()) }
+            })
+            .await;
+            token.cancel_query(NoTls).await.expect("the request is taken");
+        };
+        let (slept, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(sleep, cancel) })
+            .await
+            .expect("it does not sleep to the end");
+        let error = slept.expect_err("it was cancelled");
+        assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_of_each_node_follows_the_leader() {
+    let cluster = Cluster::start_with(Options::nodes(3).with_routers()).await;
+    let first = cluster.whole().await;
+    let all: Vec<&Node> = cluster.nodes.iter().collect();
+    each_leads_to(&cluster, &all, first).await;
+    cancels_through(first.router.replicas).await;
+
+    // A session that was with the old primary is ended, and not left with a server that takes no writes.
+    let session = Session::at(cluster.others(first)[0].router.primary).await.expect("a session");
+    let reply = first.api.post("/switchover", json!({"leader": first.name})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    until("the old session is closed", PATIENCE, || session.client.is_closed()).await;
+    let second = cluster.whole().await;
+    assert_ne!(second.name, first.name);
+    each_leads_to(&cluster, &all, second).await;
+
+    // Whoever comes while nobody leads waits for the successor, and is not refused.
+    second.kill_tree();
+    let survivor = cluster.others(second)[0];
+    let waits = async {
+        let mut config = bellwether_acceptance::sql::server("127.0.0.1", survivor.router.primary);
+        config.connect_timeout(Duration::from_secs(20));
+        eventually("the proxy no longer leads to the lost host", PATIENCE, || async {
+            let session = Session::open(&config).await.map_err(|error| error.to_string())?;
+            session.text("inet_server_port()").await.map_err(|error| error.to_string())
+        })
+        .await
+    };
+    let reached = waits.await.expect("a port");
+    let third = cluster.successor_of(second).await;
+    assert_eq!(reached, third.postgres_port.to_string());
+    let left: Vec<&Node> = all.iter().copied().filter(|node| node.name != second.name).collect();
+    each_leads_to(&cluster, &left, third).await;
+}

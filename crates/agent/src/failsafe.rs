@@ -15,7 +15,7 @@ use bellwether_ha::view::FailsafeAcceptance;
 use bellwether_types::failsafe::FailsafeRequest;
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use crate::{clock, promise::PromiseBook};
 
 const FILE: &str = "failsafe.json";
 
@@ -75,6 +75,19 @@ impl FailsafeBook {
         fs::File::open(&self.dir)?.sync_all()?;
         *self.lock() = Some(acceptance);
         Ok(())
+    }
+
+    /// The same, unless this member is bound against that leader: then `false`, and nothing is promised.
+    pub(crate) fn accept_unless_promised(
+        &self,
+        request: &FailsafeRequest,
+        promised: Duration,
+        takeover: &PromiseBook,
+    ) -> std::io::Result<bool> {
+        takeover.alone(|| {
+            let is_against = takeover.present().is_some_and(|kept| kept.promise.leader == request.name);
+            if is_against { Ok(false) } else { self.accept(request, promised).map(|()| true) }
+        })
     }
 
     pub(crate) fn present(&self) -> Option<FailsafeAcceptance> {

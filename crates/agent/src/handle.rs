@@ -173,15 +173,14 @@ impl AgentHandle {
         if (is_primary || has_the_lock) && request.name != self.me {
             return FailsafeAnswer::RunningAsLeader;
         }
-        if self.promise.present().is_some_and(|kept| kept.promise.leader == request.name) {
-            return FailsafeAnswer::PromisedOtherwise;
-        }
-        let book = self.failsafe.clone();
+        let (book, takeover) = (self.failsafe.clone(), self.promise.clone());
         let promised = failsafe_promise(status.settings.ttl, request.rely_on());
-        let kept = tokio::task::spawn_blocking(move || book.accept(&request, promised)).await;
+        let accept = move || book.accept_unless_promised(&request, promised, &takeover);
+        let kept = tokio::task::spawn_blocking(accept).await;
         let _ = self.events.try_send(Event::Nudge);
         match kept {
-            Ok(Ok(())) => FailsafeAnswer::Accepted { lsn: own_position(&status), promised },
+            Ok(Ok(true)) => FailsafeAnswer::Accepted { lsn: own_position(&status), promised },
+            Ok(Ok(false)) => FailsafeAnswer::PromisedOtherwise,
             failed => {
                 tracing::error!(?failed, "a failsafe promise could not be written: refused");
                 FailsafeAnswer::Off

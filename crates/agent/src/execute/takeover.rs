@@ -19,6 +19,7 @@ impl Agent {
 
     /// Whether this member promised to receive nothing, in which case `what` is refused.
     pub(super) fn refuses(&self, what: &'static str) -> bool {
+        self.promise.settle();
         let is_bound = self.promise.is_bound();
         if is_bound {
             warn!(
@@ -53,17 +54,20 @@ impl Agent {
                 return Effect::Failed;
             }
         };
-        if self.failsafe.present().is_some() {
-            warn!("the leader was promised in the meantime that it may go on: nothing else is promised");
-            return Effect::Failed;
-        }
         let detached_after = clock::now().since(began);
         let promise = Promise { revision, epoch, leader: leader.clone(), position };
-        let book = self.promise.clone();
-        let kept = tokio::task::spawn_blocking(move || book.keep(promise)).await;
-        if let Err(error) = kept.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            error!(%error, "the promise could not be written: nothing is promised");
-            return Effect::Failed;
+        let (book, failsafe) = (self.promise.clone(), self.failsafe.clone());
+        let kept = tokio::task::spawn_blocking(move || book.keep_unless_accepted(promise, &failsafe)).await;
+        match kept.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            Ok(true) => {}
+            Ok(false) => {
+                warn!("the leader was promised in the meantime that it may go on: nothing else is promised");
+                return Effect::Failed;
+            }
+            Err(error) => {
+                error!(%error, "the promise could not be written: nothing is promised");
+                return Effect::Failed;
+            }
         }
         let took = clock::now().since(began);
         info!(

@@ -88,6 +88,7 @@ fn report(status: &PeerStatus) -> PeerReport {
         is_running_primary: status.may_be_primary(),
         position: status.position(),
         as_of: match status.observed {
+            _ if status.replays_own_wal => AsOf::AtLeast,
             None => AsOf::Unsaid,
             Some(Observed { since_asked: true, .. }) => AsOf::Asked,
             Some(Observed { ago, .. }) => AsOf::Earlier { ago },

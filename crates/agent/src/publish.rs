@@ -175,6 +175,7 @@ impl Agent {
             in_recovery: observation.in_recovery,
             timeline: self.local.timeline(),
             wal,
+            replays_own_wal: !observation.has_read_own_wal,
             replication_state: replication_state(observation),
             latest_end_lsn: observation.receiver.as_ref().and_then(|receiver| receiver.latest_end),
             replication: observation.walsenders.iter().map(walsender).collect(),

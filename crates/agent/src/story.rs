@@ -80,6 +80,7 @@ fn peers(view: &View) -> Value {
             "as_of": match report.as_of {
                 AsOf::Asked => json!("asked"),
                 AsOf::Earlier { ago } => json!(format!("{} ms ago", ago.as_millis())),
+                AsOf::AtLeast => json!("while it replays WAL of its own"),
                 AsOf::Unsaid => Value::Null,
             },
             "timeline": report.timeline,

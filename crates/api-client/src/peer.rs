@@ -21,6 +21,8 @@ pub struct PeerStatus {
     pub wal: Option<PeerWal>,
     /// When it asked its PostgreSQL for all this; `None`: it does not say, as members of Patroni.
     pub observed: Option<Observed>,
+    /// It was restarted and has not come to the end of its own WAL: it has more than it tells.
+    pub replays_own_wal: bool,
     pub replication_state: Option<ReplicationState>,
     pub tags: Tags,
     pub watchdog_failed: bool,
@@ -80,6 +82,7 @@ impl PeerStatus {
                 ago: Duration::from_millis(ms),
                 since_asked: set("observed_since_asked"),
             }),
+            replays_own_wal: set("replays_own_wal"),
             replication_state: text("replication_state").and_then(replication),
             tags: fields
                 .get("tags")
@@ -193,7 +196,9 @@ mod tests {
             (json!({"observed_since_asked": true}), None),
         ] {
             assert_eq!(read(document.clone()).observed, expected, "{document}");
+            assert!(!read(document).replays_own_wal);
         }
+        assert!(read(json!({"replays_own_wal": true})).replays_own_wal);
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub(crate) fn with_age(facts: &Facts<'_>, asked_at: Timestamp) -> Value {
             .insert("observed_ms_ago".to_owned(), json!(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
         // Ages cannot be compared with the caller's clock; before and after can.
         fields.insert("observed_since_asked".to_owned(), json!(server.asked_at >= asked_at));
+        if server.replays_own_wal {
+            fields.insert("replays_own_wal".to_owned(), json!(true));
+        }
     }
     document
 }

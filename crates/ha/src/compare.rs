@@ -64,10 +64,17 @@ pub(crate) fn healthiest(draft: &mut Draft, cluster: &Cluster, rivals: &Rivals) 
             }
             continue;
         }
-        if let AsOf::Earlier { ago } = report.as_of {
-            // It may have more by now: as if it had not answered. (That it was ahead stays true, whenever it was.)
-            draft.note(Reason::MemberPositionOld { name: name.clone(), ago_ms: ago.as_millis() });
-            continue;
+        // It may have more: as if it had not answered. (That it is ahead would be true all the same.)
+        match report.as_of {
+            AsOf::Earlier { ago } => {
+                draft.note(Reason::MemberPositionOld { name: name.clone(), ago_ms: ago.as_millis() });
+                continue;
+            }
+            AsOf::AtLeast => {
+                draft.note(Reason::MemberReplaysOwnWal { name: name.clone() });
+                continue;
+            }
+            AsOf::Asked | AsOf::Unsaid => {}
         }
         if theirs_at.0 == 0 {
             continue;

@@ -95,6 +95,7 @@ reasons! {
     MemberNotPromotable { name: MemberName } = "member_not_promotable", "Member {name} is not allowed to promote";
     MemberNoWatchdog { name: MemberName } = "member_no_watchdog", "Member {name} is not watchdog capable";
     /// Where it is now is not known, so it counts neither as a vote nor as not ahead.
+    MemberReplaysOwnWal { name: MemberName } = "member_replays_own_wal", "Member {name} was restarted and replays WAL of its own: it cannot tell yet how much it has";
     MemberPositionOld { name: MemberName, ago_ms: u128 } = "member_position_old", "Member {name} tells only where it was {ago_ms} ms ago, before it was asked";
     MemberLagging { name: MemberName } = "member_lagging", "Member {name} exceeds maximum replication lag";
     TakingTimeline = "taking_timeline", "taking the number of the next timeline before the promotion";

@@ -302,6 +302,7 @@ fn server(told: &Told) -> Server {
         in_recovery: !matches!(told.report.role, Role::Primary | Role::Promoted),
         timeline: told.report.timeline.filter(|timeline| *timeline != TimelineId(0)),
         position,
+        has_read_own_wal: true,
         received: position,
         replayed: position,
         replay_paused: false,

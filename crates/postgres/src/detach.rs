@@ -6,7 +6,7 @@
 //! 1. the files are written, everybody is told to read them, and the startup process once more by name;
 //! 2. the startup process has read them, or will before it can ask for another receiver ([`Startup::is_settled`]);
 //! 3. the receiver that is still there is told to end. One that was asked for and has not begun finds its request withdrawn;
-//! 4. no receiver is there.
+//! 4. no receiver is there, and the standby has come to the end of what it had when it was started: else it has more than anybody can tell.
 //!
 //! What it has received is flushed by then (it flushes when it ends), whatever `synchronous_commit` the primary's sessions have: a
 //! standby that acknowledged a mere write (`remote_write`) has it on disk now, unless its operating system has failed in between,
@@ -27,6 +27,7 @@ use bellwether_types::{Lsn, TimelineId, WalPosition};
 use crate::{
     config::{ConfigPlan, Recovery},
     monitor::{Monitor, MonitorError},
+    observation::is_at_end,
     postmaster::{Postmaster, PostmasterId},
     program::blocking,
     receiver::Receiver,
@@ -61,6 +62,11 @@ pub enum DetachError {
     /// The startup process did not get to its files (it waits for: `waits_for`), or a receiver did not end.
     #[error("not shown to be detached after {} ms (the startup process is in: {waits_for})", after.as_millis())]
     Unproved { after: Duration, waits_for: String },
+    /// It was restarted, and replays what it had before: nobody can tell yet how much that is.
+    #[error(
+        "the standby has not come to the end of the WAL that it has (the startup process is in: {waits_for})"
+    )]
+    OwnWalUnread { waits_for: String },
     #[error("the end of the received WAL could not be found in pg_wal")]
     NoWal(#[source] io::Error),
 }
@@ -101,7 +107,9 @@ pub async fn detach(
             match receiver {
                 Some(receiver) => receiver.terminate().map_err(DetachError::Process)?,
                 None if look.receiver.is_none() && look.conninfo.is_empty() => {
-                    return end_of_received(server, monitor, of).await;
+                    if let Some(end) = end_of_received(server, monitor, of).await? {
+                        return Ok(end);
+                    }
                 }
                 None => {}
             }
@@ -109,6 +117,9 @@ pub async fn detach(
         if began.elapsed() >= limit {
             return Err(match look.conninfo {
                 value if startup.is_settled && !value.is_empty() => DetachError::StillConfigured { value },
+                _ if startup.is_settled && look.receiver.is_none() => {
+                    DetachError::OwnWalUnread { waits_for: look.waits_for }
+                }
                 _ => DetachError::Unproved { after: began.elapsed(), waits_for: look.waits_for },
             });
         }
@@ -233,18 +244,26 @@ impl Look {
     }
 }
 
-/// Where the WAL ends that this standby has: received and flushed, or replayed. For one whose receiver is gone.
+/// Where the WAL ends that this standby has: received and flushed, or replayed. For one whose receiver is gone. `None`: it was sent nothing
+/// since it was started, and has not come to the end of what it had before.
 async fn end_of_received(
     server: &Server,
     monitor: &mut Monitor,
     of: &PostmasterId,
-) -> Result<WalPosition, DetachError> {
+) -> Result<Option<WalPosition>, DetachError> {
     const STATEMENT: &str = "SELECT greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), pg_last_wal_replay_lsn())::text, \
          pg_size_bytes(current_setting('wal_segment_size')), \
-         (SELECT timeline_id FROM pg_control_checkpoint())";
+         (SELECT timeline_id FROM pg_control_checkpoint()), \
+         pg_last_wal_receive_lsn() IS NOT NULL, \
+         (SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE backend_type = 'startup')";
     let rows = monitor.query(of, STATEMENT, &[]).await.map_err(DetachError::Query)?;
     let row = rows.first().ok_or(DetachError::NotAStandby)?;
     let failed = |error| DetachError::Query(MonitorError::Query(error));
+    let was_sent_something: bool = row.try_get(3).map_err(failed)?;
+    let startup_waits: Option<&str> = row.try_get(4).map_err(failed)?;
+    if !was_sent_something && !startup_waits.is_some_and(is_at_end) {
+        return Ok(None);
+    }
     let lsn: Option<&str> = row.try_get(0).map_err(failed)?;
     let lsn: Lsn = lsn.and_then(|lsn| lsn.parse().ok()).ok_or(DetachError::NotAStandby)?;
     let segment_size: i64 = row.try_get(1).map_err(failed)?;
@@ -253,7 +272,7 @@ async fn end_of_received(
     let size = segment_size.unsigned_abs();
     let newest = blocking(move || newest_timeline_at(&dir, lsn, size)).await.map_err(DetachError::NoWal)?;
     let timeline = newest.max(Some(TimelineId(checkpoint.unsigned_abs())));
-    Ok(WalPosition { timeline: timeline.expect("the checkpoint's timeline is there"), lsn })
+    Ok(Some(WalPosition { timeline: timeline.expect("the checkpoint's timeline is there"), lsn }))
 }
 
 /// The newest timeline that has a segment with the byte before `lsn`. The receiver says on which timeline it is only while it is there, and

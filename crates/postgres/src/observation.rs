@@ -17,6 +17,9 @@ pub struct Observation {
     /// The timeline of the latest checkpoint (or restart point).
     pub control_timeline: TimelineId,
     pub wal: WalPositions,
+    /// A standby has come to the end of the WAL that it has, or has all that was streamed to it since: its position is all that it has. While
+    /// one that was restarted replays WAL of its own, it has more than its position says. True for a primary.
+    pub has_read_own_wal: bool,
     /// The WAL receiver process, if there is one.
     pub receiver: Option<WalReceiver>,
     pub synchronous_standby_names: String,
@@ -127,6 +130,8 @@ SELECT json_build_object(
   'flushed', CASE WHEN NOT r.in_recovery THEN pg_current_wal_flush_lsn() END,
   'received', CASE WHEN r.in_recovery THEN pg_last_wal_receive_lsn() END,
   'replayed', CASE WHEN r.in_recovery THEN pg_last_wal_replay_lsn() END,
+  'startup_waits', CASE WHEN r.in_recovery AND pg_last_wal_receive_lsn() IS NULL THEN
+     (SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE backend_type = 'startup') END,
   'paused', CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
   'replayed_timestamp', to_char(r.replayed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00',
   'replayed_unix', extract(epoch FROM r.replayed_at)::float8,
@@ -163,6 +168,8 @@ struct Answer {
     flushed: Option<String>,
     received: Option<String>,
     replayed: Option<String>,
+    /// What the startup process of a standby waits for that was sent nothing since it was started.
+    startup_waits: Option<String>,
     paused: bool,
     replayed_timestamp: Option<String>,
     replayed_unix: Option<f64>,
@@ -232,6 +239,9 @@ struct SlotAnswer {
 pub(crate) fn parse(text: &str) -> Result<Observation, String> {
     let answer: Answer = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let receiver = answer.receiver.map(receiver);
+    let has_read_own_wal = !answer.in_recovery
+        || position(answer.received.clone()).is_some()
+        || answer.startup_waits.as_deref().is_some_and(is_at_end);
     let wal = if answer.in_recovery {
         let streamed = receiver.as_ref().and_then(|receiver| receiver.written).max(position(answer.received));
         WalPositions::Standby {
@@ -252,6 +262,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         timeline: answer.timeline.map(TimelineId),
         control_timeline: TimelineId(answer.control_timeline),
         wal,
+        has_read_own_wal,
         receiver,
         synchronous_standby_names: answer.synchronous_standby_names,
         synchronous_commit: answer.synchronous_commit,
@@ -264,6 +275,12 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         wal_level: answer.wal_level,
         max_replication_slots: answer.max_replication_slots,
     })
+}
+
+/// What the startup process waits for once it has found the end of the WAL that is there. (It asks for a WAL receiver only then, too: a standby
+/// that something is streamed to has read all that it had before.)
+pub(crate) fn is_at_end(wait_event: &str) -> bool {
+    matches!(wait_event, "RecoveryWalStream" | "RecoveryRetrieveRetryInterval")
 }
 
 /// `0/0` means nothing.

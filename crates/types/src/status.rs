@@ -86,6 +86,9 @@ pub struct ServerStatus {
     pub in_recovery: bool,
     pub timeline: Option<TimelineId>,
     pub wal: WalStatus,
+    /// A standby that was restarted and has not come to the end of its own WAL: it has more than `wal` says.
+    #[serde(default)]
+    pub replays_own_wal: bool,
     pub replication_state: Option<ReplicationState>,
     /// The end of WAL that the upstream last announced.
     pub latest_end_lsn: Option<Lsn>,

@@ -50,6 +50,7 @@ async fn a_replica_shows_everything_that_is_special_about_it() {
         "schedule": "2027-01-01T10:00:00+00:00", "postmaster_start_time": "x", "role": "replica",
     }));
     status.watchdog_failed = true;
+    status.server.as_mut().unwrap().replays_own_wal = true;
     let server = serve(Agent::new(status), config()).await;
     assert_eq!(
         server.get("/patroni").await.body,
@@ -65,7 +66,7 @@ async fn a_replica_shows_everything_that_is_special_about_it() {
             TRAILER,
             r#""b"}, "scheduled_restart": {"schedule": "2027-01-01T10:00:00+00:00", "role": "replica"}, "#,
             r#""watchdog_failed": true, "#,
-            r#""observed_ms_ago": 0, "observed_since_asked": true}"#,
+            r#""observed_ms_ago": 0, "observed_since_asked": true, "replays_own_wal": true}"#,
         ]
         .concat()
     );

@@ -93,6 +93,7 @@ fn server(in_recovery: bool) -> ServerStatus {
         timeline: Some(TimelineId(3)),
         wal: if in_recovery { standby } else { WalStatus::Primary { location: Lsn(TIP) } },
         replication_state: in_recovery.then_some(ReplicationState::Streaming),
+        replays_own_wal: false,
         latest_end_lsn: in_recovery.then_some(Lsn(TIP)),
         replication: Vec::new(),
     }

@@ -45,6 +45,7 @@ fn primary() -> NodeStatus {
         timeline: None,
         wal: WalStatus::Primary { location: Lsn(0) },
         replication_state: None,
+        replays_own_wal: false,
         latest_end_lsn: None,
         replication: Vec::new(),
     };

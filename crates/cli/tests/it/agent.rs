@@ -238,6 +238,7 @@ fn server(leads: bool) -> ServerStatus {
         timeline: None,
         wal: if leads { WalStatus::Primary { location } } else { standby },
         replication_state: None,
+        replays_own_wal: false,
         latest_end_lsn: None,
         replication: Vec::new(),
     }

@@ -22,7 +22,7 @@ pub(super) fn make(draft: &mut Draft, case: &Case, epoch: &Takeover, revision: R
     // It asks the leader, who does not answer.
     draft.push_aside(&[JobKind::CheckDivergence]);
     // A position that nobody can tell cannot be promised.
-    if !view.server().is_some_and(|server| server.in_recovery) || draft.is_busy() {
+    if !view.server().is_some_and(|server| server.in_recovery && server.has_read_own_wal) || draft.is_busy() {
         draft.note(Reason::TakeoverCannotPromise);
         return None;
     }

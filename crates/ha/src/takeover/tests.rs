@@ -287,6 +287,10 @@ fn a_promise_is_made_for_a_live_epoch_on_own_evidence() {
                 .view(|view| view.failsafe.accepted = accepted()),
         ),
         ("hangs", with_epoch(sure(), epoch()).hanging_for(Duration::from_secs(9))),
+        (
+            "was restarted, and does not know yet how much it has",
+            with_epoch(sure(), epoch()).server(|server| server.has_read_own_wal = false),
+        ),
     ] {
         assert!(!promises(&scene.decide()), "{case}: {:#?}", scene.decide());
     }

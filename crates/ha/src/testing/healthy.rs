@@ -109,6 +109,7 @@ pub(super) fn postgres(me: &str, is_leader: bool) -> PostgresView {
             in_recovery: !is_leader,
             timeline: Some(TimelineId(1)),
             position: POSITION,
+            has_read_own_wal: true,
             received: POSITION,
             replayed: POSITION,
             replay_paused: false,

@@ -81,6 +81,22 @@ fn where_a_member_was_before_it_was_asked_is_no_vote() {
 }
 
 #[test]
+fn a_member_that_replays_its_own_wal_gives_no_vote_and_blocks_only_with_what_it_shows() {
+    let replaying = |position| {
+        PeerAnswer::Answered(PeerReport { position: Some(position), as_of: AsOf::AtLeast, ..standby() })
+    };
+    let scene = orphan().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    // It was restarted, and what it acknowledged lies beyond what it has replayed.
+    let behind = scene.clone().answers(&[("a", silence()), ("c", replaying(BEFORE))]).decide();
+    assert!(behind.says("member_replays_own_wal") && behind.says("quorum_unreachable"), "{behind:#?}");
+    assert!(!acquires(&behind), "{behind:#?}");
+    let ahead = scene.answers(&[("a", silence()), ("c", replaying(BEYOND))]).decide();
+    assert!(ahead.says("peer_ahead") && !acquires(&ahead), "{ahead:#?}");
+    let asynchronous = orphan().answers(&[("a", silence()), ("c", replaying(BEFORE))]).decide();
+    assert!(acquires(&asynchronous), "nobody waits for it: {asynchronous:#?}");
+}
+
+#[test]
 fn where_a_member_was_before_it_was_asked_does_not_show_that_it_is_not_ahead() {
     let first = orphan().answers(&[("a", silence()), ("c", earlier(BEFORE))]);
     let again = first.decide();

@@ -50,6 +50,8 @@ pub enum AsOf {
     Asked,
     /// So long before it answered, and before it was asked: it may have more by now.
     Earlier { ago: Duration },
+    /// It replays WAL of its own that it had before it was restarted: it has more than it can tell.
+    AtLeast,
     /// It does not say, as members of Patroni; taken for the present one.
     Unsaid,
 }

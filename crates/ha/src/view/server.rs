@@ -15,6 +15,9 @@ pub struct Server {
     pub timeline: Option<TimelineId>,
     /// Primary: flushed. Standby: the larger of received and replayed.
     pub position: Lsn,
+    /// It has no more than `position`. A standby that was restarted and has not come to the end of its own WAL yet has.
+    #[serde(default = "is_so")]
+    pub has_read_own_wal: bool,
     pub received: Lsn,
     pub replayed: Lsn,
     pub replay_paused: bool,
@@ -34,6 +37,11 @@ pub struct Server {
     pub wal_level: String,
     #[serde(default)]
     pub max_replication_slots: u32,
+}
+
+/// For views that were written down before it was known.
+fn is_so() -> bool {
+    true
 }
 
 /// A row of pg_stat_replication that belongs to a physical standby.

@@ -199,6 +199,41 @@ fn a_standby_whose_startup_process_is_stopped_promises_nothing() {
 }
 
 #[test]
+fn a_standby_that_was_restarted_promises_nothing_before_it_has_read_its_own_wal() {
+    run(async |root| {
+        let (primary, mut standbys) = cluster(&root, "ANY 1 (b)", &["b"]).await;
+        let mut b = standbys.remove(0);
+        // As a long replay would be: what it acknowledges is on its disk, and not replayed.
+        let delayed = |plan: ConfigPlan| ConfigPlan {
+            recovery_overrides: [("recovery_min_apply_delay".to_owned(), "1h".to_owned())].into(),
+            ..plan
+        };
+        b.stop(StopMode::Fast).await;
+        let plan = delayed(b.follow(&primary));
+        b.start(&plan).await;
+        until("it streams", async || number(&primary, STREAMING).await == 1).await;
+        primary.sql("INSERT INTO t VALUES (1)").await;
+        let acknowledged = lsn(&primary, "pg_current_wal_flush_lsn").await;
+        until("it has all of that", async || lsn(&b, "pg_last_wal_receive_lsn").await >= acknowledged).await;
+        assert!(b.observe().await.has_read_own_wal, "what streams is told");
+
+        b.stop(StopMode::Fast).await;
+        let alone = delayed(ConfigPlan::standby(None));
+        b.start(&alone).await;
+        let seen = b.observe().await;
+        assert!(!seen.has_read_own_wal && lsn(&b, "pg_last_wal_replay_lsn").await < acknowledged, "{seen:?}");
+        let (postmaster, limit) = (b.postmaster().clone(), Duration::from_millis(300));
+        let refused = detach::detach(&b.server, &mut b.monitor, &postmaster, &alone, limit).await;
+        assert!(matches!(refused, Err(DetachError::OwnWalUnread { .. })), "{refused:?}");
+
+        // Without the delay.
+        let promised = detach(&mut b).await.unwrap();
+        assert!(promised.lsn >= acknowledged, "{promised:?} < {acknowledged}");
+        b.observe_until(|seen| seen.has_read_own_wal).await;
+    });
+}
+
+#[test]
 fn standbys_behind_a_detached_one_stay_and_go_with_it() {
     run(async |root| {
         let (primary, mut standbys) = cluster(&root, "", &["b"]).await;

@@ -164,6 +164,7 @@ impl World {
             position: flushed,
             received: flushed,
             replayed: flushed,
+            has_read_own_wal: true,
             replay_paused: false,
             streaming: server.receiver.is_some(),
             receiver_source: None,

@@ -9,7 +9,7 @@ use crate::{
     Decision, Reason, View, bootstrap, demote,
     draft::Draft,
     failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots, takeover,
-    view::{DataDirectory, JobKind, Process},
+    view::{DataDirectory, JobKind, LeaseView, Process},
 };
 
 /// Chooses what this member does in one tick. Pure: the same view gives the same decision.
@@ -41,6 +41,10 @@ fn tick(draft: &mut Draft) -> Reason {
     let Some(cluster) = view.store.usable(view.now, view.patience()) else {
         return failsafe::without_store(draft);
     };
+    if view.held().is_none() && is_from_before_our_lock(draft, cluster) {
+        draft.note(Reason::ViewOlderThanOurLock);
+        return failsafe::without_store(draft);
+    }
     // `/history` tells of this cluster's own promotions; what a standby cluster has, it has from another one.
     let without_history;
     let cluster = if view.is_standby_cluster() && cluster.history.is_some() {
@@ -131,12 +135,25 @@ fn in_progress(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     Some(Reason::InProgress { action })
 }
 
+/// It names the leader that this member has replaced since, or none: nobody is followed, raced or judged by it once the lock is gone again.
+fn is_from_before_our_lock(draft: &Draft, cluster: &Cluster) -> bool {
+    draft.memory.given.is_some_and(|(revision, seen_at)| {
+        // A store that was restored counts anew: what it is read to hold after that instant is no older.
+        cluster.revision < revision && draft.view.store.confirmed_at <= seen_at
+    })
+}
+
 /// Keeps what later ticks will need.
 fn remember(draft: &mut Draft) {
     let view = draft.view;
     bootstrap::remember(draft);
     if view.held().is_none() {
         draft.memory.promoting_since = None;
+    }
+    if let LeaseView::Held { revision, .. } = view.lease
+        && draft.memory.given.is_none_or(|(given, _)| given != revision)
+    {
+        draft.memory.given = Some((revision, view.now));
     }
     if let Some(cluster) = &view.store.cluster {
         if cluster.is_unlocked() {

@@ -91,6 +91,10 @@ pub struct Memory {
     pub mandate: Option<Term>,
     /// The number that this member tries to take under a lock that it holds.
     pub claiming: Option<TimelineId>,
+    /// This member was given the lock, or has tried to take it over from a leader: the store's revision from then on, and when that was. Views from
+    /// before it show the leader that it may have replaced.
+    #[serde(default)]
+    pub given: Option<(Revision, Timestamp)>,
     /// The revision of the request that this member raced with; it is cleared by the winner.
     pub raced_with_request: Option<Revision>,
     /// When `previous_position` was taken.

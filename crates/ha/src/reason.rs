@@ -146,6 +146,7 @@ reasons! {
     CheckpointBeforeStepDown { action: String } = "checkpoint_before_step_down", "{action}: waiting for the checkpoint after the promotion";
 
     // --- the store is silent ---
+    ViewOlderThanOurLock = "view_older_than_our_lock", "What the store was last seen to hold is from before this member was given the lock: nobody is followed by it";
     StoreUnreachable = "store_unreachable", "DCS is not accessible";
     ContinueByFailsafe = "continue_by_failsafe", "continue to run as a leader because failsafe mode is enabled and all members are accessible";
     AskingFailsafe = "asking_failsafe", "the DCS does not answer: asking all members whether to go on as leader";

@@ -21,10 +21,12 @@ pub enum Guard {
     ComparesTakeover,
     /// Who was replaced does not take the lock again as it runs.
     ReplacedStops,
+    /// Who was given the lock follows nobody by a view of the store from before that.
+    ReadsAfterLock,
 }
 
 impl Guard {
-    pub const ALL: [Guard; 9] = [
+    pub const ALL: [Guard; 10] = [
         Guard::DetachFirst,
         Guard::PositionLast,
         Guard::DurablePromise,
@@ -34,5 +36,6 @@ impl Guard {
         Guard::ComparesSync,
         Guard::ComparesTakeover,
         Guard::ReplacedStops,
+        Guard::ReadsAfterLock,
     ];
 }

@@ -54,7 +54,7 @@ fn main() -> io::Result<ExitCode> {
         let protocol = Protocol::of_three(Some(guard));
         let bounds = Bounds {
             changes_sync: guard == Guard::ComparesSync,
-            second_leader: guard == Guard::ReplacedStops,
+            second_leader: matches!(guard, Guard::ReplacedStops | Guard::ReadsAfterLock),
             crashes: u8::from(guard == Guard::DurablePromise),
             ..protocol.bounds
         };
@@ -62,7 +62,7 @@ fn main() -> io::Result<ExitCode> {
 
         let beginning = match guard {
             Guard::ComparesSync | Guard::DurablePromise => protocol.on_its_way(),
-            Guard::ReplacedStops => protocol.taken_over(),
+            Guard::ReplacedStops | Guard::ReadsAfterLock => protocol.taken_over(),
             _ => protocol.beginning(),
         };
         let report = search(&protocol, beginning, at_most);

@@ -185,6 +185,7 @@ impl Protocol {
             receiver: follows(number).then_some(OLD),
             promise: None,
             view: Some(store),
+            is_view_older: false,
             collected: [None; MOST],
             taking: None,
         };
@@ -368,7 +369,8 @@ impl Protocol {
             }
             Step::See(member) => {
                 let store = state.store;
-                state.member_mut(member).view = Some(store);
+                let this = state.member_mut(member);
+                (this.view, this.is_view_older) = (Some(store), false);
                 true
             }
             Step::Crash(member) => self.crash(state, member),
@@ -482,8 +484,10 @@ impl Protocol {
             }
             Step::Attach(member) => {
                 let this = state.member(member);
+                let is_known = !this.is_view_older || !self.has(Guard::ReadsAfterLock);
                 let leader = this.view.and_then(|view| view.leader).filter(|leader| *leader != member);
-                let Some(leader) = leader.filter(|_| this.promise.is_none() && !this.is_primary) else {
+                let may = this.promise.is_none() && !this.is_primary && is_known;
+                let Some(leader) = leader.filter(|_| may) else {
                     return false;
                 };
                 if !state.member(leader).is_primary || state.member(member).upstream == Some(leader) {
@@ -575,6 +579,7 @@ impl Protocol {
             store.epoch = Epoch::Taken;
             store.epoch_revision += 1;
             store.taken = Some(member);
+            state.member_mut(member).is_view_older = true;
         }
         true
     }
@@ -590,7 +595,7 @@ impl Protocol {
         }
         let is_durable = self.has(Guard::DurablePromise);
         let this = state.member_mut(member);
-        (this.receiver, this.view) = (None, None);
+        (this.receiver, this.view, this.is_view_older) = (None, None, false);
         this.collected.fill(None);
         if !is_durable {
             this.promise = None;
@@ -647,10 +652,7 @@ impl Protocol {
     /// Promotes the successor first. Its names are those of the old electorate, so many that any who could elect have one in common.
     fn later_commit(&self, state: &mut State, successor: u8) -> bool {
         if !state.member(successor).is_primary {
-            let store = state.store;
             let this = state.member_mut(successor);
-            // Who was given the lock reads the store before it does anything else.
-            this.view = Some(store);
             this.is_primary = true;
             this.wal.timeline = 2;
             let branch = this.wal.lsn;

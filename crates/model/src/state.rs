@@ -77,6 +77,8 @@ pub struct Member {
     pub promise: Option<Promise>,
     /// The store as this agent saw it last; `None` after its start.
     pub view: Option<Store>,
+    /// It was given the lock and has not read the store since: it knows that its view is older.
+    pub is_view_older: bool,
     /// What others promised for the epoch of the own promise, as told: positions by member.
     pub collected: [Option<Pos>; MOST],
     pub taking: Option<Taking>,

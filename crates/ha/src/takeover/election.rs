@@ -6,7 +6,7 @@
 use std::{cmp::Ordering, time::Duration};
 
 use bellwether_types::{
-    MemberName, TimelineId, WalPosition,
+    MemberName, Revision, TimelineId, WalPosition,
     cluster::Cluster,
     takeover::{EpochState, Promise, Taken},
 };
@@ -175,6 +175,8 @@ fn take_over(draft: &mut Draft, case: &Case, kept: &Kept, promised: usize) -> Re
     };
     if draft.attempt(Attempt::AcquireLease, Action::TakeOver(Box::new(decided))) {
         draft.memory.racing = true;
+        // Whatever becomes of it: this view is from before.
+        draft.memory.given = Some((Revision(case.cluster.revision.0 + 1), view.now));
         draft.memory.claimed = Some(Claimed::unused(next));
         draft.memory.raced_with_request = None;
     }

@@ -45,14 +45,14 @@ fn without_a_guard_something_is_lost() {
         let mut protocol = Protocol::of_three(Some(guard));
         protocol.bounds = Bounds {
             changes_sync: guard == Guard::ComparesSync,
-            second_leader: guard == Guard::ReplacedStops,
+            second_leader: matches!(guard, Guard::ReplacedStops | Guard::ReadsAfterLock),
             crashes: u8::from(guard == Guard::DurablePromise),
             ..protocol.bounds
         };
 
         let beginning = match guard {
             Guard::ComparesSync | Guard::DurablePromise => protocol.on_its_way(),
-            Guard::ReplacedStops => protocol.taken_over(),
+            Guard::ReplacedStops | Guard::ReadsAfterLock => protocol.taken_over(),
             _ => protocol.beginning(),
         };
         let report = search(&protocol, beginning, 200_000);

@@ -277,7 +277,7 @@ impl World {
         let mind = &mut self.hosts[host].agent.mind;
         let Some(execution) = mind.execution.take() else { return };
         let next = execution.next_tick;
-        if std::mem::take(&mut mind.wake_wanted) {
+        if std::mem::take(&mut mind.wake_wanted) || execution.again {
             self.wake(host);
         } else {
             self.plan_tick(host, next.max(self.now + 100 * MICROS));

@@ -28,17 +28,27 @@ pub struct Execution {
     pub next_tick: Nanos,
     /// The action that is under way.
     waiting_for: u64,
+    /// Whether its success is a reason to decide again.
+    is_news: bool,
+    /// Something was done that the next decision may hang on: it follows at once.
+    pub again: bool,
 }
 
 impl Execution {
     pub fn new(actions: Vec<Action>, next_tick: Nanos) -> Self {
-        Self { actions: actions.into(), next_tick, waiting_for: 0 }
+        Self { actions: actions.into(), next_tick, waiting_for: 0, is_news: false, again: false }
     }
 }
 
+/// After a failure the loop takes a breath, as the agent's does.
+const BREATH: Nanos = 100 * MILLIS;
+
 /// How an action goes on.
 enum Step {
+    /// It was so already, or it tells by itself when it has ended.
     Done,
+    /// The next decision may differ.
+    Changed,
     Failed,
     /// An event will tell.
     Waits,
@@ -50,12 +60,37 @@ impl World {
             let mind = &mut self.hosts[host].agent.mind;
             let Some(execution) = &mut mind.execution else { return };
             let Some(action) = execution.actions.pop_front() else { return self.end_execution(host) };
+            // These are written beside the loop, and nothing waits for them.
+            execution.is_news = !matches!(
+                action,
+                Action::PublishMember { .. }
+                    | Action::WriteStatus { .. }
+                    | Action::WriteHistory { .. }
+                    | Action::WriteFailsafe { .. }
+            );
             match self.execute(host, action) {
                 Step::Done => {}
-                Step::Failed => return self.end_execution(host),
+                Step::Changed => self.decide_again(host),
+                Step::Failed => return self.give_up(host),
                 Step::Waits => return,
             }
         }
+    }
+
+    fn decide_again(&mut self, host: HostId) {
+        if let Some(execution) = &mut self.hosts[host].agent.mind.execution {
+            execution.again = true;
+        }
+    }
+
+    /// What comes after an action that failed rested on it.
+    fn give_up(&mut self, host: HostId) {
+        let now = self.now;
+        if let Some(execution) = &mut self.hosts[host].agent.mind.execution {
+            execution.again = false;
+            execution.next_tick = execution.next_tick.min(now + BREATH);
+        }
+        self.end_execution(host);
     }
 
     pub(crate) fn action_done(&mut self, host: HostId, id: u64) {
@@ -68,7 +103,13 @@ impl World {
         if mind.execution.as_ref().is_none_or(|execution| execution.waiting_for != id) {
             return;
         }
-        if succeeded { self.execute_next(host) } else { self.end_execution(host) }
+        if !succeeded {
+            return self.give_up(host);
+        }
+        if mind.execution.as_ref().is_some_and(|execution| execution.is_news) {
+            self.decide_again(host);
+        }
+        self.execute_next(host);
     }
 
     fn wait_id(&mut self, host: HostId) -> u64 {
@@ -189,7 +230,7 @@ impl World {
             Action::ClearFailsafe => {
                 self.hosts[host].acceptance = None;
                 self.hosts[host].agent.mind.rounds.failsafe = None;
-                Step::Done
+                Step::Changed
             }
 
             // --- fencing ---
@@ -202,7 +243,7 @@ impl World {
             }
             Action::DisarmGuardian => {
                 self.disarm_guardian(host);
-                Step::Done
+                Step::Changed
             }
             Action::RespawnGuardian => {
                 self.hosts[host].guardian.alive = true;
@@ -252,15 +293,15 @@ impl World {
             }
             Action::CancelJob { kind } => {
                 self.cancel_job(host, &kind);
-                Step::Done
+                Step::Changed
             }
             Action::SetRole { role } => {
                 self.hosts[host].agent.mind.role = role;
-                Step::Done
+                Step::Changed
             }
             Action::SetState { state } => {
                 self.hosts[host].agent.mind.state = state;
-                Step::Done
+                Step::Changed
             }
             Action::AdvanceSlots { .. }
             | Action::CreateLogicalSlots { .. }

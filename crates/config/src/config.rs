@@ -5,12 +5,14 @@ use bellwether_types::{ClusterName, MemberName, Tags};
 use crate::sections::{
     bootstrap::Bootstrap,
     citus::Citus,
+    dns::Dns,
     log::Log,
     postgresql::Postgresql,
     raft::Raft,
     restapi::{Ctl, RestApi},
     router::Router,
     store::Store,
+    vip::Vip,
     watchdog::Watchdog,
 };
 
@@ -35,6 +37,9 @@ pub struct Config {
     pub citus: Option<Citus>,
     /// `None`: no proxy on this node.
     pub router: Option<Router>,
+    pub vip: Vip,
+    /// `None`: no name is kept.
+    pub dns: Option<Dns>,
 }
 
 /// `defaults`: whose defaults a new cluster is created with.

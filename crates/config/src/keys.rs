@@ -4,6 +4,7 @@
 //! root, what a row is, and the rows that are alike in several parts.
 
 mod bootstrap;
+mod entrypoints;
 mod member;
 mod postgresql;
 mod router;
@@ -11,8 +12,9 @@ mod stores;
 
 use self::{
     Applies::{Bootstrap, Never, Reload, Restart},
-    Form::{Any, Int, Open, Section, Text, Words},
+    Form::{Any, Int, Named, Open, Section, Text, Words},
     bootstrap::BOOTSTRAP,
+    entrypoints::{DNS, VIP, VIP_ENTRY},
     member::{CTL, LOG, RESTAPI, TAGS, WATCHDOG},
     postgresql::POSTGRESQL,
     router::ROUTER,
@@ -44,6 +46,8 @@ pub(crate) enum Form {
     Any,
     /// A map of these keys.
     Section(&'static [Key]),
+    /// A map of these keys, and of sections with the second ones under names that the file gives.
+    Named(&'static [Key], &'static [Key]),
     /// A map of these keys and others.
     Open(&'static [Key]),
 }
@@ -78,6 +82,8 @@ pub(crate) const ROOT: &[Key] = &[
     key("ctl", Section(CTL), Reload, "", "How other members' REST APIs are called."),
     key("watchdog", Section(WATCHDOG), Reload, "", "What stops PostgreSQL when the agent cannot."),
     key("router", Section(ROUTER), Reload, "", "The proxy of this node; without the section there is none."),
+    key("vip", Named(VIP, VIP_ENTRY), Reload, "", "Addresses that follow the leader, or another role."),
+    key("dns", Section(DNS), Reload, "", "A name that leads to the leader, kept by dynamic updates."),
     key("tags", Open(TAGS), Reload, "", "Tags of this member; any other name is published as it is."),
     key("bootstrap", Open(BOOTSTRAP), Bootstrap, "", "How a new cluster begins."),
     key("postgresql", Open(POSTGRESQL), Reload, "", "The PostgreSQL server of this member."),
@@ -105,6 +111,9 @@ pub(crate) const ROOT: &[Key] = &[
     dynamic("slots"),
     dynamic("ignore_slots"),
 ];
+
+/// What stands for a name that the file gives.
+pub(crate) const ANY: &str = "NAME";
 
 const fn key(
     name: &'static str,
@@ -141,8 +150,13 @@ mod tests {
             let path = if above.is_empty() { key.name.to_owned() } else { format!("{above}.{}", key.name) };
             let read = key.applies != Never && !key.doc.starts_with("Accepted for Patroni's sake");
             all.push((path.clone(), read));
-            if let Section(inner) | Open(inner) = key.form {
+            if let Section(inner) | Open(inner) | Named(inner, _) = key.form {
                 paths(inner, &path, all);
+            }
+            if let Named(_, each) = key.form {
+                let named = format!("{path}.{ANY}");
+                all.push((named.clone(), true));
+                paths(each, &named, all);
             }
         }
     }
@@ -164,6 +178,8 @@ restapi: {listen: '127.0.0.1:1', authentication: {username: u, password: p}}
 ctl: {authentication: {username: u, password: p}}
 log: {loggers: {}}
 bootstrap: {dcs: {}, initdb: []}
+vip: {NAME: {addresses: 10.0.0.1, provider: {type: webhook, url: 'http://x'}}}
+dns: {zone: z, auth: gss-tsig, gss: {realm: R, principal: p, keytab: /k}}
 raft: {self_addr: '127.0.0.1:2', data_dir: /d}
 citus: {group: 1, database: d}
 postgresql:

@@ -14,12 +14,14 @@ use crate::{
     sections::{
         bootstrap::Bootstrap,
         citus::Citus,
+        dns::Dns,
         log::Log,
         postgresql::Postgresql,
         raft::Raft,
         restapi::{Ctl, RestApi},
         router::Router,
         store::{STORES, Store},
+        vip::Vip,
         watchdog::Watchdog,
     },
     source::{self, Source},
@@ -230,6 +232,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let store = Store::read(root);
     let citus = Citus::read(root);
     let router = Router::read(root);
+    let (vip, dns) = (Vip::read(root), Dns::read(root));
     let tags = root.lenient().child("tags");
     let tags = tags.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
@@ -255,6 +258,8 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         store: store?,
         citus,
         router,
+        vip,
+        dns,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Every setting as a row, for the reference page.
 
-use crate::keys::{Applies, Form, Key, ROOT};
+use crate::keys::{ANY, Applies, Form, Key, ROOT};
 
 /// One key of the local file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,11 @@ fn collect(keys: &[Key], above: &str, settings: &mut Vec<Setting>) {
             default: key.default,
             doc: key.doc,
         });
-        if let Form::Section(inner) | Form::Open(inner) = key.form {
+        if let Form::Section(inner) | Form::Open(inner) | Form::Named(inner, _) = key.form {
             collect(inner, &path, settings);
+        }
+        if let Form::Named(_, each) = key.form {
+            collect(each, &format!("{path}.{ANY}"), settings);
         }
     }
 }
@@ -51,6 +54,7 @@ fn form(form: Form) -> String {
         Form::Texts => "list of texts, or one".to_owned(),
         Form::Any => "any".to_owned(),
         Form::Section(_) => "section".to_owned(),
+        Form::Named(..) => "section, with sections of any names".to_owned(),
         Form::Open(_) => "section, open to other keys".to_owned(),
     }
 }

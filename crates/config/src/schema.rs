@@ -33,6 +33,11 @@ fn property(key: &Key) -> Value {
         }
         Form::Any => json!({}),
         Form::Section(keys) => section(keys, false),
+        Form::Named(keys, each) => {
+            let mut named = section(keys, false);
+            named["additionalProperties"] = section(each, false);
+            named
+        }
         Form::Open(keys) => section(keys, true),
     };
     let when = match key.applies {

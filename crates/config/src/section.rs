@@ -231,6 +231,12 @@ impl<'a> Section<'a> {
         span
     }
 
+    /// Whether it is one of these words, in any case.
+    pub(crate) fn is_one_of<T>(&self, key: &str, words: &[(&str, T)]) -> bool {
+        let Some(Kind::Scalar(scalar)) = self.node(key).map(|node| &node.kind) else { return false };
+        words.iter().any(|(word, _)| word.eq_ignore_ascii_case(scalar.written.trim()))
+    }
+
     /// One of several words, in any case.
     pub(crate) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let node = self.node(key)?;

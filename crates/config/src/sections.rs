@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod citus;
 pub mod consul;
+pub mod dns;
 pub mod etcd;
 pub mod log;
 pub mod postgresql;
@@ -11,5 +12,6 @@ pub mod restapi;
 pub mod router;
 mod servers;
 pub mod store;
+pub mod vip;
 pub mod watchdog;
 pub mod zookeeper;

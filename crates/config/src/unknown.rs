@@ -56,12 +56,34 @@ fn walk(node: &Node, keys: &[Key], path: &str, free: &[String], warnings: &mut V
             Some(Key { form: Form::Section(inner) | Form::Open(inner), .. }) => {
                 walk(&entry.node, inner, &full, free, warnings);
             }
+            Some(Key { form: Form::Named(inner, each), .. }) => {
+                walk_named(&entry.node, inner, each, &full, free, warnings);
+            }
             Some(_) => {}
             // Any name is a tag.
             None if path == "tags" => {}
             // Container platforms make variables for anything called `patroni-...`.
             None if path.is_empty() && entry.origin.line.is_none() => {}
             None => warnings.push(unknown(entry, full, keys)),
+        }
+    }
+}
+
+/// A map is a section under a name of its own; anything else is a setting.
+fn walk_named(
+    node: &Node,
+    keys: &[Key],
+    each: &[Key],
+    path: &str,
+    free: &[String],
+    warnings: &mut Vec<Problem>,
+) {
+    for entry in node.entries() {
+        let full = format!("{path}.{}", entry.key);
+        match keys.iter().any(|key| key.name == entry.key) {
+            true => {}
+            false if entry.node.is_map() => walk(&entry.node, each, &full, free, warnings),
+            false => warnings.push(unknown(entry, full, keys)),
         }
     }
 }

@@ -113,6 +113,11 @@ impl AgentHandle {
         self.looks.since(since, self.status.clone(), asked_at).await
     }
 
+    /// Every status that is published from now on.
+    pub fn watch_status(&self) -> watch::Receiver<Arc<NodeStatus>> {
+        self.status.clone()
+    }
+
     pub fn topology(&self) -> watch::Receiver<Arc<Topology>> {
         self.topology.clone()
     }

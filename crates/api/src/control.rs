@@ -66,6 +66,11 @@ pub trait Control: Send + Sync + 'static {
     /// The last journal records as JSON objects, oldest first, at most `limit`.
     async fn journal(&self, limit: usize) -> Vec<Value>;
 
+    /// Entry points of this member: virtual addresses, DNS records.
+    fn entrypoints(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// Lines of the log that wait to be written, and how many have been lost so far.
     fn log_backlog(&self) -> (usize, u64) {
         (0, 0)

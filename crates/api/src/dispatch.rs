@@ -95,7 +95,8 @@ async fn get(app: &App, live: &Live, peer: &Peer, request: &Parts, asked_at: Tim
         "history" => cluster_document::history(&facts),
         "config" => cluster_document::config(&facts),
         "failsafe" => cluster_document::failsafe(&facts),
-        "metrics" => Reply::metrics(metrics::render(&facts)),
+        "metrics" => Reply::metrics(metrics::render(&facts, &app.control.entrypoints())),
+        "entrypoints" => Reply::json(200, &app.control.entrypoints()),
         "liveness" => Reply::empty(health::liveness(&facts)),
         "readiness" => match health::readiness(&facts, &query) {
             Ok(()) => Reply::empty(200),

@@ -4,13 +4,15 @@ use std::fmt::{Display, Write};
 
 use bellwether_types::{PostgresState, ReplicationState, Role, status::WalStatus};
 
+use serde_json::Value;
+
 use crate::{
     facts::{Facts, SyncStandby},
     node_document,
 };
 
 /// The metrics under their known names, then a few of our own.
-pub(crate) fn render(facts: &Facts<'_>) -> String {
+pub(crate) fn render(facts: &Facts<'_>, entrypoints: &[Value]) -> String {
     let status = facts.status;
     let labels = [("scope", status.cluster.as_str()), ("name", status.me.as_str())];
     let mut page = Page { text: String::with_capacity(8192), labels: render_labels(&labels) };
@@ -47,6 +49,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> String {
     cluster_state(&mut page, facts);
     page.gauge("patroni_failover_priority", "Effective failover priority.", status.tags.failover_priority());
     own(&mut page, facts);
+    self::entrypoints(&mut page, facts, entrypoints);
     page.text
 }
 
@@ -146,6 +149,40 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
         ("code", status.reason_code.as_str()),
     ];
     page.line(name, &render_labels(&labels), 1);
+}
+
+/// A sample of each entry point; nothing where there are none.
+fn entrypoints(page: &mut Page, facts: &Facts<'_>, entries: &[Value]) {
+    if entries.is_empty() {
+        return;
+    }
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| u64::from(value == &Value::Bool(true)));
+    for (name, field, kind, help) in [
+        (
+            "bellwether_entrypoint_wanted",
+            "wanted",
+            "gauge",
+            "1 if the entry point should be with this member.",
+        ),
+        ("bellwether_entrypoint_held", "held", "gauge", "1 if the entry point is with this member."),
+        (
+            "bellwether_entrypoint_errors_total",
+            "errors",
+            "counter",
+            "Failures to move or keep the entry point.",
+        ),
+    ] {
+        page.head(name, help, kind, None);
+        for entry in entries {
+            let labels = [
+                ("scope", facts.status.cluster.as_str()),
+                ("name", facts.status.me.as_str()),
+                ("type", entry["type"].as_str().unwrap_or_default()),
+                ("entry", entry["name"].as_str().unwrap_or_default()),
+            ];
+            page.line(name, &render_labels(&labels), number(&entry[field]));
+        }
+    }
 }
 
 /// `4.1.5` becomes `040105`.

@@ -24,6 +24,7 @@ const DOCUMENTS: &[Endpoint] = &[
     get("history", "The timelines of the cluster: when and why each began."),
     get("config", "The dynamic configuration."),
     get("failsafe", "The members that a leader without the store asks; 502 while `failsafe_mode` is off."),
+    get("entrypoints", "Virtual addresses and DNS records of this member: wanted, actual, last error."),
     get("metrics", "Prometheus text; see [Metrics](metrics.md)."),
     get(
         "journal",
@@ -68,7 +69,8 @@ pub fn calls() -> Vec<Endpoint> {
 
 /// What `GET /metrics` answers in this situation.
 pub fn metrics_text(status: &NodeStatus, now: Timestamp) -> String {
-    metrics::render(&Facts::new(status, now))
+    let entrypoint = serde_json::json!({"type": "vip", "name": "main"});
+    metrics::render(&Facts::new(status, now), &[entrypoint])
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ use crate::{
     exit::Status,
     generate_config, init, reader,
     run::{self, RunOptions},
-    store, validate_config, witness,
+    store, validate_config,
+    vip_commands::{self, VipArgs},
+    witness,
 };
 
 /// The name that the binary was called by.
@@ -57,6 +59,8 @@ enum Command {
     Adopt(AdoptArgs),
     /// Checks and explains configurations; connects to nothing.
     Config(ConfigArgs),
+    /// Looks after virtual addresses on this host.
+    Vip(VipArgs),
     #[command(flatten)]
     Operator(bellwether_cli::Command),
 }
@@ -144,6 +148,7 @@ fn obey(line: Bellwether, arguments: &[OsString]) -> ExitCode {
         Command::Dcs(args) => dcs_commands::run(args.or_config(line.globals.config_file)),
         Command::Adopt(args) => client_runtime().block_on(adopt::run(args)),
         Command::Config(args) => config_commands::run(args),
+        Command::Vip(args) => client_runtime().block_on(vip_commands::run(args, line.globals.config_file)),
         Command::Operator(command) => {
             let surroundings = surroundings(Bellwether::command());
             let carried_out = bellwether_cli::run(command, line.globals, Manner::Bellwether, surroundings);

@@ -8,6 +8,7 @@ use bellwether_api::control::{
     CallRecord, Caller, ConfigOutcome, Control, DeleteSwitchoverOutcome, LeaderChange, ReinitOutcome,
     ReinitRequest, RestartOutcome, RestartRequest, ScheduledTime, SwitchoverOutcome, SwitchoverRequest,
 };
+use bellwether_entrypoint::board::Board;
 use bellwether_ha::{action::Answer, view::RestartConditions};
 use bellwether_types::{
     Timestamp,
@@ -25,12 +26,13 @@ const CALLS_PER_SECOND: u32 = 20;
 #[derive(Debug)]
 pub(crate) struct AgentControl {
     agent: AgentHandle,
+    board: Board,
     recorded: Mutex<(u64, u32)>,
 }
 
 impl AgentControl {
-    pub(crate) fn new(agent: AgentHandle) -> Self {
-        Self { agent, recorded: Mutex::default() }
+    pub(crate) fn new(agent: AgentHandle, board: Board) -> Self {
+        Self { agent, board, recorded: Mutex::default() }
     }
 
     fn may_record(&self) -> bool {
@@ -153,6 +155,11 @@ impl Control for AgentControl {
 
     async fn journal(&self, limit: usize) -> Vec<Value> {
         self.agent.journal().recent(limit)
+    }
+
+    fn entrypoints(&self) -> Vec<Value> {
+        let entries = self.board.entries();
+        entries.iter().filter_map(|entry| serde_json::to_value(entry).ok()).collect()
     }
 
     fn log_backlog(&self) -> (usize, u64) {

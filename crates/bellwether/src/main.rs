@@ -12,6 +12,7 @@ mod config_commands;
 mod control;
 mod dcs_commands;
 mod demo;
+mod entrypoints;
 mod exit;
 mod failure;
 mod generate_config;
@@ -27,6 +28,7 @@ mod run;
 mod service;
 mod store;
 mod validate_config;
+mod vip_commands;
 mod witness;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};

@@ -11,6 +11,7 @@ use bellwether_agent::AgentOptions;
 use bellwether_api::{Api, ApiConfig, ListenOn, TlsFiles, VerifyClient};
 use bellwether_api_client::{ApiClient, BasicAuth, CertificateFiles, ClientConfig};
 use bellwether_config::{Config, LoadError, Loaded, load, render, sections::restapi};
+use bellwether_entrypoint::board::Board;
 use bellwether_types::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     control::AgentControl,
+    entrypoints,
     exit::{LOG_NOT_WRITTEN, Status},
     failure, logging, reload, store,
 };
@@ -56,6 +58,7 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
         Ok(loaded) => loaded,
         Err(status) => return status.code(options.as_patroni),
     };
+    entrypoints::keep_privileges(&loaded.config);
     logging::init(&loaded.config.log);
     for warning in &loaded.warnings {
         warn!("{}", render(std::slice::from_ref(warning)).trim_end());
@@ -80,6 +83,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
     tokio::spawn(watch_stop_signals(stop.clone()));
     // Caught from now on: an uncaught one would end an agent that still waits for the store.
     let hangups = signal(SignalKind::hangup()).expect("signals can be watched");
+    entrypoints::clean_up(&loaded.config).await;
     let opened = match store::open(&loaded.config).await {
         Ok(opened) => opened,
         Err(error) => {
@@ -123,6 +127,7 @@ async fn serve_with_store(
     };
     let api_config = api_config(&config);
     let (reload, latest) = reload::source(options.file.clone(), document, config.clone());
+    let for_entrypoints = config.clone();
     #[cfg(feature = "consul")]
     let for_service = config.clone();
     let groups = match store::open_groups(&config).await {
@@ -161,7 +166,9 @@ async fn serve_with_store(
         }
     };
     let api_stop = CancellationToken::new();
-    let control = Arc::new(AgentControl::new(handle.clone()));
+    let board = Board::default();
+    let control = Arc::new(AgentControl::new(handle.clone(), board.clone()));
+    let entrypoints = entrypoints::start(&for_entrypoints, latest.clone(), &handle, client.clone(), &board);
     #[cfg(feature = "consul")]
     let (ended, service) = {
         let ended = CancellationToken::new();
@@ -178,6 +185,7 @@ async fn serve_with_store(
 
     // The loop's futures are large; it lives once.
     let exit = Box::pin(agent.run(stop.clone())).await;
+    entrypoints.end().await;
     // It must not hold the store any more when that is to be left in order.
     reloading.shutdown().await;
     match exit.failure() {

@@ -26,6 +26,8 @@ pub struct Host {
     pub name: String,
     pub dir: PathBuf,
     pub account: Account,
+    /// What its programs may do besides what their account may, as `setpriv` writes it.
+    pub capabilities: Option<&'static str>,
     services: Vec<(String, Service)>,
 }
 
@@ -47,7 +49,7 @@ impl Host {
         }
         let dir = dir.join(&name);
         account.make_dir(&dir);
-        Ok(Self { port, name, dir, account, services: vec![] })
+        Ok(Self { port, name, dir, account, capabilities: None, services: vec![] })
     }
 
     /// Its address.
@@ -63,7 +65,10 @@ impl Host {
     /// Starts a program here and keeps it running.
     pub fn start(&mut self, name: &str, recipe: Recipe) {
         let (namespace, account, dir) = (self.name.clone(), self.account, self.dir.clone());
-        let service = Service::start(recipe.log.clone(), move || inside(&namespace, account, &dir, &recipe));
+        let capabilities = self.capabilities;
+        let service = Service::start(recipe.log.clone(), move || {
+            inside(&namespace, account, capabilities, &dir, &recipe)
+        });
         self.services.push((name.to_owned(), service));
     }
 
@@ -135,10 +140,24 @@ impl Host {
 }
 
 /// The program as a command inside the host, as the account of the nodes.
-fn inside(namespace: &str, account: Account, dir: &Path, recipe: &Recipe) -> Command {
+fn inside(
+    namespace: &str,
+    account: Account,
+    capabilities: Option<&str>,
+    dir: &Path,
+    recipe: &Recipe,
+) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{namespace}"));
-    command.args(account.drop_to());
+    let mut words = account.drop_to();
+    if let Some(capabilities) = capabilities {
+        // Before the end of the options.
+        let last = words.pop();
+        words.push(format!("--inh-caps={capabilities}"));
+        words.push(format!("--ambient-caps={capabilities}"));
+        words.extend(last);
+    }
+    command.args(words);
     command.arg(&recipe.program).args(&recipe.arguments);
     command.current_dir(dir).env("HOME", dir);
     command

@@ -23,3 +23,4 @@ pub mod service;
 pub mod soak;
 pub mod stack;
 pub mod store;
+pub mod vip;

@@ -10,6 +10,7 @@ use bellwether_chaos::{
     laboratory::Laboratory,
     soak,
     stack::Stack,
+    vip,
 };
 use clap::{Parser, ValueEnum as _};
 use serde_json::{Value, json};
@@ -26,6 +27,8 @@ enum Command {
     Soak(Soak),
     /// Measure how long writes are away, by event and stack.
     Bench(Bench),
+    /// Follow a virtual address through a switchover and the loss of its holder.
+    Vip(Vip),
     /// Measure one stack, and print JSON (what `bench` runs).
     BenchOne(BenchOne),
 }
@@ -62,6 +65,13 @@ struct Soak {
     minutes: u64,
     /// Where a failed run leaves logs and journals.
     #[arg(long, default_value = "soak-artefacts")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Vip {
+    /// Where a failed run leaves logs and journals.
+    #[arg(long, default_value = "vip-artefacts")]
     out: PathBuf,
 }
 
@@ -107,6 +117,7 @@ fn main() -> ExitCode {
             &arguments.events,
             &arguments.out,
         ),
+        Command::Vip(arguments) => follow_address(&arguments),
         Command::BenchOne(arguments) => bench_one(&arguments),
     };
     match done {
@@ -163,6 +174,31 @@ fn soak(arguments: &Soak) -> io::Result<bool> {
     let report = tokio::runtime::Runtime::new()?.block_on(async {
         arguments.stack.install(&mut laboratory, &synchronous(arguments.stack, "{}")?)?;
         Ok::<_, io::Error>(soak::soak(&laboratory, arguments.minutes, |line| eprintln!("{line}")).await)
+    })?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    if !report.is_good() {
+        fs::create_dir_all(&arguments.out)?;
+        laboratory.keep_evidence(&arguments.out)?;
+        eprintln!("logs and journals are in {}", arguments.out.display());
+    }
+    for host in &laboratory.hosts {
+        host.power_off()?;
+    }
+    Ok(report.is_good())
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+fn follow_address(arguments: &Vip) -> io::Result<bool> {
+    isolation::enter()?;
+    let dir = tempfile::Builder::new().prefix("bw-vip-").tempdir()?;
+    let mut laboratory = Laboratory::build(3, dir.path())?;
+    vip::add_ipv6(&laboratory)?;
+    for host in &mut laboratory.hosts {
+        host.capabilities = Some("+net_admin,+net_raw");
+    }
+    let report = tokio::runtime::Runtime::new()?.block_on(async {
+        Stack::Bellwether.install_with(&mut laboratory, &json!({}), &vip::configuration())?;
+        Ok::<_, io::Error>(vip::run(&laboratory, |line| eprintln!("{line}")).await)
     })?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     if !report.is_good() {

@@ -63,6 +63,11 @@ impl Stack {
 
     /// Writes the files of every host and starts what belongs there. `dcs` is laid over the cluster's first settings.
     pub fn install(self, laboratory: &mut Laboratory, dcs: &Value) -> io::Result<()> {
+        self.install_with(laboratory, dcs, &json!({}))
+    }
+
+    /// The same with `patch` laid over the configuration of every agent of ours.
+    pub fn install_with(self, laboratory: &mut Laboratory, dcs: &Value, patch: &Value) -> io::Result<()> {
         let peers: Vec<String> = laboratory.hosts.iter().map(Host::address).collect();
         let programs = Programs::gather(&laboratory.dir)?;
         if self.uses_etcd() {
@@ -73,9 +78,11 @@ impl Stack {
         for host in &mut laboratory.hosts {
             match self {
                 Self::Bellwether => {
-                    bellwether::start(host, &programs, bellwether::embedded(host, &peers), dcs)
+                    bellwether::start(host, &programs, with(bellwether::embedded(host, &peers), patch), dcs)
                 }
-                Self::BellwetherEtcd => bellwether::start(host, &programs, etcd::section(&peers), dcs),
+                Self::BellwetherEtcd => {
+                    bellwether::start(host, &programs, with(etcd::section(&peers), patch), dcs)
+                }
                 Self::Patroni => patroni::start(host, etcd::section(&peers), dcs),
                 Self::PatroniFast => {
                     let mut fastest = json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 3});
@@ -134,7 +141,9 @@ fn configuration(host: &Host, dcs: &Value) -> Value {
             },
             "pg_hba": [
                 "local all all scram-sha-256",
+                "host all all 127.0.0.1/32 scram-sha-256",
                 "host all all 10.77.0.0/24 scram-sha-256",
+                "host all all fd77::/64 scram-sha-256",
                 "host replication replicator 10.77.0.0/24 scram-sha-256",
             ],
             "parameters": {
@@ -144,6 +153,11 @@ fn configuration(host: &Host, dcs: &Value) -> Value {
             },
         },
     })
+}
+
+fn with(mut document: Value, patch: &Value) -> Value {
+    lay_over(&mut document, patch);
+    document
 }
 
 /// A JSON merge patch, as far as it is needed here.

@@ -18,7 +18,7 @@ fn may_make_hosts() -> bool {
 
 /// Runs the program and gives what it reported; `None` where no hosts can be made.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests should know what they did not do")]
-fn chaos(arguments: &[&str]) -> Option<Value> {
+pub(crate) fn chaos(arguments: &[&str]) -> Option<Value> {
     if !may_make_hosts() {
         eprintln!("no namespaces (root) or no /dev/net/tun: nothing was tested");
         return None;

@@ -24,7 +24,10 @@ use tokio::sync::watch;
 
 /// Takes records of what happened, for the member's journal.
 #[derive(Clone)]
-pub struct Tell(pub Arc<dyn Fn(&str, Value) + Send + Sync>);
+pub struct Tell(pub Arc<Hear>);
+
+/// The kind of a record, and what it says.
+type Hear = dyn Fn(&str, Value) + Send + Sync;
 
 impl fmt::Debug for Tell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -203,7 +203,7 @@ impl Manager {
         }
         let watched: BTreeSet<IpAddr> = self.vip.addresses().map(|address| address.ip).collect();
         let mut wanted = BTreeMap::new();
-        for (_, entry) in &self.vip.entries {
+        for entry in self.vip.entries.values() {
             for address in &entry.addresses {
                 if let Place::Here { index, name, mac: Some(mac), .. } = self.place_of(entry, *address) {
                     wanted.insert(index, (name, mac));

@@ -167,6 +167,12 @@ pub(crate) fn own_branch(view: &View, cluster: &Cluster) -> Result<(), Reason> {
     }
 }
 
+/// Where this member's own WAL stops to count, if a promotion gave up what it has beyond that.
+pub(crate) fn given_up_at(view: &View, cluster: &Cluster) -> Option<Lsn> {
+    let server = view.server()?;
+    end_of(cluster, server.timeline?).filter(|end| server.position > *end)
+}
+
 /// No timeline that both this member and `/history` know ended at different places.
 fn shares_past(view: &View, cluster: &Cluster) -> bool {
     let mine = view.postgres.local_history.iter().flat_map(|history| &history.switches);

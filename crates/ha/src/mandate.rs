@@ -39,7 +39,7 @@ pub(crate) fn is_missing(draft: &mut Draft, cluster: &Cluster, held: Held) -> Op
         Err(Unfit::Waiting) => Some(Reason::PollingPeers),
         Err(Unfit::Because(why)) => {
             draft.note(why);
-            Some(step_back(draft))
+            Some(step_back(draft, cluster))
         }
     }
 }
@@ -53,12 +53,13 @@ fn follows_later_history(view: &View, cluster: &Cluster) -> bool {
     view.server().and_then(|server| server.timeline) > Some(own) && compare::own_branch(view, cluster).is_ok()
 }
 
-fn step_back(draft: &mut Draft) -> Reason {
+fn step_back(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let reason = Reason::LedWithoutElection { me: draft.view.me.name.clone() };
     if draft.view.may_write() {
         // An agent before this one may have told it to promote.
         return fence::stop(draft, DemoteMode::Immediate, reason);
     }
-    demote::release(draft, None);
+    // What it published as the last position counts no further than that.
+    demote::release(draft, compare::given_up_at(draft.view, cluster));
     reason
 }

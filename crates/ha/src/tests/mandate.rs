@@ -78,6 +78,13 @@ fn a_branch_that_was_given_up_does_not_come_back_by_a_standby_cluster() {
     let decision = scene.decide();
     assert!(!promotes(&decision) && releases(&decision), "its WAL ends behind its timeline: {decision:#?}");
     assert!(decision.says("timeline_behind"), "{decision:#?}");
+    // The position that it published would keep everybody else from leading, who cannot have that WAL.
+    let released = decision.actions.iter().find_map(|action| match action {
+        Action::ReleaseLease { optime } => *optime,
+        _ => None,
+    });
+    let end = replica().history(2).cluster.history.unwrap().value.0[0].end;
+    assert_eq!(released, Some(end));
 }
 
 #[test]

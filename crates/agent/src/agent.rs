@@ -242,7 +242,6 @@ impl Agent {
         self.tell_decision(&view, &decision.reasons, &decision.actions);
         self.memory = decision.memory;
         self.wake_at = decision.wake_at.min(self.impatience(&view)).min(self.cycle.due_at(&view));
-        self.wake_at = self.wake_at.min(self.suspicious_at().unwrap_or(Timestamp::MAX));
 
         let mut again = false;
         let mut end = None;

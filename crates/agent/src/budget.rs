@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 /// Takes the times of one failover and gives the budget when it is over.
 #[derive(Debug, Default)]
 pub(crate) struct FailoverClock {
-    /// The last time that WAL was seen to stream from the leader before it was gone.
+    /// The last sign of the leader before it was gone.
     last_sign: Option<Timestamp>,
     old_leader: Option<MemberName>,
+    /// The lock of a leader that is taken over stays until it is somebody else's: this is when the others began to do without it.
+    suspected_at: Option<Timestamp>,
     unlocked_at: Option<Timestamp>,
     acquired_at: Option<Timestamp>,
     promoting_since: Option<Timestamp>,
@@ -17,17 +19,31 @@ pub(crate) struct FailoverClock {
 }
 
 impl FailoverClock {
-    /// Somebody leads, and this was its last sign.
-    pub(crate) fn leader_seen(&mut self, leader: &MemberName, sign_at: Timestamp) {
-        if self.acquired_at.is_none() {
-            self.last_sign = Some(self.last_sign.map_or(sign_at, |last| last.max(sign_at)));
-            self.old_leader = Some(leader.clone());
-            self.unlocked_at = None;
+    /// Somebody else leads; `sign_at`: when it was last heard, if that is known.
+    pub(crate) fn led_by(&mut self, leader: &MemberName, sign_at: Option<Timestamp>) {
+        self.forget_attempt();
+        self.unlocked_at = None;
+        self.old_leader = Some(leader.clone());
+        self.last_sign = self.last_sign.max(sign_at);
+        if self.suspected_at < sign_at {
+            self.suspected_at = None;
         }
     }
 
+    /// This member is sure that the leader is gone, though its lock is not.
+    pub(crate) fn suspected(&mut self, at: Timestamp) {
+        self.suspected_at.get_or_insert(at);
+    }
+
+    /// Nobody leads.
     pub(crate) fn unlocked(&mut self, at: Timestamp) {
+        self.forget_attempt();
         self.unlocked_at.get_or_insert(at);
+    }
+
+    /// A lock that was taken before, and led to nothing.
+    fn forget_attempt(&mut self) {
+        (self.acquired_at, self.promoting_since) = (None, None);
     }
 
     pub(crate) fn acquired(&mut self, at: Timestamp) {
@@ -58,12 +74,13 @@ impl FailoverClock {
         let between =
             |from: Option<Timestamp>, to: Timestamp| from.map(|from| to.since(from).as_millis() as u64);
         let record = if let Some(acquired_at) = self.acquired_at {
-            let began = self.last_sign.or(self.unlocked_at).unwrap_or(acquired_at);
+            let lost_at = self.unlocked_at.or(self.suspected_at);
+            let began = self.last_sign.or(lost_at).unwrap_or(acquired_at);
             json!({
                 "event": "takeover",
                 "old_leader": self.old_leader,
-                "detect_ms": self.unlocked_at.map(|unlocked| unlocked.since(began).as_millis() as u64),
-                "decide_ms": between(self.unlocked_at, acquired_at),
+                "detect_ms": lost_at.map(|lost| lost.since(began).as_millis() as u64),
+                "decide_ms": between(lost_at, acquired_at),
                 "fence_ms": between(Some(acquired_at), self.promoting_since.unwrap_or(acquired_at)),
                 "promote_ms": between(Some(self.promoting_since.unwrap_or(acquired_at)), writable_at),
                 "route_ms": between(Some(writable_at), at),
@@ -91,10 +108,55 @@ mod tests {
         Timestamp::from_millis(millis)
     }
 
+    fn a() -> MemberName {
+        MemberName::new("a").unwrap()
+    }
+
+    fn steps(budget: &Value) -> [Option<u64>; 5] {
+        ["detect_ms", "decide_ms", "fence_ms", "promote_ms", "total_ms"].map(|step| budget[step].as_u64())
+    }
+
+    #[test]
+    fn a_quorum_takeover_is_detected_by_silence_and_decided_by_the_lock() {
+        let mut clock = FailoverClock::default();
+        // An attempt that led to nothing: the leader was heard again.
+        clock.led_by(&a(), Some(ms(100)));
+        clock.suspected(ms(1_200));
+        clock.led_by(&a(), Some(ms(5_000)));
+        clock.suspected(ms(6_050));
+        clock.suspected(ms(6_080));
+        // The view of the store is behind for a moment; a connection that stands is no sign.
+        clock.led_by(&a(), None);
+        clock.acquired(ms(6_150));
+        clock.promoting(ms(6_160));
+        clock.writable(ms(6_250));
+        let budget = clock.published(ms(6_255)).unwrap();
+        assert_eq!(steps(&budget), [Some(1_050), Some(100), Some(10), Some(90), Some(1_255)]);
+        assert_eq!(budget["old_leader"], "a");
+    }
+
+    #[test]
+    fn a_time_without_leader_that_somebody_else_ended_is_not_part_of_the_next_one() {
+        let mut clock = FailoverClock::default();
+        clock.unlocked(ms(10));
+        // Somebody else leads, and nothing streams from it yet.
+        clock.led_by(&a(), None);
+        // A lock that was taken and given up again.
+        clock.unlocked(ms(20_000));
+        clock.acquired(ms(20_010));
+        clock.promoting(ms(20_020));
+        clock.led_by(&a(), Some(ms(30_000)));
+        clock.unlocked(ms(38_000));
+        clock.acquired(ms(38_020));
+        clock.writable(ms(38_100));
+        let budget = clock.published(ms(38_100)).unwrap();
+        assert_eq!(steps(&budget), [Some(8_000), Some(20), Some(0), Some(80), Some(8_100)]);
+    }
+
     #[test]
     fn a_takeover_is_split_into_its_steps() {
         let mut clock = FailoverClock::default();
-        clock.leader_seen(&MemberName::new("a").unwrap(), ms(1_000));
+        clock.led_by(&a(), Some(ms(1_000)));
         clock.unlocked(ms(5_500));
         clock.unlocked(ms(5_510));
         clock.acquired(ms(5_530));

@@ -8,10 +8,10 @@ use bellwether_postgres::{
     observation::{Observation, WalReceiver},
     receiver::Receiver,
 };
-use bellwether_types::{MemberName, Timestamp, cluster::Cluster, settings::SyncMode};
+use bellwether_types::{MemberName, Timestamp, cluster::Cluster};
 use tracing::debug;
 
-use crate::{agent::Agent, clock, event::Event, work};
+use crate::{agent::Agent, event::Event, work};
 
 /// What is known of the WAL receiver and of those before it.
 #[derive(Debug, Default)]
@@ -127,17 +127,6 @@ impl Agent {
                 }
             }
         });
-    }
-
-    /// When silence of the upstream would have lasted long enough to be suspicious: the server must have been asked again by then.
-    pub(crate) fn suspicious_at(&self) -> Option<Timestamp> {
-        let settings = &self.effective.settings;
-        if !settings.quorum_takeover || settings.sync_mode() != SyncMode::Quorum {
-            return None;
-        }
-        let at = self.ear.hearing()?.heard_at + settings.detect_timeout;
-        // From then on the core knows, and says itself when it wants to look again.
-        (at > clock::now()).then_some(at)
     }
 }
 

@@ -6,8 +6,9 @@ use bellwether_dcs::codec::MemberDocument;
 use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart, view::answers_count_for};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
-    PostgresState, ReplicationState, Role, Tags, Timestamp,
+    MemberName, PostgresState, ReplicationState, Role, Tags, Timestamp,
     cluster::{Cluster, Member, PeerProtocol},
+    settings::SyncMode,
     status::{NodeStatus, ServerStatus, TakeoverStatus, WalSender, WalStatus},
     topology::{Topology, TopologyMember},
 };
@@ -76,13 +77,12 @@ impl Agent {
     }
 
     fn watch_the_clock(&mut self, view: &View, now: Timestamp) {
-        if let Some(cluster) = view.store.cluster.as_deref() {
+        // Who has the lock sees an old view for a moment.
+        let leads = self.lease.state().view.is_held_at(now);
+        if let Some(cluster) = view.store.cluster.as_deref().filter(|_| !leads) {
             match cluster.leader_name() {
-                // WAL that streams is the last sign of a primary that could acknowledge commits.
                 Some(leader) if *leader != self.config.name => {
-                    if let Some(server) = view.postgres.server.as_ref().filter(|server| server.streaming) {
-                        self.clock.leader_seen(leader, server.answered_at);
-                    }
+                    self.clock.led_by(leader, sign_of(leader, view));
                 }
                 Some(_) => {}
                 None => self.clock.unlocked(now),
@@ -200,6 +200,17 @@ impl Agent {
             believable_until: view.store.confirmed_at + view.settings.ttl,
         }
     }
+}
+
+/// When the leader was last heard. Where keepalives are asked for (see `hearing`) that is known; elsewhere an idle leader may say nothing for
+/// long, and WAL that streams is its last sign, though a connection may stand for a while when its other end is gone.
+fn sign_of(leader: &MemberName, view: &View) -> Option<Timestamp> {
+    let settings = &view.settings;
+    if settings.quorum_takeover && settings.sync_mode() == SyncMode::Quorum {
+        let hearing = view.takeover.hearing.as_ref().filter(|hearing| hearing.upstream == *leader);
+        return hearing.map(|hearing| hearing.heard_at);
+    }
+    view.postgres.server.as_ref().filter(|server| server.streaming).map(|server| server.answered_at)
 }
 
 /// How late the loop may be before it counts as stuck: a primary must not be, a replica may for a while.

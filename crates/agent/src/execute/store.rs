@@ -124,6 +124,7 @@ impl Agent {
     }
 
     pub(super) async fn open_epoch(&mut self, expect: Option<Revision>, takeover: &Takeover) -> Effect {
+        self.clock.suspected(clock::now());
         let outcome = ops::open_takeover(&*self.store, takeover, expect, self.write_budget()).await;
         self.conclude("open an epoch of take-over", outcome).await
     }

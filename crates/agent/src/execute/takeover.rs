@@ -43,6 +43,7 @@ impl Agent {
             return Effect::Failed;
         };
         let began = clock::now();
+        self.clock.suspected(began);
         // From here on the files may name nobody: whoever is to be followed next is written anew.
         self.local.upstream = None;
         let plan = self.standby_plan(None);

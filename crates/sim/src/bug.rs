@@ -60,10 +60,12 @@ pub enum Bug {
     OnePromiseLess,
     /// A take-over does not look whether `/sync` was changed meanwhile.
     TakesOverByOldSync,
+    /// No voter ever promises: the end of the lease remains.
+    NobodyPromises,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 22] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -85,6 +87,7 @@ impl Bug {
         Bug::WithdrawsEarly,
         Bug::OnePromiseLess,
         Bug::TakesOverByOldSync,
+        Bug::NobodyPromises,
     ];
 
     /// The word on the command line.
@@ -112,6 +115,7 @@ impl Bug {
             Self::WithdrawsEarly => "withdraws-early",
             Self::OnePromiseLess => "one-promise-less",
             Self::TakesOverByOldSync => "takes-over-by-old-sync",
+            Self::NobodyPromises => "nobody-promises",
         }
     }
 
@@ -155,6 +159,11 @@ impl Bug {
             }
             Self::WithdrawsEarly => bellwether_ha::decide(&withdrawn(view)),
             Self::OnePromiseLess => bellwether_ha::decide(&easily_elected(view)),
+            Self::NobodyPromises => {
+                let mut decision = bellwether_ha::decide(view);
+                decision.actions.retain(|action| !matches!(action, Action::DetachAndPromise { .. }));
+                decision
+            }
             _ => bellwether_ha::decide(view),
         }
     }
@@ -183,6 +192,7 @@ impl Bug {
                 | Self::WithdrawsEarly
                 | Self::OnePromiseLess
                 | Self::TakesOverByOldSync
+                | Self::NobodyPromises
         )
     }
 
@@ -331,6 +341,7 @@ impl Bug {
                 _ => Fault::PowerLoss { host },
             },
             // The leader is cut off from a voter and its own agent is silent, while it can still reach others and the store.
+            Self::NobodyPromises => Fault::PowerLoss { host },
             Self::PromisesAndListens
             | Self::ForgetfulVoter
             | Self::WithdrawsEarly

@@ -11,6 +11,7 @@ use crate::{
         takeover::Making,
     },
     faults::Fault,
+    schedule::Nanos,
     store::{Answer, Operation},
     wal::Pos,
 };
@@ -25,6 +26,11 @@ pub enum Event {
     FaultEnds(Box<Fault>),
     Operator,
     Inspect,
+    /// By now somebody else should lead than the leader that was lost at that time.
+    TakenOver {
+        from: HostId,
+        lost_at: Nanos,
+    },
 
     // --- the store ---
     StoreRequest {

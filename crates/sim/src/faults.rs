@@ -221,7 +221,11 @@ impl World {
     pub(crate) fn fault_begins(&mut self, fault: &Fault) {
         let line = format!("{fault:?} begins");
         self.note_world(&[1], || line);
+        if let Fault::PowerLoss { host } = *fault {
+            self.expect_take_over(host);
+        }
         self.active_faults += 1;
+        self.checks.disturbed_at = self.now;
         match *fault {
             Fault::KillPostgres { host } => self.pg_kill(host),
             Fault::KillPostmaster { host, orphans_for } => self.pg_lose_postmaster(host, orphans_for),
@@ -268,6 +272,7 @@ impl World {
         let line = format!("{fault:?} ends");
         self.note_world(&[2], || line);
         self.active_faults -= 1;
+        self.checks.disturbed_at = self.now;
         match *fault {
             Fault::FreezePostgres { host } if self.hosts[host].pg.frozen => {
                 self.hosts[host].pg.frozen = false;

@@ -13,7 +13,7 @@
 //! | [`bounded`] | the stop of a restart ends within its limit |
 //! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs |
 //! | [`founders`] | a cluster is founded whole, by a member that is fenced before it leads |
-//! | [`take_over`] | who takes over has everything that was acknowledged; a replaced leader acknowledges only what its successor has |
+//! | [`take_over`] | who takes over has everything that was acknowledged; a replaced leader acknowledges only what its successor has; a leader whose power goes in an undisturbed cluster is replaced in time |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
 
 pub mod bounded;
@@ -60,6 +60,8 @@ pub struct Checks {
     /// The last pause ended then.
     pub(crate) resumed_at: Nanos,
     pub(crate) decisions_seen: u64,
+    /// A fault began or ended then.
+    pub(crate) disturbed_at: Nanos,
     /// The last write that was acknowledged before a take-over, until one is acknowledged after it.
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.

@@ -66,6 +66,8 @@ impl Total {
         self.stats.clones += outcome.stats.clones;
         self.stats.guardian_kills += outcome.stats.guardian_kills;
         self.stats.takeovers += outcome.stats.takeovers;
+        self.stats.takeovers_expected += outcome.stats.takeovers_expected;
+        self.stats.takeover_took = self.stats.takeover_took.max(outcome.stats.takeover_took);
         self.stats.operator_failovers += outcome.stats.operator_failovers;
         self.stats.passed_over_timelines += outcome.stats.passed_over_timelines;
         self.stats.lasted += outcome.stats.lasted;
@@ -88,6 +90,8 @@ impl Total {
         mine.clones += theirs.clones;
         mine.guardian_kills += theirs.guardian_kills;
         mine.takeovers += theirs.takeovers;
+        mine.takeovers_expected += theirs.takeovers_expected;
+        mine.takeover_took = mine.takeover_took.max(theirs.takeover_took);
         mine.operator_failovers += theirs.operator_failovers;
         mine.passed_over_timelines += theirs.passed_over_timelines;
         mine.lasted += theirs.lasted;
@@ -178,9 +182,10 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
     )?;
     writeln!(
         out,
-        "{promotions} promotions, {} take-overs, {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
+        "{promotions} promotions, {} take-overs ({} expected in time), {rewinds} rewinds, {clones} copies, {guardian_kills} guardian kills; {acknowledged} writes \
          acknowledged, {lost} of them lost without synchronous replication; {} timelines passed over; {} failovers by an operator; slowest healing {:.1} s",
         total.stats.takeovers,
+        total.stats.takeovers_expected,
         total.stats.passed_over_timelines,
         total.stats.operator_failovers,
         total.slowest_healing as f64 / 1e9,

@@ -59,6 +59,8 @@ pub struct Stats {
     pub guardian_kills: u64,
     pub requests_accepted: u64,
     pub takeovers: u64,
+    /// Leaders lost their power where the others could take over.
+    pub takeovers_expected: u64,
     /// The longest time from the last write before a take-over to the first one after it.
     pub takeover_took: Nanos,
     /// Failovers that an operator had to ask for because the members could not agree.
@@ -145,6 +147,7 @@ impl World {
             Event::FaultEnds(fault) => self.fault_ends(&fault),
             Event::Operator => self.operator_tries_again(),
             Event::Inspect => self.inspect(),
+            Event::TakenOver { from, lost_at } => self.check_taken_over(from, lost_at),
             Event::StoreRequest { from, agent, id, operation } => {
                 self.store_request(from, agent, id, *operation)
             }

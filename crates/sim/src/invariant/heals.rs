@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    fn primary(&self) -> Option<HostId> {
+    pub(super) fn primary(&self) -> Option<HostId> {
         (0..self.hosts.len()).find(|host| self.hosts[*host].pg.is_primary())
     }
 
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// What is wrong with the cluster now, for people; `None` if nothing is.
-    fn illness(&self) -> Option<String> {
+    pub(super) fn illness(&self) -> Option<String> {
         let primaries: Vec<char> =
             (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.is_primary()).map(letter).collect();
         let leader = self.store.cluster().leader_name().cloned();

@@ -1,9 +1,70 @@
 //! Who takes over from a leader has, at that moment, everything that was ever acknowledged; and a leader that was replaced acknowledges nothing
 //! that its successor lacks, however late.
+//!
+//! And a leader whose host loses its power is replaced within [`BUDGET`], if take-over is on and possible: nothing else has gone wrong since the
+//! cluster was last whole, which is long enough ago, or goes wrong meanwhile, and those who are left can elect.
 
-use crate::{event::HostId, names::letter, wal::Pos, world::World};
+use bellwether_types::settings::SyncMode;
+
+use crate::{
+    event::{Event, HostId},
+    names::letter,
+    schedule::{Nanos, SECONDS},
+    wal::Pos,
+    world::World,
+};
+
+/// `detect_timeout` (one second), questions to an agent that does not answer, promises, a transaction, fences and a promotion: two seconds and
+/// a half where nothing is slow. Half of that again for messages of three milliseconds and for disks.
+const BUDGET: Nanos = 4 * SECONDS;
+/// Attempts that failed, standbys that were away and acceptances by failsafe are forgotten after so long, and two `ttl`.
+const CALM: Nanos = 10 * SECONDS;
 
 impl World {
+    /// The power of `host` is about to go.
+    pub(crate) fn expect_take_over(&mut self, host: HostId) {
+        if self.is_take_over_possible(host) {
+            self.stats.takeovers_expected += 1;
+            let lost_at = self.now;
+            self.schedule.push(lost_at + BUDGET, Event::TakenOver { from: host, lost_at });
+        }
+    }
+
+    fn is_take_over_possible(&self, leader: HostId) -> bool {
+        let settings = &self.scenario.settings;
+        let cluster = self.store.cluster();
+        let is_on = settings.quorum_takeover && settings.sync_mode() == SyncMode::Quorum && !self.is_paused();
+        let is_calm = self.active_faults == 0
+            && self.checks.disturbed_at + 2 * self.scenario.ttl + CALM < self.now
+            && self.checks.resumed_at + 2 * self.scenario.ttl + CALM < self.now;
+        let is_whole = is_on && is_calm && self.checks.founded && self.illness().is_none();
+        let knows = |host: &crate::host::Host| {
+            let mind = &host.agent.mind;
+            mind.settings.standby_cluster.is_none() && mind.unavailable_since.is_none() && mind.job.is_none()
+        };
+        let name = self.names.of(leader);
+        let sync = cluster.active_sync().filter(|sync| !sync.voters.is_empty());
+        let left = |sync: &bellwether_types::cluster::SyncState| {
+            let others = cluster.members.keys().filter(|member| *member != name && sync.includes(member));
+            others.count() > usize::try_from(sync.quorum).unwrap_or(usize::MAX)
+        };
+        is_whole
+            && self.primary() == Some(leader)
+            && cluster.failover_request().is_none()
+            && self.hosts.iter().all(knows)
+            && sync.is_some_and(left)
+    }
+
+    pub(crate) fn check_taken_over(&mut self, from: HostId, lost_at: Nanos) {
+        if self.checks.disturbed_at != lost_at {
+            return;
+        }
+        if self.primary().is_none_or(|primary| primary == from) {
+            let text = format!("{} lost its power, and nobody has taken over in time", letter(from));
+            self.violated("take_over", text);
+        }
+    }
+
     /// `host` was given a lock that another member had.
     pub(crate) fn check_take_over(&mut self, host: HostId) {
         self.stats.takeovers += 1;

@@ -9,8 +9,12 @@ use bellwether_sim::{
     world::World,
 };
 
-/// Three members in mode quorum with a long lease; a fault that hits one of them after ten seconds.
+/// Three members in mode quorum; a fault that hits one of them after ten seconds.
 fn story(seed: u64, fault: Fault, bug: Bug) -> Outcome {
+    story_at(10 * SECONDS, seed, fault, bug)
+}
+
+fn story_at(at: u64, seed: u64, fault: Fault, bug: Bug) -> Outcome {
     let mut scenario = Scenario::draw(seed, Bug::OnePromiseLess);
     (scenario.members, scenario.guardian, scenario.founding) = (3, true, None);
     scenario.settings.primary_start_timeout = std::time::Duration::from_secs(300);
@@ -18,8 +22,8 @@ fn story(seed: u64, fault: Fault, bug: Bug) -> Outcome {
     scenario.settings.synchronous_node_count = 1;
     scenario.write_interval = 100 * MILLIS;
     scenario.latency = MILLIS / 4;
-    scenario.fault_phase = 130 * SECONDS;
-    scenario.faults = vec![Planned { at: 10 * SECONDS, lasts: 80 * SECONDS, fault }];
+    scenario.fault_phase = at + 120 * SECONDS;
+    scenario.faults = vec![Planned { at, lasts: 80 * SECONDS, fault }];
     World::new(scenario, bug, Verbosity::Hash).run()
 }
 
@@ -31,6 +35,35 @@ fn a_leader_that_is_cut_off_from_its_voters_alone_is_replaced_or_goes_on_but_nev
             assert_eq!(outcome.violation, None, "seed {seed}, host {host}");
         }
     }
+}
+
+#[test]
+fn a_leader_whose_power_goes_is_replaced_in_time() {
+    let mut replaced = 0;
+    for seed in 0..12 {
+        for host in 0..3 {
+            let outcome = story(seed, Fault::PowerLoss { host }, Bug::None);
+            assert_eq!(outcome.violation, None, "seed {seed}, host {host}");
+            let took = outcome.stats.takeover_took;
+            assert!(
+                took < 3 * SECONDS,
+                "seed {seed}, host {host}: writes were away for {} ms",
+                took / MILLIS
+            );
+            replaced += outcome.stats.takeovers;
+        }
+    }
+    assert!(replaced >= 10, "in most worlds one of the three hosts leads, and is replaced: {replaced}");
+}
+
+#[test]
+fn a_take_over_that_never_comes_is_noticed() {
+    let seen = (0..12).flat_map(|seed| {
+        let lost = move |host| story_at(100 * SECONDS, seed, Fault::PowerLoss { host }, Bug::NobodyPromises);
+        (0..3).filter_map(move |host| lost(host).violation)
+    });
+    let promises: Vec<&str> = seen.map(|violation| violation.invariant).collect();
+    assert!(promises.len() >= 8 && promises.iter().all(|promise| *promise == "take_over"), "{promises:?}");
 }
 
 /// The first seed that catches `bug`.

@@ -17,6 +17,7 @@ mod pooling;
 mod refusal;
 pub mod routes;
 pub mod settings;
+pub mod split;
 mod worker;
 
 pub use control::{

@@ -14,3 +14,6 @@ pub(crate) mod server;
 pub(crate) mod settings;
 pub(crate) mod statements;
 pub(crate) mod up;
+
+#[cfg(test)]
+mod hostile;

@@ -37,6 +37,7 @@ fn agree(text: &str) -> bool {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "for whoever reads another corpus")]
 fn the_fast_path_agrees_with_the_grammar_on_the_corpus() {
     let (mut answered, mut all) = (0, 0);
     for file in corpus::all() {
@@ -60,8 +61,13 @@ fn word() -> impl Strategy<Value = String> {
     prop::sample::select(words.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
 }
 
+/// More than usual, as it takes little; `PROPTEST_CASES` sets another number.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(3_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_fast_path_agrees_with_the_grammar_on_anything(words in prop::collection::vec(word(), 0..14)) {

@@ -41,6 +41,7 @@ struct Tally {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "for whoever reads another corpus")]
 fn no_read_is_refused_by_a_replica() {
     run(|root| async move {
         let primary = TestServer::primary(settings(&root, "a")).await;

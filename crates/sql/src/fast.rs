@@ -121,7 +121,9 @@ fn word(token: &Token<'_>, is_name: bool, next: Option<&Token<'_>>, names: &mut 
     let name = token.name()?;
     if !is_name {
         if STRUCTURE.contains(&name.as_ref()) {
-            let before_value = next.is_some_and(|next| next.is_mark("(") || next.kind == Kind::Text);
+            // libpg_query also takes a parameter where a string of a named type is expected.
+            let before_value = next
+                .is_some_and(|next| next.is_mark("(") || matches!(next.kind, Kind::Text | Kind::Parameter));
             if before_value && AMBIGUOUS.contains(&name.as_ref()) {
                 return None;
             }
@@ -197,6 +199,7 @@ mod tests {
             "SELECT 0x1f",
             "SELECT first(a) FROM t",
             "SELECT join 'a'",
+            "SELECT is $1",
             "SELECT E'a'",
         ] {
             assert_eq!(of(text), None, "{text}");

@@ -53,7 +53,12 @@ impl<'c> Case<'c> {
 
     /// Whose consent counts: who can elect, without the leader that is to be replaced.
     pub(crate) fn elects(&self, name: &MemberName) -> bool {
-        self.sync.includes(name) && !self.leader.name.same_standby(name)
+        self.sync.includes(name) && !self.leader.name.same_standby(name) && !self.has_namesake(name)
+    }
+
+    /// PostgreSQL tells these two apart no better than `/sync` does: whose acknowledgement counted, nobody knows.
+    fn has_namesake(&self, name: &MemberName) -> bool {
+        self.cluster.members.keys().any(|other| other != name && other.same_standby(name))
     }
 
     /// So many can elect.

@@ -297,6 +297,21 @@ fn a_promise_is_made_for_a_live_epoch_on_own_evidence() {
 }
 
 #[test]
+fn of_two_members_with_one_name_neither_is_counted() {
+    let with_namesake = |scene: Scene| {
+        scene.cluster(|cluster| {
+            let mut namesake = cluster.members[&name("c")].clone();
+            namesake.name = name("C");
+            cluster.members.insert(name("C"), namesake);
+        })
+    };
+    let bound = bound_for(Duration::from_millis(150));
+    let bound = bound.answers(&[("c", answer(promised(POSITION))), ("C", answer(promised(POSITION)))]);
+    let decision = with_namesake(bound).decide();
+    assert!(taking(&decision).is_none() && decision.says("takeover_too_few"), "{decision:#?}");
+}
+
+#[test]
 fn who_may_not_lead_may_promise() {
     assert!(promises(&tagged(with_epoch(sure(), epoch())).decide()));
 }

@@ -254,6 +254,7 @@ impl World {
         let view = self.observe(host);
         let decision = self.bug.decide(&view);
         self.stats.decisions += 1;
+        self.coverage.count(&decision);
         self.trace.mix(&[self.now, 0xDE, host as u64, decision.actions.len() as u64]);
         self.trace.mix_text(decision.reasons[0].code());
         if self.trace.is_on() {

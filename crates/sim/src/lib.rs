@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod bug;
+pub mod coverage;
 pub mod event;
 pub mod faults;
 pub mod founding;
@@ -23,11 +24,14 @@ pub mod pg;
 pub mod random;
 pub mod scenario;
 pub mod schedule;
+pub mod shrink;
 pub mod store;
 pub mod trace;
 pub mod wal;
 pub mod world;
 
 pub use bug::Bug;
+pub use coverage::Coverage;
+pub use shrink::shrink;
 pub use trace::Verbosity;
 pub use world::{Outcome, Stats, run};

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_sim::{Bug, Outcome, Stats, Verbosity, run};
+use bellwether_sim::{Bug, Coverage, Outcome, Stats, Verbosity, run, shrink, world::World};
 use clap::Parser;
 
 #[derive(Debug, Parser)]
@@ -30,6 +30,12 @@ struct Arguments {
     /// Put a known bug back, to see it caught.
     #[arg(long, default_value = "none")]
     bug: Bug,
+    /// Leave out what is not needed for a violation, and tell the rest.
+    #[arg(long)]
+    shrink: bool,
+    /// Tell which reasons and actions were never reached.
+    #[arg(long)]
+    coverage: bool,
     /// Go on after a violation.
     #[arg(long)]
     keep_going: bool,
@@ -48,6 +54,7 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 struct Total {
     seeds: u64,
     stats: Stats,
+    coverage: Coverage,
     violations: Vec<Outcome>,
     slowest_healing: u64,
 }
@@ -56,6 +63,7 @@ impl Total {
     fn add(&mut self, outcome: Outcome) {
         let Stats { decisions, events, writes, acknowledged, lost, promotions, .. } = outcome.stats;
         self.seeds += 1;
+        self.coverage.merge(&outcome.coverage);
         self.stats.decisions += decisions;
         self.stats.events += events;
         self.stats.writes += writes;
@@ -79,6 +87,7 @@ impl Total {
 
     fn merge(&mut self, other: Total) {
         self.seeds += other.seeds;
+        self.coverage.merge(&other.coverage);
         let (mine, theirs) = (&mut self.stats, &other.stats);
         mine.decisions += theirs.decisions;
         mine.events += theirs.events;
@@ -130,6 +139,11 @@ fn run_all(arguments: &Arguments) -> Total {
                 // The same run again, this time with its story.
                 outcome = run(seed, arguments.bug, Verbosity::Tail);
             }
+            if arguments.shrink
+                && let Some(scenario) = shrink(&outcome.scenario, arguments.bug)
+            {
+                outcome = World::new(scenario, arguments.bug, Verbosity::Tail).run();
+            }
             let stop = outcome.violation.is_some() && !arguments.keep_going;
             if arguments.trace {
                 let _ =
@@ -167,7 +181,18 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
         } else {
             format!(" --bug {}", arguments.bug.as_str())
         };
+        if arguments.shrink {
+            for planned in &outcome.scenario.faults {
+                let (at, lasts) = (planned.at as f64 / 1e9, planned.lasts as f64 / 1e9);
+                writeln!(out, "  needs at {at:.3} s for {lasts:.3} s: {:?}", planned.fault)?;
+            }
+        }
         writeln!(out, "  repeat with: bellwether-sim --seeds {} --trace{bug}", outcome.scenario.seed)?;
+    }
+    if arguments.coverage {
+        writeln!(out, "reasons never given: {}", total.coverage.unreached_reasons().join(", "))?;
+        writeln!(out, "actions never decided on: {}", total.coverage.unreached_actions().join(", "))?;
+        writeln!(out, "rarest reasons: {:?}", total.coverage.rarest_reasons(12))?;
     }
     let Stats { decisions, events, acknowledged, lost, promotions, rewinds, clones, guardian_kills, .. } =
         total.stats;

@@ -138,8 +138,8 @@ pub struct Server {
     pub sync_defined: bool,
     /// Signals to read the files that the checkpointer has not answered.
     pub reloads: u32,
-    /// What it has read and not told anybody yet.
-    pub reading: Option<Rc<SyncRule>>,
+    /// What it has read and not told anybody yet, and how many signals that answers.
+    pub reading: Option<(Rc<SyncRule>, u32)>,
     /// The same for the upstream of the WAL receiver.
     pub upstream: Option<Upstream>,
 }

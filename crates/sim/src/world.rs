@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     agent::Agent,
     bug::Bug,
+    coverage::Coverage,
     event::{Event, HostId},
     host::Host,
     invariant::{Checks, Violation},
@@ -36,6 +37,7 @@ pub struct World {
     pub(crate) checks: Checks,
     pub(crate) violation: Option<Violation>,
     pub(crate) stats: Stats,
+    pub(crate) coverage: Coverage,
     pub(crate) active_faults: u32,
     /// Faults are over from then on.
     pub(crate) heal_from: Nanos,
@@ -77,6 +79,7 @@ pub struct Stats {
 pub struct Outcome {
     pub scenario: Scenario,
     pub stats: Stats,
+    pub coverage: Coverage,
     /// Equal for equal runs, and only for them.
     pub hash: u64,
     pub violation: Option<Violation>,
@@ -113,6 +116,7 @@ impl World {
             checks: Checks::default(),
             violation: None,
             stats: Stats::default(),
+            coverage: Coverage::default(),
             active_faults: 0,
             heal_from: Nanos::MAX,
             finished: false,
@@ -136,8 +140,8 @@ impl World {
         }
         self.stats.lasted = self.now;
         let hash = self.trace.hash();
-        let Self { scenario, stats, violation, trace, .. } = self;
-        Outcome { scenario, stats, hash, violation, trace: trace.into_lines() }
+        let Self { scenario, stats, coverage, violation, trace, .. } = self;
+        Outcome { scenario, stats, coverage, hash, violation, trace: trace.into_lines() }
     }
 
     pub(crate) fn happen(&mut self, event: Event) {

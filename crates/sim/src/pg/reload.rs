@@ -48,10 +48,14 @@ impl World {
         let busy = self.hosts[host].checkpointer_busy > 0;
         let late = self.random.percent(10);
         let Some(server) = self.hosts[host].pg.server_mut() else { return };
+        if server.reloads == 0 {
+            // Signals do not queue: what was read for another one is the answer to this one, too.
+            return;
+        }
         if busy || server.reading.is_some() {
             return self.pg_later(host, 20 * MILLIS, PostgresEvent::Reloaded);
         }
-        server.reading = Some(server.rule.clone());
+        server.reading = Some((server.rule.clone(), server.reloads));
         if !late {
             return self.checkpointer_tells(host);
         }
@@ -66,8 +70,8 @@ impl World {
         if busy {
             return self.pg_later(host, 20 * MILLIS, PostgresEvent::ReloadTold);
         }
-        let Some(rule) = server.reading.take() else { return };
-        server.reloads -= 1;
+        let Some((rule, answered)) = server.reading.take() else { return };
+        server.reloads -= answered;
         server.sync_defined = rule.is_defined();
         if !server.sync_defined {
             // PostgreSQL wakes everybody who waits, and they report success.

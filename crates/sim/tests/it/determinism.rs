@@ -1,4 +1,4 @@
-use bellwether_sim::{Bug, Verbosity, run};
+use bellwether_sim::{Bug, Verbosity, run, scenario::Scenario, shrink, world::World};
 
 #[test]
 fn a_seed_run_twice_is_the_same_run() {
@@ -45,4 +45,27 @@ fn seeds_reach_every_mode_and_much_goes_wrong() {
     ] {
         assert!(count > 5, "hardly any {what}: {count}");
     }
+}
+
+#[test]
+fn a_story_is_told_with_the_faults_that_it_needs_and_no_others() {
+    let bug = Bug::SilenceIsHealth;
+    let broken = |scenario: &Scenario| World::new(scenario.clone(), bug, Verbosity::Hash).run().violation;
+    let (seed, promise) = (0..20)
+        .find_map(|seed| Some((seed, run(seed, bug, Verbosity::Hash).violation?.invariant)))
+        .expect("a seed that catches it");
+    let whole = Scenario::draw(seed, bug);
+    let least = shrink(&whole, bug).expect("it breaks a promise");
+    assert!(least.faults.len() < whole.faults.len(), "of {} faults all are needed?", whole.faults.len());
+    assert_eq!(broken(&least).map(|violation| violation.invariant), Some(promise));
+    for index in 0..least.faults.len() {
+        let mut less = least.clone();
+        less.faults.remove(index);
+        assert_ne!(
+            broken(&less).map(|violation| violation.invariant),
+            Some(promise),
+            "{index} is not needed"
+        );
+    }
+    assert!(shrink(&whole, Bug::None).is_none(), "without the bug there is nothing to tell");
 }

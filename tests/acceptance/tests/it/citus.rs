@@ -134,11 +134,15 @@ impl Client {
                     return;
                 }
                 let end = write(&metadata, row).await;
-                let mut known = known.lock().expect("nobody panics");
-                match end {
-                    Ok(()) => known.acknowledge(row, Instant::now()),
-                    Err(error) => known.failed.push(error),
+                {
+                    let mut known = known.lock().expect("nobody panics");
+                    match end {
+                        Ok(()) => known.acknowledge(row, Instant::now()),
+                        Err(error) => known.failed.push(error),
+                    }
                 }
+                // A closed session fails at once, and nobody could end a task that never waits.
+                tokio::task::yield_now().await;
             }
         });
         let client = Self { ledger, stop, task };
@@ -192,8 +196,12 @@ async fn switched_over(cluster: &Cluster, coordinator: &Node, worker: &Node) -> 
     session(worker).await.expect("a session").client.batch_execute(create).await.expect("a table");
     let number = in_order(cluster, coordinator, worker).await;
     let client = Client::start(coordinator).await;
-    let reply = worker.api.post("/switchover", json!({"leader": worker.name})).await;
-    assert_eq!(reply.status, 200, "{reply:?}");
+    // Patroni refuses as long as the other one is not a synchronous standby yet.
+    eventually("the switchover is done", PATIENCE, || async {
+        let reply = worker.api.post("/switchover", json!({"leader": worker.name})).await;
+        if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
+    })
+    .await;
     client.writes(20).await;
     let ledger = client.end().await;
     assert_eq!(ledger.failed, Vec::<String>::new());

@@ -66,10 +66,17 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("agent")
+        // Longer than a `loop_wait`: a thread that looks at files once in a cycle need not be started anew each time.
+        .thread_keep_alive(std::time::Duration::from_secs(75))
         .enable_all()
         .build()
         .expect("the kernel gives a process its first threads");
-    let status = runtime.block_on(serve(loaded, options));
+    // In a task, so that the threads of the pool carry it: what `block_on` runs itself is woken from another thread each time.
+    let serving = runtime.spawn(serve(loaded, options.clone()));
+    let status = match runtime.block_on(serving) {
+        Ok(status) => status,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
     // Tasks that hang in a dead server must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     if !logging::flush() && options.as_patroni {
@@ -78,7 +85,7 @@ pub(crate) fn run(options: &RunOptions) -> ExitCode {
     status.code(options.as_patroni)
 }
 
-async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
+async fn serve(loaded: Loaded, options: RunOptions) -> Status {
     let stop = CancellationToken::new();
     tokio::spawn(watch_stop_signals(stop.clone()));
     // Caught from now on: an uncaught one would end an agent that still waits for the store.
@@ -93,7 +100,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> Status {
         }
     };
     let status = tokio::select! {
-        status = serve_with_store(loaded, options, &opened, &stop, hangups) => status,
+        status = serve_with_store(loaded, &options, &opened, &stop, hangups) => status,
         // PostgreSQL is left to the guardian and to the agent that comes next.
         why = opened.stopped() => {
             let code = Failure::StoreNodeStopped;

@@ -98,9 +98,12 @@ impl<'v> Draft<'v> {
     }
 
     /// Like [`Draft::attempt`] with a period of the caller's choice, for what is repeated anyhow.
+    ///
+    /// What is due within a fiftieth of its period is done now: otherwise things that were first done a few milliseconds apart would
+    /// each wake the loop by itself for ever.
     pub fn every(&mut self, period: Duration, what: Attempt, action: Action) -> bool {
         if let Some(&tried_at) = self.memory.attempts.get(&what)
-            && self.view.now.since(tried_at) < period
+            && self.view.now.since(tried_at) + period / 50 < period
         {
             self.wake_by(tried_at + period);
             return false;

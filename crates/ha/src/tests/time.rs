@@ -8,7 +8,7 @@ use super::{demotion, promotes, releases};
 use crate::{
     Action,
     action::DemoteMode,
-    memory::Demoting,
+    memory::{Attempt, Demoting},
     testing::{NOW, Scene, leader, orphan, replica, silence, standby},
     view::{Guardian, Job, JobKind, JobPhase, LeaseView, PeerAnswer, PeerReport, Watchdog},
 };
@@ -49,6 +49,19 @@ fn b2_a_primary_that_stays_unguarded_gives_up() {
             unguarded.after(&first).later(Duration::from_millis(1001)).lease(crate::testing::held(NOW));
         assert_eq!(demotion(&later.decide()), Some(DemoteMode::Immediate), "{guardian:?}");
         assert_eq!(later.decide().code(), "guardian_stays_dead");
+    }
+}
+
+#[test]
+fn what_is_due_in_a_moment_does_not_wake_the_loop_by_itself() {
+    let tried = |before: Duration| {
+        let scene = watched(leader(), Watchdog::Optional { active: false });
+        scene.memory(|memory| drop(memory.attempts.insert(Attempt::Watchdog, NOW.saturating_sub(before))))
+    };
+    let loop_wait = leader().view.settings.loop_wait;
+    for (early, is_done) in [(0, true), (6, true), (1_000, false)] {
+        let decision = tried(loop_wait.saturating_sub(Duration::from_millis(early))).decide();
+        assert_eq!(decision.actions.contains(&Action::ActivateWatchdog), is_done, "{early} ms early");
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Local {
     /// The latest timeline that this postmaster was seen to receive WAL of. The control file tells it only after the next restart
     /// point, and the WAL receiver no more once it has lost its upstream.
     pub(crate) received_timeline: Option<TimelineId>,
+    /// The startup process that was seen at the end of its own WAL: it looks for more now and then, and is not seen waiting for it meanwhile.
+    own_wal_read_by: Option<i32>,
     /// Marks of a promotion that an earlier agent did not get to were looked for.
     pub(crate) forgot_skipped: bool,
     pub(crate) divergence: Option<Divergence>,
@@ -117,6 +119,7 @@ impl Local {
             sync_names: None,
             checkpointer_read_at: None,
             received_timeline: None,
+            own_wal_read_by: None,
             forgot_skipped: false,
             divergence: None,
             not_compared: None,
@@ -163,7 +166,12 @@ impl Local {
     }
 
     /// An answer of the server, asked at `at`: what it is overrides what we thought it was.
-    pub(crate) fn observed(&mut self, observation: Observation, at: Timestamp) {
+    pub(crate) fn observed(&mut self, mut observation: Observation, at: Timestamp) {
+        if observation.has_read_own_wal {
+            self.own_wal_read_by = observation.startup_pid;
+        } else if observation.startup_pid.is_some() {
+            observation.has_read_own_wal = self.own_wal_read_by == observation.startup_pid;
+        }
         self.answered = true;
         if self.stopping_since.is_none() {
             self.state = PostgresState::Running;
@@ -350,6 +358,7 @@ pub(crate) mod tests {
                 replayed_unix: None,
             },
             has_read_own_wal: true,
+            startup_pid: None,
             receiver: None,
             synchronous_standby_names: String::new(),
             synchronous_commit: "on".into(),
@@ -362,6 +371,23 @@ pub(crate) mod tests {
             wal_level: "replica".into(),
             max_replication_slots: 10,
         }
+    }
+
+    #[test]
+    fn what_a_startup_process_has_read_stays_read_until_there_is_another_one() {
+        let mut local = Local::new();
+        let mut seen = |at_end, pid| {
+            let observation =
+                Observation { has_read_own_wal: at_end, startup_pid: Some(pid), ..standby_observation() };
+            local.observed(observation, Timestamp::default());
+            local.server_view().unwrap().has_read_own_wal
+        };
+        assert_eq!([seen(false, 7), seen(true, 7), seen(false, 7)], [false, true, true]);
+        assert_eq!(
+            [seen(false, 8), seen(true, 8)],
+            [false, true],
+            "PostgreSQL has restarted it after a crash"
+        );
     }
 
     #[test]

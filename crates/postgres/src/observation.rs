@@ -20,6 +20,8 @@ pub struct Observation {
     /// A standby has come to the end of the WAL that it has, or has all that was streamed to it since: its position is all that it has. While
     /// one that was restarted replays WAL of its own, it has more than its position says. True for a primary.
     pub has_read_own_wal: bool,
+    /// The startup process of a standby that nothing was streamed to: what one process has read stays read.
+    pub startup_pid: Option<i32>,
     /// The WAL receiver process, if there is one.
     pub receiver: Option<WalReceiver>,
     pub synchronous_standby_names: String,
@@ -130,8 +132,8 @@ SELECT json_build_object(
   'flushed', CASE WHEN NOT r.in_recovery THEN pg_current_wal_flush_lsn() END,
   'received', CASE WHEN r.in_recovery THEN pg_last_wal_receive_lsn() END,
   'replayed', CASE WHEN r.in_recovery THEN pg_last_wal_replay_lsn() END,
-  'startup_waits', CASE WHEN r.in_recovery AND pg_last_wal_receive_lsn() IS NULL THEN
-     (SELECT coalesce(wait_event, '') FROM pg_stat_activity WHERE backend_type = 'startup') END,
+  'startup', CASE WHEN r.in_recovery AND pg_last_wal_receive_lsn() IS NULL THEN
+     (SELECT json_build_object('pid', pid, 'waits', coalesce(wait_event, '')) FROM pg_stat_activity WHERE backend_type = 'startup') END,
   'paused', CASE WHEN r.in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
   'replayed_timestamp', to_char(r.replayed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00:00',
   'replayed_unix', extract(epoch FROM r.replayed_at)::float8,
@@ -168,8 +170,8 @@ struct Answer {
     flushed: Option<String>,
     received: Option<String>,
     replayed: Option<String>,
-    /// What the startup process of a standby waits for that was sent nothing since it was started.
-    startup_waits: Option<String>,
+    /// Of a standby that was sent nothing since it was started.
+    startup: Option<StartupAnswer>,
     paused: bool,
     replayed_timestamp: Option<String>,
     replayed_unix: Option<f64>,
@@ -184,6 +186,12 @@ struct Answer {
     hot_standby_feedback: bool,
     wal_level: String,
     max_replication_slots: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct StartupAnswer {
+    pid: i32,
+    waits: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,7 +249,8 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
     let receiver = answer.receiver.map(receiver);
     let has_read_own_wal = !answer.in_recovery
         || position(answer.received.clone()).is_some()
-        || answer.startup_waits.as_deref().is_some_and(is_at_end);
+        || answer.startup.as_ref().is_some_and(|startup| is_at_end(&startup.waits));
+    let startup_pid = answer.startup.map(|startup| startup.pid);
     let wal = if answer.in_recovery {
         let streamed = receiver.as_ref().and_then(|receiver| receiver.written).max(position(answer.received));
         WalPositions::Standby {
@@ -263,6 +272,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         control_timeline: TimelineId(answer.control_timeline),
         wal,
         has_read_own_wal,
+        startup_pid,
         receiver,
         synchronous_standby_names: answer.synchronous_standby_names,
         synchronous_commit: answer.synchronous_commit,

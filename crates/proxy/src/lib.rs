@@ -10,6 +10,7 @@
 //!
 //! Deliberately not here: the store, the health of PostgreSQL, and every decision about who leads.
 
+pub mod admin;
 mod clock;
 mod control;
 pub mod metrics;

@@ -1,0 +1,115 @@
+//! What a proxy is doing at one moment.
+
+use std::time::Duration;
+
+/// Everything that `SHOW` shows. Times are spans up to the moment when it was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub version: String,
+    pub is_paused: bool,
+    pub is_suspended: bool,
+    pub databases: Vec<Database>,
+    pub pools: Vec<Pool>,
+    pub clients: Vec<Client>,
+    pub servers: Vec<Server>,
+    /// Key, value, default.
+    pub config: Vec<(String, String, String)>,
+    /// Over which the averages are taken.
+    pub stats_period: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Database {
+    pub name: String,
+    pub host: String,
+    pub port: u16,
+    pub pool_size: usize,
+    pub pool_mode: &'static str,
+    pub server_connections: usize,
+    pub client_connections: usize,
+    pub is_paused: bool,
+    pub is_disabled: bool,
+    pub totals: Totals,
+    /// As they were one period ago.
+    pub totals_before: Totals,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub server_assignments: u64,
+    pub transactions: u64,
+    pub queries: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    pub transaction_micros: u64,
+    pub query_micros: u64,
+    pub wait_micros: u64,
+    pub client_parses: u64,
+    pub server_parses: u64,
+    pub binds: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    pub database: String,
+    pub user: String,
+    pub mode: &'static str,
+    pub clients_active: usize,
+    pub clients_waiting: usize,
+    pub clients_active_cancel: usize,
+    pub clients_waiting_cancel: usize,
+    pub servers_active: usize,
+    pub servers_active_cancel: usize,
+    pub servers_being_canceled: usize,
+    pub servers_idle: usize,
+    pub servers_used: usize,
+    pub servers_tested: usize,
+    pub servers_login: usize,
+    /// Of the client that waits the longest.
+    pub longest_wait: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    pub id: u64,
+    pub user: String,
+    pub database: String,
+    /// `active`, `waiting` or `idle`.
+    pub state: &'static str,
+    pub address: String,
+    pub port: u16,
+    pub local_address: String,
+    pub local_port: u16,
+    /// RFC 3339.
+    pub connected_at: String,
+    pub asked_at: String,
+    pub wait: Duration,
+    /// The id of its server.
+    pub server: Option<u64>,
+    pub tls: String,
+    pub application_name: String,
+    pub prepared_statements: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    pub id: u64,
+    pub user: String,
+    pub database: String,
+    /// `active`, `idle`, `used`, `tested` or `new`.
+    pub state: &'static str,
+    pub address: String,
+    pub port: u16,
+    pub local_address: String,
+    pub local_port: u16,
+    pub connected_at: String,
+    pub asked_at: String,
+    pub is_closing: bool,
+    /// The id of its client.
+    pub client: Option<u64>,
+    /// Of its process.
+    pub pid: u32,
+    pub tls: String,
+    pub prepared_statements: usize,
+}

@@ -187,6 +187,26 @@ fn text(row: Option<&tokio_postgres::Row>, column: usize) -> Result<String, Moni
     row.try_get(column).map_err(MonitorError::Query)
 }
 
+/// Returns when the transactions have ended that clients had begun before now, or a moment later: the news that nobody is to begin
+/// another needs as long to reach everybody.
+pub async fn drain(settings: &PgSettings) -> Result<(), MonitorError> {
+    const MOMENT: Duration = Duration::from_millis(150);
+    const LOOK: Duration = Duration::from_millis(20);
+    const QUERY: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
+         AND pid <> pg_backend_pid() AND xact_start < $1::text::timestamptz";
+    let session = superuser_session(settings, "Bellwether", "").await.map_err(MonitorError::Connect)?;
+    let until = format!("SELECT (clock_timestamp() + interval '{} ms')::text", MOMENT.as_millis());
+    let until: String = session.client.query_one(&until, &[]).await.map_err(MonitorError::Query)?.get(0);
+    tokio::time::sleep(MOMENT).await;
+    loop {
+        let row = session.client.query_one(QUERY, &[&until]).await.map_err(MonitorError::Query)?;
+        if row.get::<_, i64>(0) == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// CHECKPOINT on the local server over a connection of its own, without statement timeout. Dropping the future ends the wait,
 /// not the checkpoint.
 pub async fn checkpoint(settings: &PgSettings) -> Result<(), MonitorError> {

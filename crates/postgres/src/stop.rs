@@ -21,6 +21,9 @@ pub struct StopRequest {
     pub checkpoint: bool,
     /// Run the `before_stop` hook.
     pub hook: bool,
+    /// Wait for the transactions that are in flight when all else is prepared, at most so long. Clients that are sent elsewhere begin no
+    /// new ones; those of others are not waited for.
+    pub drain: Option<Duration>,
     /// Turn to an immediate stop after this time; `None` = never.
     pub immediate_after: Option<Duration>,
     /// Kill the whole process tree after this time; `None` = never.
@@ -30,7 +33,7 @@ pub struct StopRequest {
 impl StopRequest {
     /// A plain stop without hook, checkpoint or clock.
     pub fn plain(mode: StopMode) -> Self {
-        Self { mode, checkpoint: false, hook: false, immediate_after: None, kill_after: None }
+        Self { mode, checkpoint: false, hook: false, drain: None, immediate_after: None, kill_after: None }
     }
 }
 
@@ -143,6 +146,16 @@ impl Server {
                 self.run_before_stop(line).await;
             }
             last_word.await;
+            if let Some(limit) = request.drain {
+                let drained = monitor::drain(self.settings());
+                match tokio::time::timeout(limit, drained).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "transactions in flight could not be waited for")
+                    }
+                    Err(_) => tracing::info!("transactions in flight are ended: they take too long"),
+                }
+            }
         };
         tokio::select! {
             () = work => {}

@@ -4,6 +4,7 @@
 //! encrypted keys are not supported.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     pin::Pin,
@@ -102,6 +103,18 @@ impl Tls {
             Self::Required(connector)
         })
     }
+}
+
+/// How to encrypt connections that others open, by libpq's options (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`), and whether a server must
+/// encrypt; `None`: never. Reads files; blocking.
+pub fn client_config(
+    options: BTreeMap<String, String>,
+) -> Result<Option<(Arc<ClientConfig>, bool)>, TlsError> {
+    Ok(match Tls::of(&Credentials { options, ..Credentials::default() })? {
+        Tls::Never => None,
+        Tls::Preferred(connector) => Some((connector.0, false)),
+        Tls::Required(connector) => Some((connector.0, true)),
+    })
 }
 
 fn provider() -> Arc<CryptoProvider> {

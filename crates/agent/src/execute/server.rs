@@ -13,6 +13,9 @@ use tracing::{debug, info, warn};
 use super::{Effect, jobs::tell_cancelled};
 use crate::{agent::Agent, citus::Notice, clock, monitor::Errand, work};
 
+/// How long a planned change of the leader waits for transactions of clients that proxies hold back from new ones.
+const DRAIN: Duration = Duration::from_secs(2);
+
 impl Agent {
     /// Whether what an action was decided on still holds, at the last moment before its effect.
     fn fence_holds(&self, fence: Fence) -> bool {
@@ -82,7 +85,9 @@ impl Agent {
 
     pub(super) fn demote(&mut self, mode: DemoteMode, stop_limit: Option<Duration>) -> Effect {
         info!("Demoting self ({})", mode.as_str());
-        let request = work::demote_request(mode, stop_limit, clock::now());
+        let mut request = work::demote_request(mode, stop_limit, clock::now());
+        let drains = mode == DemoteMode::Graceful && self.config.router.is_some();
+        request.drain = drains.then_some(DRAIN);
         self.local.role = Role::Demoted;
         let notice = match mode {
             DemoteMode::Graceful => self.citus.notice_of_stop(),
@@ -94,7 +99,8 @@ impl Agent {
             // The keeper may be waiting for the store; nobody waits for it.
             tokio::spawn(async move { lease.forget().await });
         }
-        Effect::Nothing
+        // Proxies are to hear of it while there is still time for what is in flight: the member key says so at once.
+        Effect::of_change(drains)
     }
 
     pub(super) fn stop_server(&mut self, mode: StopMode) -> Effect {
@@ -105,6 +111,7 @@ impl Agent {
             },
             checkpoint: false,
             hook: true,
+            drain: None,
             immediate_after: None,
             kill_after: (mode == StopMode::Immediate).then_some(Duration::from_secs(5)),
         };

@@ -153,6 +153,7 @@ pub(crate) async fn reinitialize(
         mode: StopMode::Immediate,
         checkpoint: false,
         hook: true,
+        drain: None,
         immediate_after: None,
         kill_after: Some(Duration::from_secs(10)),
     };

@@ -156,6 +156,7 @@ pub(crate) async fn rewind(
         mode: StopMode::Fast,
         checkpoint: false,
         hook: false,
+        drain: None,
         immediate_after: None,
         kill_after: None,
     };

@@ -77,6 +77,7 @@ pub(crate) fn demote_request(mode: DemoteMode, stop_limit: Option<Duration>, now
         mode: StopMode::Fast,
         checkpoint: true,
         hook: true,
+        drain: None,
         immediate_after: stop_limit,
         kill_after: stop_limit.map(|limit| limit * 2),
     };
@@ -84,6 +85,7 @@ pub(crate) fn demote_request(mode: DemoteMode, stop_limit: Option<Duration>, now
         mode: StopMode::Immediate,
         checkpoint: false,
         hook: false,
+        drain: None,
         immediate_after: None,
         kill_after: Some(Duration::from_secs(1)),
     };
@@ -164,6 +166,7 @@ pub(super) fn restart_request(stop_limit: Duration) -> StopRequest {
         mode: StopMode::Fast,
         checkpoint: true,
         hook: true,
+        drain: None,
         immediate_after: Some(stop_limit),
         kill_after: Some(2 * stop_limit),
     }

@@ -183,7 +183,7 @@ async fn serve_with_store(
         (ended, service)
     };
     let proxy_stop = CancellationToken::new();
-    let proxy = crate::proxy::start(&for_proxy, latest.clone(), &handle, proxy_stop.clone());
+    let proxy = crate::proxy::start(&for_proxy, latest.clone(), &handle, &client, proxy_stop.clone());
     // Beside the loop, and ended with this scope.
     let mut reloading = JoinSet::new();
     reloading.spawn(reload::follow(latest, api.handle(), client, opened.clone()));

@@ -7,6 +7,7 @@ use crate::sections::{
     citus::Citus,
     dns::Dns,
     log::Log,
+    pooler::Pooler,
     postgresql::Postgresql,
     raft::Raft,
     restapi::{Ctl, RestApi},
@@ -36,10 +37,12 @@ pub struct Config {
     /// `None`: no part of a Citus cluster.
     pub citus: Option<Citus>,
     /// `None`: no proxy on this node.
-    pub router: Option<Router>,
+    pub router: Option<Box<Router>>,
     pub vip: Vip,
     /// `None`: no name is kept.
     pub dns: Option<Dns>,
+    /// `None`: no pools; with one there is a proxy.
+    pub pooler: Option<Box<Pooler>>,
 }
 
 /// `defaults`: whose defaults a new cluster is created with.

@@ -17,7 +17,7 @@ use self::{
     entrypoints::{DNS, VIP, VIP_ENTRY},
     member::{CTL, LOG, RESTAPI, TAGS, WATCHDOG},
     postgresql::POSTGRESQL,
-    router::ROUTER,
+    router::{POOLER, ROUTER},
     stores::{CITUS, CONSUL, ETCD3, RAFT, ZOOKEEPER},
 };
 
@@ -84,6 +84,13 @@ pub(crate) const ROOT: &[Key] = &[
     key("router", Section(ROUTER), Reload, "", "The proxy of this node; without the section there is none."),
     key("vip", Named(VIP, VIP_ENTRY), Reload, "", "Addresses that follow the leader, or another role."),
     key("dns", Section(DNS), Reload, "", "A name that leads to the leader, kept by dynamic updates."),
+    key(
+        "pooler",
+        Section(POOLER),
+        Reload,
+        "",
+        "Pools of servers, at port 6432; without the section there are none.",
+    ),
     key("tags", Open(TAGS), Reload, "", "Tags of this member; any other name is published as it is."),
     key("bootstrap", Open(BOOTSTRAP), Bootstrap, "", "How a new cluster begins."),
     key("postgresql", Open(POSTGRESQL), Reload, "", "The PostgreSQL server of this member."),
@@ -188,6 +195,7 @@ postgresql:
   parameters: {}
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
 router: {}
+pooler: {}
 ";
         let mut asked = asked_of(text);
         let raft = text.find("raft:").unwrap()..text.find("citus:").unwrap();

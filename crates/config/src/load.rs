@@ -16,6 +16,7 @@ use crate::{
         citus::Citus,
         dns::Dns,
         log::Log,
+        pooler::Pooler,
         postgresql::Postgresql,
         raft::Raft,
         restapi::{Ctl, RestApi},
@@ -233,6 +234,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let citus = Citus::read(root);
     let router = Router::read(root);
     let (vip, dns) = (Vip::read(root), Dns::read(root));
+    let pooler = Pooler::read(root);
     let tags = root.lenient().child("tags");
     let tags = tags.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
@@ -257,9 +259,10 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         postgresql: postgresql?,
         store: store?,
         citus,
-        router,
+        router: router.map(Box::new),
         vip,
         dns,
+        pooler: pooler.map(Box::new),
     })
 }
 

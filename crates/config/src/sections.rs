@@ -6,6 +6,7 @@ pub mod consul;
 pub mod dns;
 pub mod etcd;
 pub mod log;
+pub mod pooler;
 pub mod postgresql;
 pub mod raft;
 pub mod restapi;

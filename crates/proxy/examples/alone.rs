@@ -6,7 +6,7 @@ use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
 use bellwether_pgwire::auth::secret::Secret;
 use bellwether_proxy::{
-    Answer, Proxy, Secrets,
+    Answer, Peers, Proxy, Secrets,
     routes::Target,
     settings::{AuthType, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
 };
@@ -19,6 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 struct Nobody;
+
+impl Peers for Nobody {
+    fn holds_lease(&self, _: String) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(async { false })
+    }
+}
 
 impl Secrets for Nobody {
     fn secret_of(&self, _: String) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
@@ -81,7 +87,9 @@ fn main() {
         threads: 1,
         routing: RoutingSettings::default(),
         limits: Limits { max_connections: 100_000, ..Limits::default() },
+        statistics: vec![],
         pooler: PoolerSettings {
+            max_clients: 100_000,
             pool_size: pool_size.parse().expect("a number"),
             auth_type: if std::env::var_os("PROXY_SECRET").is_some() {
                 AuthType::Scram
@@ -95,7 +103,8 @@ fn main() {
     runtime.block_on(async {
         let (_settings, settings) = watch::channel(Arc::new(settings));
         let (_topology, topology) = watch::channel(Arc::new(topology(server)));
-        let (proxy, _handle) = Proxy::start(settings, topology, Arc::new(Nobody)).expect("threads");
+        let (proxy, _handle) =
+            Proxy::start(settings, topology, Arc::new(Nobody), Arc::new(Nobody)).expect("threads");
         proxy.run(CancellationToken::new()).await;
     });
 }

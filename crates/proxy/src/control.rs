@@ -1,8 +1,11 @@
 //! The proxy beside the agent: follows the picture of the cluster and the settings, and tells the workers.
 
 pub(crate) mod ask;
+pub(crate) mod confirm;
+pub(crate) mod console;
 mod listen;
 mod resolve;
+mod statistics;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -15,9 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{listen::Listeners, resolve::Resolver};
+use self::{confirm::Confirmation, listen::Listeners, resolve::Resolver, statistics::Statistics};
 use crate::{
     metrics::Metrics,
+    report::PoolReport,
     routes::Routes,
     settings::Settings,
     worker::{Command, Mailbox, Worker, context::Shared},
@@ -27,6 +31,9 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(5);
 /// A worker that does not cut sessions within this time is stuck, and must not keep all others from the new primary.
 const CUT_WITHIN: Duration = Duration::from_millis(500);
+/// How often the age of the picture is looked at.
+const AGES: Duration = Duration::from_millis(250);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Clients that may be at the door at once.
 const ASKS: usize = 4096;
 /// For sessions to end when the proxy stops.
@@ -45,17 +52,27 @@ pub struct Proxy {
     routes: Arc<Routes>,
     asks: Option<mpsc::Receiver<ask::Ask>>,
     secrets: Arc<dyn ask::Secrets>,
+    confirmation: Confirmation,
+    statistics: Statistics,
+    shown: watch::Sender<Arc<Routes>>,
+    console: console::Console,
 }
 
 /// A look at the proxy's numbers.
 #[derive(Clone, Debug)]
 pub struct ProxyHandle {
     shared: Arc<Shared>,
+    workers: Vec<Mailbox>,
 }
 
 impl ProxyHandle {
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// All pools of all threads; a thread that does not answer within a second is left out.
+    pub async fn pools(&self) -> Vec<PoolReport> {
+        self.reports().await.into_iter().flat_map(|report| report.pools).collect()
     }
 }
 
@@ -65,6 +82,7 @@ impl Proxy {
         settings: watch::Receiver<Arc<Settings>>,
         topology: watch::Receiver<Arc<Topology>>,
         secrets: Arc<dyn ask::Secrets>,
+        peers: Arc<dyn confirm::Peers>,
     ) -> io::Result<(Self, ProxyHandle)> {
         let (ask, asks) = mpsc::channel(ASKS);
         let shared = Arc::new(Shared { metrics: Metrics::default(), asks: ask, seed: rand::random() });
@@ -77,7 +95,11 @@ impl Proxy {
             threads.push(thread.spawn(move || worker.run())?);
             workers.push(mailbox);
         }
-        let handle = ProxyHandle { shared: shared.clone() };
+        let handle = ProxyHandle { shared: shared.clone(), workers: workers.clone() };
+        let (shown, seen) = watch::channel(routes.clone());
+        let console =
+            console::Console { handle: handle.clone(), settings: settings.clone(), routes: seen.clone() };
+        let statistics = Statistics::new(handle.clone(), seen, settings.clone());
         let listeners = Listeners::default();
         let resolver = Resolver::default();
         let proxy = Self {
@@ -91,6 +113,10 @@ impl Proxy {
             routes,
             asks: Some(asks),
             secrets,
+            confirmation: Confirmation::new(peers),
+            statistics,
+            shown,
+            console,
         };
         Ok((proxy, handle))
     }
@@ -98,14 +124,16 @@ impl Proxy {
     /// Serves until `stop`. Ending it early (by a drop) leaves the threads to the end of the process.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
+        let mut ages = tokio::time::interval(AGES);
+        ages.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Ends with this scope.
         let mut answering = JoinSet::new();
         if let Some(asks) = self.asks.take() {
-            answering.spawn(ask::answer(asks, self.workers.clone(), self.secrets.clone()));
+            answering.spawn(ask::answer(asks, self.console.clone(), self.secrets.clone()));
         }
         self.route().await;
-        self.listen();
+        self.listen().await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -122,9 +150,14 @@ impl Proxy {
                     self.reload().await;
                 }
                 () = self.resolver.found() => self.route().await,
+                () = self.confirmation.heard() => self.route().await,
+                _ = ages.tick() => {
+                    let topology = self.topology.borrow().clone();
+                    self.confirmation.look(&topology, self.routes.open_until);
+                }
                 _ = look.tick() => {
                     self.resolver.look_again();
-                    self.listen();
+                    self.listen().await;
                 }
             }
         }
@@ -136,14 +169,15 @@ impl Proxy {
         for worker in &self.workers {
             worker.send(Command::Settings(settings.clone()));
         }
-        self.listen();
+        self.listen().await;
         self.route().await;
         info!(listeners = settings.listeners.len(), "the settings of the proxy have been read anew");
     }
 
     /// Brings the sockets in line with the settings.
-    fn listen(&mut self) {
+    async fn listen(&mut self) {
         let settings = self.settings.borrow().clone();
+        self.statistics.bring_about(&settings.statistics).await;
         if let Some(listeners) = self.listeners.bring_about(&settings, &self.shared.metrics) {
             for worker in &self.workers {
                 worker.send(Command::Listeners(listeners.clone()));
@@ -156,6 +190,7 @@ impl Proxy {
     async fn route(&mut self) {
         let topology = self.topology.borrow_and_update().clone();
         let settings = self.settings.borrow().clone();
+        let topology = self.confirmation.applied_to(&topology);
         let routes = Routes::of(&topology, &settings.routing, |member| self.resolver.addresses(member));
         let changed = routes.primary.as_ref().map(|route| &route.member)
             != self.routes.primary.as_ref().map(|route| &route.member);
@@ -168,6 +203,7 @@ impl Proxy {
         }
         self.tell(routes.clone()).await;
         self.routes = Arc::new(routes);
+        self.shown.send_replace(self.routes.clone());
     }
 
     async fn tell(&self, routes: Routes) {

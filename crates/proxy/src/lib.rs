@@ -16,6 +16,7 @@ mod control;
 pub mod metrics;
 mod pooling;
 mod refusal;
+pub mod report;
 pub mod routes;
 pub mod settings;
 pub mod split;
@@ -24,4 +25,5 @@ mod worker;
 pub use control::{
     Proxy, ProxyHandle,
     ask::{Answer, Secrets},
+    confirm::Peers,
 };

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use bellwether_types::MemberName;
+
 /// A number that only grows, or one that follows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -49,12 +51,48 @@ pub struct ListenerCounts {
     /// Statements that were sent to another server, because the first was shut down before it did anything.
     pub repeated: Count,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
+    members: Mutex<BTreeMap<MemberName, Arc<MemberCounts>>>,
+}
+
+/// Connections of one listener, or of the pools of one target, to one member.
+#[derive(Debug, Default)]
+pub struct MemberCounts {
+    pub current: Count,
+    pub total: Count,
+}
+
+/// Counts as a connection for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<MemberCounts>);
+
+impl Counted {
+    pub(crate) fn begin(counts: Arc<MemberCounts>) -> Self {
+        counts.current.add(1);
+        counts.total.add(1);
+        Self(counts)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.current.sub(1);
+    }
 }
 
 impl ListenerCounts {
     /// Rare: never on the path of data.
     pub(crate) fn refused(&self, why: &'static str) {
         *self.refusals.lock().unwrap_or_else(PoisonError::into_inner).entry(why).or_default() += 1;
+    }
+
+    pub(crate) fn member(&self, member: &MemberName) -> Arc<MemberCounts> {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.entry(member.clone()).or_default().clone()
+    }
+
+    /// Connections to members.
+    pub fn members(&self) -> BTreeMap<MemberName, Arc<MemberCounts>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Clients that were refused or cut, by reason.
@@ -75,6 +113,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Connections to a member at present, by all listeners and pools.
+    pub(crate) fn connections_to(&self, member: &MemberName) -> u64 {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |counts: &Arc<ListenerCounts>| {
+            counts.members().get(member).map_or(0, |counts| counts.current.get())
+        };
+        listeners.values().map(of).sum()
+    }
+
     pub(crate) fn routed(&self, after: Duration) {
         self.routed.add(1);
         self.routed_micros.add(u64::try_from(after.as_micros()).unwrap_or(u64::MAX));

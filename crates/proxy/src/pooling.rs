@@ -17,3 +17,5 @@ pub(crate) mod up;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,8 @@ pub(crate) enum Refusal {
         sqlstate: &'static str,
         what: String,
     },
+    /// By the console.
+    Killed,
     Stopping,
     Protocol {
         problem: String,
@@ -94,6 +96,7 @@ impl Refusal {
             Self::NoLookup { .. } => "no_lookup",
             Self::Busy => "busy",
             Self::NotAllowed { .. } => "not_allowed",
+            Self::Killed => "killed",
             Self::Stopping => "stopping",
             Self::Protocol { .. } => "protocol",
         }
@@ -145,7 +148,7 @@ impl Refusal {
             Self::TooManyConnections { limit } => (
                 "53300",
                 "sorry, too many clients already".into(),
-                format!("The proxy takes {limit} connections (router.maxconn)."),
+                format!("The proxy takes {limit} connections (router.maxconn, pooler.max_client_conn)."),
                 "Close connections that are not needed, or raise the limit.",
             ),
             Self::Cut { member, target } => (
@@ -154,6 +157,9 @@ impl Refusal {
                 "The role of the member has changed.".into(),
                 "Connect again and repeat the transaction; check first whether a commit that was in flight has happened.",
             ),
+            Self::Killed => {
+                ("57P01", "the connection was ended by an administrator".into(), String::new(), "")
+            }
             Self::Stopping => (
                 "57P01",
                 "the proxy is stopping".into(),

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use bellwether_types::{
-    MemberName, PostgresState, Role, Timestamp,
+    HostPort, MemberName, PostgresState, Role, Timestamp,
     topology::{Topology, TopologyMember},
 };
 
@@ -47,6 +47,8 @@ impl fmt::Display for Target {
 pub struct Routes {
     pub cluster: Arc<str>,
     pub primary: Option<Arc<Route>>,
+    /// The leader, while it stops in order: sessions there may end what they have begun, and nobody begins anything.
+    pub leaving: Option<MemberName>,
     /// New sessions at the primary are opened until then.
     pub open_until: Timestamp,
     /// Sessions at the primary go on until then.
@@ -67,6 +69,8 @@ pub enum NoPrimary {
     NoLeader,
     /// Somebody holds it and has not finished its promotion.
     NotPromoted,
+    /// Its holder stops in order, so that another one can take over.
+    HandingOver,
 }
 
 impl NoPrimary {
@@ -77,6 +81,7 @@ impl NoPrimary {
             }
             Self::NoLeader => "No member holds the leader lock at present.",
             Self::NotPromoted => "The new leader is being promoted.",
+            Self::HandingOver => "The leader hands over to another member.",
         }
     }
 }
@@ -87,6 +92,8 @@ pub struct Route {
     pub member: MemberName,
     /// As they were resolved last; tried in turn. Empty if the name is not known.
     pub addresses: Vec<SocketAddr>,
+    /// The host as the member names it, for its certificate.
+    pub host: String,
     /// The highest timeline on which the cluster is known to be: a server on a lower one is not its primary.
     pub timeline: u32,
 }
@@ -95,6 +102,7 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Eligible<'a> {
     pub primary: Option<&'a TopologyMember>,
+    pub leaving: Option<&'a TopologyMember>,
     pub replicas: Vec<&'a TopologyMember>,
 }
 
@@ -106,6 +114,10 @@ pub fn eligible<'a>(topology: &'a Topology, settings: &RoutingSettings) -> Eligi
         topology.members.iter().find(leads).filter(|member| {
             member.role == Some(Role::Primary) && member.state == Some(PostgresState::Running)
         });
+    let leaving = topology.members.iter().find(leads).filter(|member| {
+        matches!(member.role, Some(Role::Primary | Role::Demoted))
+            && matches!(member.state, Some(PostgresState::Stopping | PostgresState::Restarting))
+    });
     let serves = |member: &&TopologyMember| {
         let follows =
             matches!(member.role, Some(Role::Replica)) && member.state == Some(PostgresState::Running);
@@ -113,7 +125,7 @@ pub fn eligible<'a>(topology: &'a Topology, settings: &RoutingSettings) -> Eligi
         let near = member.lag_bytes.is_some_and(|lag| lag <= settings.max_replica_lag_bytes);
         follows && near && !leads(member) && !member.tags.noloadbalance()
     };
-    Eligible { primary, replicas: topology.members.iter().filter(serves).collect() }
+    Eligible { primary, leaving, replicas: topology.members.iter().filter(serves).collect() }
 }
 
 impl Routes {
@@ -122,6 +134,7 @@ impl Routes {
         Self {
             cluster: cluster.into(),
             primary: None,
+            leaving: None,
             open_until: Timestamp::ZERO,
             trust_until: Timestamp::ZERO,
             replicas: vec![],
@@ -142,7 +155,8 @@ impl Routes {
             topology.members.iter().filter_map(|member| member.timeline).map(|timeline| timeline.0).max();
         let mut route = |member: &TopologyMember| {
             let addresses = resolve(member);
-            Arc::new(Route { member: member.name.clone(), addresses, timeline: timeline.unwrap_or(0) })
+            let host = member.conn_url.as_deref().and_then(first_host).unwrap_or_default();
+            Arc::new(Route { member: member.name.clone(), addresses, host, timeline: timeline.unwrap_or(0) })
         };
         let primary = eligible.primary.map(&mut route);
         let all: Vec<(bool, Arc<Route>)> = eligible
@@ -158,10 +172,16 @@ impl Routes {
             replicas.extend(primary.clone());
         }
         let (open_until, trust_until) = times(topology, settings);
-        let no_primary = if topology.leader.is_some() { NoPrimary::NotPromoted } else { NoPrimary::NoLeader };
+        let leaving = eligible.leaving.map(|member| member.name.clone());
+        let no_primary = match (&leaving, &topology.leader) {
+            (Some(_), _) => NoPrimary::HandingOver,
+            (None, Some(_)) => NoPrimary::NotPromoted,
+            (None, None) => NoPrimary::NoLeader,
+        };
         Self {
             cluster: topology.cluster.as_str().into(),
             primary,
+            leaving,
             open_until,
             trust_until,
             replicas,
@@ -191,11 +211,24 @@ impl Routes {
     pub fn allows(&self, target: Target, member: &MemberName, now: Timestamp) -> bool {
         match target {
             Target::Primary => {
-                now < self.trust_until && self.primary.as_ref().is_some_and(|route| route.member == *member)
+                let is_there = self.primary.as_ref().is_some_and(|route| route.member == *member);
+                now < self.trust_until && (is_there || self.leaving.as_ref() == Some(member))
             }
             _ => self.candidates(target, now).iter().any(|route| route.member == *member),
         }
     }
+}
+
+/// The hosts of `postgres://host:port[,host:port]/database`.
+pub(crate) fn hosts_of(conn_url: &str) -> Vec<HostPort> {
+    let Some((_, rest)) = conn_url.split_once("://") else { return vec![] };
+    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+    let hosts = authority.rsplit('@').next().unwrap_or(authority);
+    hosts.split(',').filter_map(|host| HostPort::parse(host, Some(5432)).ok()).collect()
+}
+
+fn first_host(conn_url: &str) -> Option<String> {
+    hosts_of(conn_url).into_iter().next().map(|host| host.host)
 }
 
 /// Until when sessions at the primary are opened, and until when they go on.

@@ -1,6 +1,6 @@
 //! What the proxy is told to do. Where it is written (`router:` and `pooler:` in the node's file) is not its business.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::routes::Target;
 
@@ -13,6 +13,8 @@ pub struct Settings {
     pub routing: RoutingSettings,
     pub limits: Limits,
     pub pooler: PoolerSettings,
+    /// Where the statistics can be read; nowhere if empty.
+    pub statistics: Vec<SocketAddr>,
 }
 
 /// One port, and where it leads.
@@ -83,7 +85,18 @@ pub struct Limits {
 pub struct PoolerSettings {
     /// Servers of one pool, in one thread.
     pub pool_size: usize,
+    /// The same for single databases.
+    pub database_sizes: BTreeMap<String, usize>,
+    /// The same for single users; the database comes first.
+    pub user_sizes: BTreeMap<String, usize>,
+    /// Clients of pools that may be connected.
+    pub max_clients: usize,
+    /// Who may do everything on the console (database `pgbouncer`).
+    pub admin_users: Vec<String>,
+    /// Who may look there.
+    pub stats_users: Vec<String>,
     pub auth_type: AuthType,
+    pub tls: Tls,
     pub max_prepared_statements: usize,
     /// What is sent to a server before another client has it, unless nothing can be left of the one before.
     pub reset_query: String,
@@ -97,6 +110,35 @@ pub struct PoolerSettings {
     pub server_lifetime: Duration,
 }
 
+/// Encryption on both sides of the pools.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// What clients are shown; `None`: they are not encrypted.
+    pub clients: Option<Arc<rustls::ServerConfig>>,
+    /// Clients that do not encrypt are refused.
+    pub clients_must: bool,
+    /// How servers are checked; `None`: they are not asked to encrypt.
+    pub servers: Option<Arc<rustls::ClientConfig>>,
+    /// A server that does not encrypt is not used.
+    pub servers_must: bool,
+}
+
+impl PartialEq for Tls {
+    /// Files that were read again are another configuration.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |one: Option<*const ()>, other: Option<*const ()>| one == other;
+        same(
+            self.clients.as_ref().map(|it| Arc::as_ptr(it).cast()),
+            other.clients.as_ref().map(|it| Arc::as_ptr(it).cast()),
+        ) && same(
+            self.servers.as_ref().map(|it| Arc::as_ptr(it).cast()),
+            other.servers.as_ref().map(|it| Arc::as_ptr(it).cast()),
+        ) && (self.clients_must, self.servers_must) == (other.clients_must, other.servers_must)
+    }
+}
+
+impl Eq for Tls {}
+
 /// How clients show who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthType {
@@ -106,11 +148,25 @@ pub enum AuthType {
     Trust,
 }
 
+impl PoolerSettings {
+    /// How many servers this pool may have.
+    pub fn size_of(&self, database: &str, user: &str) -> usize {
+        let own = self.database_sizes.get(database).or_else(|| self.user_sizes.get(user));
+        own.copied().unwrap_or(self.pool_size).max(1)
+    }
+}
+
 impl Default for PoolerSettings {
     fn default() -> Self {
         Self {
             pool_size: 20,
+            database_sizes: BTreeMap::new(),
+            user_sizes: BTreeMap::new(),
+            max_clients: 10_000,
+            admin_users: vec![],
+            stats_users: vec![],
             auth_type: AuthType::Scram,
+            tls: Tls::default(),
             max_prepared_statements: 200,
             reset_query: "DISCARD ALL".into(),
             query_wait_timeout: Duration::from_secs(120),

@@ -3,10 +3,12 @@
 pub(crate) mod context;
 pub(crate) mod epoll;
 mod passages;
+mod pipe;
 mod pooled;
 mod slots;
 mod sockets;
 mod stream;
+mod tls;
 
 use std::{
     collections::VecDeque,
@@ -33,8 +35,9 @@ use self::{
 };
 use crate::{
     clock,
-    control::ask::Answer,
+    control::{ask::Answer, console::PoolCommand},
     refusal::Refusal,
+    report::WorkerReport,
     routes::Routes,
     settings::{Mode, Settings},
 };
@@ -52,6 +55,12 @@ pub(crate) enum Command {
     Settings(Arc<Settings>),
     /// What is known of a client's password.
     Secret(Key, Answer),
+    /// What the pools are like; the answer goes to whoever asks, if still there.
+    Report(tokio::sync::mpsc::Sender<WorkerReport>),
+    /// What an administrator has asked for has been done.
+    Console(Key, Vec<u8>),
+    /// An administrator asks for this.
+    Pools(PoolCommand),
     /// These instead of the ones before.
     Listeners(Vec<Arc<Listener>>),
     /// Ends all sessions.
@@ -74,6 +83,9 @@ impl std::fmt::Debug for Command {
             Self::Routes(..) => "Routes",
             Self::Settings(_) => "Settings",
             Self::Secret(..) => "Secret",
+            Self::Report(_) => "Report",
+            Self::Console(..) => "Console",
+            Self::Pools(_) => "Pools",
             Self::Listeners(_) => "Listeners",
             Self::Stop => "Stop",
         })
@@ -214,6 +226,13 @@ impl Worker {
                     self.pooled.secret_found(&mut self.context, client, answer)
                 }
                 Command::Settings(settings) => self.context.settings = settings,
+                Command::Console(client, answer) => {
+                    self.pooled.console_answered(&mut self.context, client, &answer)
+                }
+                Command::Pools(command) => self.pooled.obey(&mut self.context, command),
+                Command::Report(to) => {
+                    let _ = to.try_send(self.pooled.report(&self.context));
+                }
                 Command::Listeners(listeners) => self.listen(&listeners),
                 Command::Stop => {
                     self.listen(&[]);
@@ -265,9 +284,15 @@ impl Worker {
     fn admit(&mut self, listener: &Arc<Listener>, fd: OwnedFd) {
         sockets::tune(&fd);
         listener.counts.accepted.add(1);
-        let limit = self.context.settings.limits.max_connections;
+        let settings = &self.context.settings;
         let clients = &self.context.shared.metrics.clients;
-        if clients.get() >= limit as u64 {
+        let (limit, present) = match listener.mode {
+            Mode::Tcp => (settings.limits.max_connections, clients.get()),
+            Mode::Session | Mode::Transaction | Mode::Statement => {
+                (settings.pooler.max_clients, self.pooled.len() as u64)
+            }
+        };
+        if present >= limit as u64 {
             let refusal = Refusal::TooManyConnections { limit };
             listener.counts.refused(refusal.label());
             let mut last = Vec::new();

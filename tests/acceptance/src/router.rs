@@ -23,6 +23,7 @@ impl RouterPorts {
     pub(crate) fn patch(&self) -> Value {
         json!({"router": {
             "bind": "127.0.0.1",
+            "stats": {"enabled": false},
             "listeners": {
                 "primary": {"port": self.primary},
                 "replicas": {"port": self.replicas},

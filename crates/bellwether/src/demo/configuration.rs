@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::layout::{API_USER, CLUSTER, Layout, Node, SUPERUSER};
+use super::layout::{API_USER, CLUSTER, Layout, Node, ProxyPorts, SUPERUSER};
 
 /// A socket's path may have 107 characters, and `/.s.PGSQL.12345.lock` is a part of it.
 const SOCKET_DIR_MAX: usize = 85;
@@ -10,6 +10,7 @@ const SOCKET_DIR_MAX: usize = 85;
 /// The text of `bellwether.yml`.
 pub(super) fn text(layout: &Layout, node: &Node) -> String {
     let Node { name, postgres_port, api_port, store_port, .. } = node;
+    let ProxyPorts { primary, replicas, pooled, stats } = node.proxy;
     let partners: Vec<_> = layout
         .nodes
         .iter()
@@ -41,6 +42,18 @@ raft:
   partner_addrs:
 {partners}  data_dir: {store_dir}
   password: "{store}"
+
+router:
+  bind: 127.0.0.1
+  listeners:
+    primary: {{port: {primary}}}
+    replicas: {{port: {replicas}}}
+    sync: {{enabled: false}}
+    async: {{enabled: false}}
+  stats: {{port: {stats}}}
+
+pooler:
+  listen_port: {pooled}
 
 bootstrap:
   dcs:

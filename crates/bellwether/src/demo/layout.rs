@@ -23,6 +23,8 @@ pub(super) const CLUSTER: &str = "demo";
 /// The role that the client writes as, and psql too.
 pub(super) const SUPERUSER: &str = "postgres";
 pub(super) const API_USER: &str = "demo";
+/// Of one node.
+const PORTS: usize = 7;
 const NAMES: [&str; 3] = ["node1", "node2", "node3"];
 
 /// One node of the demo.
@@ -33,6 +35,16 @@ pub(super) struct Node {
     pub(super) postgres_port: u16,
     pub(super) api_port: u16,
     pub(super) store_port: u16,
+    pub(super) proxy: ProxyPorts,
+}
+
+/// The ports of a node's proxy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ProxyPorts {
+    pub(super) primary: u16,
+    pub(super) replicas: u16,
+    pub(super) pooled: u16,
+    pub(super) stats: u16,
 }
 
 impl Node {
@@ -99,7 +111,7 @@ pub(crate) enum LayoutError {
         #[source]
         cause: io::Error,
     },
-    #[error("could not find nine free ports on 127.0.0.1")]
+    #[error("could not find free ports on 127.0.0.1")]
     Ports {
         #[source]
         cause: io::Error,
@@ -113,17 +125,23 @@ impl Layout {
         account: Option<Account>,
         bin_dir: PathBuf,
     ) -> Result<Self, LayoutError> {
-        let ports = ports::free(3 * NAMES.len()).map_err(|cause| LayoutError::Ports { cause })?;
+        let ports = ports::free(PORTS * NAMES.len()).map_err(|cause| LayoutError::Ports { cause })?;
         let (folder, ours) = make_folder(asked)?;
         let nodes = NAMES
             .iter()
-            .zip(ports.chunks_exact(3))
+            .zip(ports.chunks_exact(PORTS))
             .map(|(name, ports)| Node {
                 name: (*name).to_owned(),
                 dir: folder.join(name),
                 postgres_port: ports[0],
                 api_port: ports[1],
                 store_port: ports[2],
+                proxy: ProxyPorts {
+                    primary: ports[3],
+                    replicas: ports[4],
+                    pooled: ports[5],
+                    stats: ports[6],
+                },
             })
             .collect();
         if let Some(account) = &account {
@@ -151,6 +169,13 @@ impl Layout {
         let hosts: Vec<_> =
             self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.postgres_port)).collect();
         format!("postgresql://{SUPERUSER}@{}/postgres?target_session_attrs={session}", hosts.join(","))
+    }
+
+    /// The same by the nodes' proxies, whose ports `which` chooses.
+    pub(super) fn proxy_url(&self, which: fn(&ProxyPorts) -> u16) -> String {
+        let hosts: Vec<_> =
+            self.nodes.iter().map(|node| format!("127.0.0.1:{}", which(&node.proxy))).collect();
+        format!("postgresql://{SUPERUSER}@{}/postgres", hosts.join(","))
     }
 
     /// Removes the folder. What cannot be removed stays; it is in the temporary directory.

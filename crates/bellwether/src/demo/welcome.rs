@@ -33,6 +33,8 @@ fn text(layout: &Layout) -> String {
     let passwords = passwords.display();
     let (write, read) = (layout.url("read-write"), layout.url("prefer-standby"));
     let first = &layout.nodes[0];
+    let (proxied, pooled) = (layout.proxy_url(|ports| ports.primary), layout.proxy_url(|ports| ports.pooled));
+    let stats = first.proxy.stats;
     let configuration = first.configuration();
     let configuration = configuration.display();
     let api = first.api_port;
@@ -45,11 +47,14 @@ The cluster is up. In another terminal, as this user:
   export PGPASSFILE={passwords}
   psql "{write}"      # the primary, wherever it is
   psql "{read}"  # a replica
+  psql "{proxied}"  # the primary, by the nodes' proxies
+  psql "{pooled}"  # by their pools: held, not cut, while the leader changes
 
   {binary} list -c {configuration}
   {binary} switchover -c {configuration}
   {binary} explain -c {configuration}
   curl -s http://127.0.0.1:{api}/cluster
+  curl -s http://127.0.0.1:{stats}/stats.json   # or `/` in a browser: the proxy's statistics
 
 Kill what you like: `kill -9` an agent, a postgres, or both. A client writes a row each 10 ms meanwhile.
 Ctrl-C stops everything.

@@ -1,40 +1,80 @@
 //! What is known of users' passwords: read at a member of the cluster, as the superuser, when a client logs in to the pooler.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{os::unix::fs::MetadataExt as _, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use bellwether_config::{Config, HostPort};
-use bellwether_pgwire::auth::secret::Secret;
+use bellwether_pgwire::auth::{
+    secret::Secret,
+    userlist::{Users, exposure},
+};
 use bellwether_postgres::Visit;
 use bellwether_proxy::{Answer, Secrets};
+use bellwether_types::topology::Topology;
 use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
 
 const QUERY: &str = "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolcanlogin \
      AND (rolvaliduntil IS NULL OR rolvaliduntil > now())";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// At the local server, be it primary or replica: logins go on while there is no primary.
+/// At the local server, be it primary or replica, so that logins go on while there is no primary; at the leader if the local one does not
+/// answer.
 #[derive(Debug)]
 pub(super) struct AtTheServer {
     config: Arc<Config>,
+    topology: watch::Receiver<Arc<Topology>>,
 }
 
 impl AtTheServer {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { config: Arc::new(config.clone()) }
+    pub(super) fn new(config: &Config, topology: watch::Receiver<Arc<Topology>>) -> Self {
+        Self { config: Arc::new(config.clone()), topology }
     }
 }
 
 impl Secrets for AtTheServer {
     fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
         let config = self.config.clone();
-        Box::pin(async move { look_up(&config, &user).await })
+        let leader = leader_of(&self.topology.borrow());
+        Box::pin(async move {
+            if let Some(file) = config.pooler.as_ref().and_then(|pooler| pooler.auth_file.as_deref()) {
+                return from_file(file, &user);
+            }
+            let local = config.postgresql.connect_address.clone();
+            match (look_up(&config, &local, &user).await, leader) {
+                (Err(why), Some(leader)) if leader != local => {
+                    look_up(&config, &leader, &user).await.map_err(|also| format!("{why}; {also}"))
+                }
+                (answer, _) => answer,
+            }
+        })
     }
 }
 
-async fn look_up(config: &Config, user: &str) -> Answer {
+/// Read anew each time: it is short, and a change counts at once.
+fn from_file(file: &Path, user: &str) -> Answer {
+    let metadata = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let own_user = rustix::process::geteuid().as_raw();
+    if let Some(problem) = exposure(metadata.mode(), metadata.uid(), own_user) {
+        return Err(format!("{} is not used: {problem}", file.display()));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let users = Users::parse(&text).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        format!("{}: {}", file.display(), all.join("; "))
+    })?;
+    Ok(users.secret(user).cloned())
+}
+
+fn leader_of(topology: &Topology) -> Option<HostPort> {
+    let leader = topology.members.iter().find(|member| Some(&member.name) == topology.leader.as_ref())?;
+    let (_, rest) = leader.conn_url.as_deref()?.split_once("://")?;
+    HostPort::parse(rest.split('/').next()?, Some(5432)).ok()
+}
+
+async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
     let local = &config.postgresql;
     let superuser = &local.authentication.superuser;
-    let HostPort { host, port } = &local.connect_address;
+    let HostPort { host, port } = address;
     let mut target = tokio_postgres::Config::new();
     target
         .host(host)
@@ -51,12 +91,12 @@ async fn look_up(config: &Config, user: &str) -> Answer {
     }
     let visit = Visit::begin(target, superuser.connection.clone())
         .await
-        .map_err(|error| format!("the local server cannot be asked: {error}"))?;
+        .map_err(|error| format!("the server at {address} cannot be asked: {error}"))?;
     let rows = visit
         .client()
         .query(QUERY, &[&user])
         .await
-        .map_err(|error| format!("the local server does not tell the user's password: {error}"))?;
+        .map_err(|error| format!("the server at {address} does not tell the user's password: {error}"))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let Some(text) = row.get::<_, Option<String>>(0) else { return Ok(None) };
     match Secret::parse(&text) {

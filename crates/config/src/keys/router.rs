@@ -33,6 +33,109 @@ const LISTENERS: &[Key] = &[
     key("async", Section(LISTENER), Reload, "", "Reads at asynchronous replicas."),
 ];
 
+const SSLMODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+pub(super) const POOLER: &[Key] = &[
+    key("listen_addr", Texts, Reload, "router.bind", "Addresses of the pools' port."),
+    key(
+        "listen_port",
+        Int,
+        Reload,
+        "6432",
+        "The port of the pools, which lead to the primary; `router.listeners` adds others.",
+    ),
+    key(
+        "pool_mode",
+        Words(&["session", "transaction", "statement"]),
+        Reload,
+        "transaction",
+        "How long a client keeps its server.",
+    ),
+    key("default_pool_size", Int, Reload, "20", "Servers for one database and user, in each thread."),
+    key("admin_users", Texts, Reload, "", "Who may do everything on the console (database `pgbouncer`)."),
+    key("stats_users", Texts, Reload, "", "Who may look there."),
+    key("max_client_conn", Int, Reload, "10000", "Clients of pools that may be connected."),
+    key("max_prepared_statements", Int, Reload, "200", "Prepared statements that are kept on a server."),
+    key(
+        "query_wait_timeout",
+        Text,
+        Reload,
+        "120s",
+        "How long a client waits for a server, also while there is no primary.",
+    ),
+    key("client_login_timeout", Text, Reload, "60s", "For a client to log in."),
+    key("server_connect_timeout", Text, Reload, "5s", "For a server to take a connection and the login."),
+    key(
+        "server_idle_timeout",
+        Text,
+        Reload,
+        "600s",
+        "Servers that nobody has used for so long are closed; 0 = never.",
+    ),
+    key(
+        "server_lifetime",
+        Text,
+        Reload,
+        "3600s",
+        "Servers are closed after so long, once nobody has them; 0 = never.",
+    ),
+    key(
+        "server_reset_query",
+        Text,
+        Reload,
+        "DISCARD ALL",
+        "Sent before another client has a server on which something may be left.",
+    ),
+    key(
+        "auth_type",
+        Words(&["scram-sha-256", "md5", "plain", "trust"]),
+        Reload,
+        "scram-sha-256",
+        "How clients show who they are.",
+    ),
+    key(
+        "auth_file",
+        Text,
+        Reload,
+        "",
+        "PgBouncer's userlist.txt; without it passwords are looked up at the local server.",
+    ),
+    key(
+        "client_tls_sslmode",
+        Words(SSLMODES),
+        Reload,
+        "prefer",
+        "Whether clients are encrypted: `require` refuses others, `verify-ca` asks for certificates.",
+    ),
+    key(
+        "client_tls_cert_file",
+        Text,
+        Reload,
+        "",
+        "Certificate (PEM) that clients are shown; without it they are not encrypted.",
+    ),
+    key("client_tls_key_file", Text, Reload, "", "Key of the certificate (PEM)."),
+    key("client_tls_ca_file", Text, Reload, "", "CA bundle for certificates of clients."),
+    key(
+        "server_tls_sslmode",
+        Words(SSLMODES),
+        Reload,
+        "prefer",
+        "Whether and how connections to servers are encrypted, as libpq has it.",
+    ),
+    key("server_tls_ca_file", Text, Reload, "", "CA bundle for servers."),
+    key("server_tls_cert_file", Text, Reload, "", "Client certificate (PEM) for servers."),
+    key("server_tls_key_file", Text, Reload, "", "Key of the client certificate (PEM)."),
+    key("databases", Any, Reload, "", "By database: `pool_size`."),
+    key("users", Any, Reload, "", "By user: `pool_size`."),
+];
+
+const STATS: &[Key] = &[
+    key("port", Int, Reload, "7000", "Port of the page."),
+    key("bind", Texts, Reload, "router.bind", "Addresses of the page."),
+    key("enabled", Flag, Reload, "true", "`false` takes the page away."),
+];
+
 const REPLICAS: &[Key] = &[key(
     "fallback",
     Words(&["none", "leader"]),
@@ -50,6 +153,7 @@ pub(super) const ROUTER: &[Key] = &[
         "",
         "Ports by name; those that are not customary need a `port`.",
     ),
+    key("stats", Section(STATS), Reload, "", "The statistics page: `/`, `/;csv`, `/stats.json`, `/metrics`."),
     key("threads", Int, Restart, "1", "Threads that carry data, 1 to 64."),
     key("maxconn", Int, Reload, "10000", "Clients that may be connected."),
     key(

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, time::Duration};
 
 use crate::{
     section::Section,
+    sections::pooler::Pooler,
     value::{Unit, int_with_unit},
 };
 
@@ -13,6 +14,8 @@ const SPAN: &str = "write seconds, or a number with a unit, for example `500ms`"
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Router {
     pub listeners: Vec<Listener>,
+    /// Where the statistics can be read.
+    pub stats: Vec<SocketAddr>,
     pub threads: usize,
     pub maxconn: usize,
     pub balance: Balance,
@@ -81,7 +84,7 @@ const CUSTOMARY: [(&str, u16, ListenerRole); 4] = [
 impl Router {
     /// `None` without the section.
     pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
-        if !root.has("router") {
+        if !root.has("router") && !root.has("pooler") {
             return None;
         }
         let section = root.child("router");
@@ -96,7 +99,8 @@ impl Router {
         };
         let replicas = section.child("replicas");
         Some(Self {
-            listeners: read_listeners(&section),
+            listeners: read_listeners(root, &section),
+            stats: read_stats(root, &section),
             threads: section
                 .integer("threads", 1..=64)
                 .and_then(|number| usize::try_from(number).ok())
@@ -126,6 +130,16 @@ impl Router {
     }
 }
 
+/// Customary is port 7000, with the section `router`.
+fn read_stats(root: &Section<'_>, router: &Section<'_>) -> Vec<SocketAddr> {
+    let stats = router.child("stats");
+    let port = stats.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok());
+    let everywhere = router.comma_texts("bind").unwrap_or_else(|| vec!["*".to_owned()]);
+    let bind = stats.comma_texts("bind").unwrap_or(everywhere);
+    let is_on = stats.flag("enabled").unwrap_or(root.has("router") || stats.is_given());
+    if is_on { read_addresses(&stats, &bind, port.unwrap_or(7000)) } else { vec![] }
+}
+
 fn read_lag(section: &Section<'_>) -> u64 {
     const DEFAULT: u64 = 100 << 20;
     let Some(node) = section.node("max_replica_lag") else { return DEFAULT };
@@ -139,11 +153,11 @@ fn read_lag(section: &Section<'_>) -> u64 {
     }
 }
 
-fn read_listeners(router: &Section<'_>) -> Vec<Listener> {
+fn read_listeners(root: &Section<'_>, router: &Section<'_>) -> Vec<Listener> {
     let everywhere = router.comma_texts("bind").unwrap_or_else(|| vec!["*".to_owned()]);
     let section = router.child("listeners");
     let mut listeners = Vec::new();
-    for (name, port, role) in CUSTOMARY {
+    for (name, port, role) in CUSTOMARY.into_iter().filter(|_| root.has("router")) {
         listeners.extend(read_listener(&section, name, Some((port, role)), &everywhere));
     }
     for entry in section.entries() {
@@ -151,8 +165,25 @@ fn read_listeners(router: &Section<'_>) -> Vec<Listener> {
             listeners.extend(read_listener(&section, &entry.key, None, &everywhere));
         }
     }
+    listeners.extend(read_pools(root, &everywhere));
     refuse_double_ports(&section, &listeners);
     listeners
+}
+
+/// The customary port of the pools.
+fn read_pools(root: &Section<'_>, everywhere: &[String]) -> Option<Listener> {
+    if !root.has("pooler") {
+        return None;
+    }
+    let pooler = root.child("pooler");
+    let port = pooler.integer("listen_port", 1..=65_535).and_then(|port| u16::try_from(port).ok());
+    let bind = pooler.comma_texts("listen_addr").unwrap_or_else(|| everywhere.to_vec());
+    Some(Listener {
+        name: "pooled".to_owned(),
+        addresses: read_addresses(&pooler, &bind, port.unwrap_or(Pooler::PORT)),
+        role: ListenerRole::Primary,
+        mode: Pooler::read(root)?.pool_mode,
+    })
 }
 
 fn read_listener(

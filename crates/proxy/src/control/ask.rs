@@ -5,7 +5,8 @@ use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::
 use bellwether_pgwire::auth::secret::Secret;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use crate::worker::{Command, Mailbox, epoll::Key};
+use super::console::Console;
+use crate::worker::{Command, epoll::Key};
 
 /// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -23,13 +24,24 @@ pub trait Secrets: Send + Sync + fmt::Debug {
 /// A question of a worker.
 #[derive(Debug)]
 pub(crate) struct Ask {
-    pub(crate) user: String,
     pub(crate) worker: usize,
     pub(crate) client: Key,
+    pub(crate) what: What,
+}
+
+/// What it asks for.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// What is known of this user's password.
+    Secret(String),
+    /// To do what is typed on the console.
+    Console { text: String, may_change: bool },
 }
 
 /// Answers until the workers end.
-pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, workers: Vec<Mailbox>, secrets: Arc<dyn Secrets>) {
+pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secrets: Arc<dyn Secrets>) {
+    let workers = console.workers().to_vec();
+    let mut commands = JoinSet::new();
     let mut known: HashMap<String, (Instant, Option<Secret>)> = HashMap::new();
     let mut waiting: HashMap<String, Vec<(usize, Key)>> = HashMap::new();
     let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
@@ -41,7 +53,20 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, workers: Vec<Mailbox>,
     loop {
         tokio::select! {
             ask = asks.recv() => {
-                let Some(Ask { user, worker, client }) = ask else { return };
+                let Some(Ask { worker, client, what }) = ask else { return };
+                let user = match what {
+                    What::Secret(user) => user,
+                    What::Console { text, may_change } => {
+                        let (console, workers) = (console.clone(), workers.clone());
+                        commands.spawn(async move {
+                            let answer = console.obey(&text, may_change).await;
+                            if let Some(mailbox) = workers.get(worker) {
+                                mailbox.send(Command::Console(client, answer));
+                            }
+                        });
+                        continue;
+                    }
+                };
                 match known.get(&user) {
                     Some((read, secret)) if read.elapsed() < BELIEVED => tell((worker, client), Ok(secret.clone())),
                     _ => {
@@ -58,6 +83,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, workers: Vec<Mailbox>,
                     }
                 }
             }
+            Some(_) = commands.join_next() => {}
             Some(found) = looks.join_next() => {
                 let Ok((user, answer)) = found else { continue };
                 for asker in waiting.remove(&user).unwrap_or_default() {

@@ -10,6 +10,8 @@ use bellwether_types::{HostPort, topology::TopologyMember};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use crate::routes::hosts_of;
+
 const LOOKUP_LIMIT: Duration = Duration::from_secs(4);
 
 type Found = (HostPort, Option<Vec<SocketAddr>>);
@@ -78,14 +80,6 @@ impl Resolver {
             (host, found)
         });
     }
-}
-
-/// The hosts of `postgres://host:port[,host:port]/database`.
-fn hosts_of(conn_url: &str) -> Vec<HostPort> {
-    let Some((_, rest)) = conn_url.split_once("://") else { return vec![] };
-    let authority = rest.split(['/', '?']).next().unwrap_or(rest);
-    let hosts = authority.rsplit('@').next().unwrap_or(authority);
-    hosts.split(',').filter_map(|host| HostPort::parse(host, Some(5432)).ok()).collect()
 }
 
 #[cfg(test)]

@@ -119,7 +119,6 @@ impl Prepared {
         self.statements.clear();
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.statements.len()
     }

@@ -153,3 +153,18 @@ fn a_picture_may_be_limited_to_a_shorter_life() {
     assert!(routes.primary_at(at(101)).is_ok());
     assert!(routes.primary_at(at(102)).is_err());
 }
+
+#[test]
+fn a_leader_that_stops_in_order_keeps_its_sessions_and_gets_no_new_ones() {
+    let mut topology = healthy();
+    topology.members[0].state = Some(PostgresState::Stopping);
+    topology.members[0].role = Some(Role::Demoted);
+    let a = "a".parse().unwrap();
+    let leaving = routes(&topology);
+    assert_eq!(leaving.primary_at(at(101)), Err(NoPrimary::HandingOver));
+    assert!(leaving.allows(Target::Primary, &a, at(101)));
+    topology.leader = Some("b".parse().unwrap());
+    assert!(!routes(&topology).allows(Target::Primary, &a, at(101)), "once another one leads, they are cut");
+    topology.leader = None;
+    assert!(!routes(&topology).allows(Target::Primary, &a, at(101)));
+}

@@ -4,7 +4,10 @@ use std::{mem, os::fd::OwnedFd, sync::Arc};
 
 use bellwether_types::Timestamp;
 
-use super::epoll::{Epoll, Key, Kind};
+use super::{
+    epoll::{Epoll, Key, Kind},
+    pipe::Pipes,
+};
 use crate::{
     control::ask::Ask,
     metrics::{ListenerCounts, Metrics},
@@ -42,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) epoll: Epoll,
     /// What is read goes here first, and from here straight on: an idle connection holds no memory for it.
     pub(crate) buffer: Box<[u8]>,
+    pub(crate) pipes: Pipes,
     pub(crate) routes: Arc<Routes>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) shared: Arc<Shared>,
@@ -63,6 +67,7 @@ impl Context {
         Self {
             number,
             epoll,
+            pipes: Pipes::default(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             routes,
             settings,
@@ -93,11 +98,17 @@ impl Context {
             return None;
         }
         let turn = &mut self.turns[target as usize];
+        *turn = turn.wrapping_add(1);
+        let in_turn = *turn + attempt;
         let at = match self.settings.routing.balance {
             Balance::Random => rand::random_range(0..count),
-            Balance::RoundRobin | Balance::LeastConnections => {
-                *turn = turn.wrapping_add(1);
-                *turn + attempt
+            Balance::RoundRobin => in_turn,
+            // A member that was just tried in vain has few connections because of that.
+            Balance::LeastConnections if attempt > 0 => in_turn,
+            Balance::LeastConnections => {
+                let metrics = &self.shared.metrics;
+                let load = |at: &usize| metrics.connections_to(&candidates[at % count].member);
+                (in_turn..in_turn + count).min_by_key(load).unwrap_or(in_turn)
             }
         };
         Some(candidates[at % count].clone())

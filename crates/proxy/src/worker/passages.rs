@@ -104,11 +104,9 @@ impl Passages {
 
     /// Ends the sessions that may not go on under the routes of now.
     pub(crate) fn enforce(&mut self, context: &mut Context) {
-        for key in self.keys_of(|passage| passage.route.is_some()) {
-            if let Some(passage) = self.slots.get_mut(key) {
-                passage.enforce(context);
-                self.after_change(context, key);
-            }
+        let (routes, now) = (context.routes.clone(), context.now);
+        for key in self.keys_of(|passage| passage.is_out_of_place(&routes, now)) {
+            self.change(context, key, Passage::enforce);
         }
     }
 
@@ -125,26 +123,23 @@ impl Passages {
         let now = context.now;
         let limits = context.settings.limits.clone();
         for key in self.keys_of(|passage| passage.is_due(now, &limits)) {
-            if let Some(passage) = self.slots.get_mut(key) {
-                passage.expire(context);
-                self.after_change(context, key);
-            }
+            self.change(context, key, Passage::expire);
         }
     }
 
     /// Ends everybody, as gently as the protocol allows.
     pub(crate) fn stop(&mut self, context: &mut Context) {
         for key in self.keys_of(|_| true) {
-            if let Some(passage) = self.slots.get_mut(key) {
-                passage.end(context, &Refusal::Stopping);
-                self.after_change(context, key);
-            }
+            self.change(context, key, |passage, context| passage.end(context, &Refusal::Stopping));
         }
     }
 
-    fn after_change(&mut self, context: &mut Context, key: Key) {
-        // Stages were changed without `advance`, which counts them.
-        self.transient = self.slots.iter().filter(|(_, passage)| passage.is_transient()).count();
+    /// Changes a passage from outside of its own steps, and lets it go on from there.
+    fn change(&mut self, context: &mut Context, key: Key, change: impl FnOnce(&mut Passage, &mut Context)) {
+        let Some(passage) = self.slots.get_mut(key) else { return };
+        let was_transient = passage.is_transient();
+        change(passage, context);
+        self.transient = self.transient + usize::from(passage.is_transient()) - usize::from(was_transient);
         self.advance(context, key);
     }
 

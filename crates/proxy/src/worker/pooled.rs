@@ -6,9 +6,11 @@
 mod attach;
 mod client;
 mod clock;
+mod console;
 mod door;
 mod pool;
 mod server;
+mod tell;
 mod traffic;
 
 use std::{os::fd::OwnedFd, sync::Arc};
@@ -118,6 +120,7 @@ impl Pooled {
             Stage::Waiting | Stage::Newcomer | Stage::AwaitingSecret | Stage::Syncing => {
                 self.watch_waiting(context, key)
             }
+            Stage::Console { .. } => self.hear_console(context, key),
             Stage::Leaving => self.see_off(context, key),
         }
     }

@@ -1,13 +1,26 @@
 //! One socket of a connection: what was read, what waits to be written.
 
-use std::{io, mem, os::fd::OwnedFd};
+use std::{io, mem, net::SocketAddr, os::fd::OwnedFd};
 
 use rustix::{
     io::Errno,
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 
-use super::epoll::{Epoll, Key, Kind, Readiness, Watch};
+use rustls::Connection;
+
+use crate::metrics::Counted;
+
+use super::{
+    epoll::{Epoll, Key, Kind, Readiness, Watch},
+    pipe::{Filled, Pipe, Pipes},
+    tls::Tls,
+};
+
+/// After so many full reads in a row the kernel moves the data.
+const BULK: u8 = 4;
+/// Less than this at once is copied again.
+const SMALL: usize = 4096;
 
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +41,19 @@ pub(crate) struct Stream {
     /// What the kernel would not take yet. Empty, and without memory, nearly always.
     out: Vec<u8>,
     sent: usize,
+    tls: Option<Box<Tls>>,
+    /// What goes to this side without passing through our memory.
+    pipe: Option<Box<Pipe>>,
+    /// Reads in a row that filled the whole buffer.
+    full_reads: u8,
     /// There may be something to read.
     pub(crate) readable: bool,
     hung_up: bool,
     pub(crate) ended: bool,
     shut: bool,
     watches_out: bool,
+    /// Counts the connection while it lives.
+    pub(crate) counted: Option<Counted>,
 }
 
 impl Stream {
@@ -52,11 +72,15 @@ impl Stream {
             key,
             out: Vec::new(),
             sent: 0,
+            tls: None,
+            pipe: None,
+            full_reads: 0,
             readable: false,
             hung_up: false,
             ended: false,
             shut: false,
             watches_out: connecting,
+            counted: None,
         })
     }
 
@@ -71,6 +95,31 @@ impl Stream {
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
         !self.out.is_empty()
+            || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+            || self.tls.as_ref().is_some_and(|tls| tls.is_blocked())
+    }
+
+    /// From here on all bytes are encrypted; `first` are those of the other side that have been read already.
+    pub(crate) fn encrypt(&mut self, epoll: &Epoll, connection: Connection, first: &[u8]) -> io::Result<()> {
+        let mut tls = Box::new(Tls::new(connection));
+        tls.take(first)?;
+        self.tls = Some(tls);
+        // Something may have arrived that nobody will tell of again.
+        self.readable = true;
+        self.flush(epoll).map(drop)
+    }
+
+    /// Who is on the other side.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        rustix::net::getpeername(&self.fd).ok()??.try_into().ok()
+    }
+
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        rustix::net::getsockname(&self.fd).ok()?.try_into().ok()
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
     }
 
     #[inline]
@@ -78,6 +127,9 @@ impl Stream {
         if self.ended {
             self.readable = false;
             return Ok(Read::End);
+        }
+        if self.tls.is_some() {
+            return self.read_encrypted(buffer);
         }
         let room = buffer.len();
         match recv(&self.fd, buffer, RecvFlags::empty()) {
@@ -88,6 +140,7 @@ impl Stream {
             Ok((read, _)) => {
                 // A read that did not fill the buffer has emptied the socket; only its end may still be there.
                 self.readable = read == room || self.hung_up;
+                self.full_reads = if read == room { self.full_reads.saturating_add(1) } else { 0 };
                 Ok(Read::Bytes(read))
             }
             Err(Errno::AGAIN) => {
@@ -102,6 +155,10 @@ impl Stream {
     /// Writes, and keeps what the kernel does not take.
     #[inline]
     pub(crate) fn write(&mut self, epoll: &Epoll, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.say(bytes)?;
+            return self.flush(epoll).map(drop);
+        }
         if self.is_blocked() {
             self.out.extend_from_slice(bytes);
             return Ok(());
@@ -120,6 +177,11 @@ impl Stream {
 
     /// Writes what waits. `true` once nothing does any more.
     pub(crate) fn flush(&mut self, epoll: &Epoll) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            let is_done = tls.flush(&self.fd)?;
+            self.watch_out(epoll, !is_done)?;
+            return Ok(is_done);
+        }
         while self.sent < self.out.len() {
             match send(&self.fd, &self.out[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(sent) => self.sent += sent,
@@ -131,11 +193,81 @@ impl Stream {
                 Err(error) => return Err(error.into()),
             }
         }
+        if let Some(pipe) = &mut self.pipe
+            && !pipe.empty(&self.fd)?
+        {
+            self.watch_out(epoll, true)?;
+            return Ok(false);
+        }
         // The memory goes back: most connections never need any.
         self.sent = 0;
         drop(mem::take(&mut self.out));
         self.watch_out(epoll, false)?;
         Ok(true)
+    }
+
+    /// Whether it sends so much that the kernel had better move it.
+    #[inline]
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.full_reads >= BULK && self.tls.is_none()
+    }
+
+    /// Takes what `from` has, by way of a pipe. `None`: there is no pipe, and the bytes must be copied.
+    pub(crate) fn move_from(
+        &mut self,
+        from: &mut Stream,
+        epoll: &Epoll,
+        pipes: &mut Pipes,
+    ) -> Option<io::Result<Read>> {
+        if self.tls.is_some() {
+            return None;
+        }
+        if self.pipe.is_none() {
+            self.pipe = pipes.take().map(Box::new);
+        }
+        let pipe = self.pipe.as_mut()?;
+        let filled = match pipe.fill(&from.fd) {
+            Ok(filled) => filled,
+            Err(error) => return Some(Err(error)),
+        };
+        let read = match filled {
+            Filled::Bytes(count) => {
+                if count < SMALL {
+                    from.full_reads = 0;
+                }
+                Read::Bytes(count)
+            }
+            Filled::Nothing => {
+                from.readable = false;
+                Read::Nothing
+            }
+            Filled::End => {
+                (from.ended, from.readable) = (true, false);
+                Read::End
+            }
+        };
+        if let Err(error) = self.flush(epoll) {
+            return Some(Err(error));
+        }
+        if !from.is_bulk()
+            && let Some(pipe) = self.pipe.take_if(|pipe| pipe.is_empty())
+        {
+            pipes.give_back(*pipe);
+        }
+        Some(Ok(read))
+    }
+
+    #[cold]
+    fn read_encrypted(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        let Some(tls) = &mut self.tls else { return Ok(Read::Nothing) };
+        let read = tls.read(&self.fd, buffer)?;
+        match read {
+            // What is left of a record is not told of by the kernel.
+            Read::Bytes(_) => self.readable = true,
+            Read::Nothing => self.readable = false,
+            Read::End => (self.ended, self.readable) = (true, false),
+        }
+        Ok(read)
     }
 
     fn watch_out(&mut self, epoll: &Epoll, wanted: bool) -> io::Result<()> {
@@ -149,6 +281,11 @@ impl Stream {
 
     /// Tells the other side that nothing more comes. Once.
     pub(crate) fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls
+            && !self.shut
+        {
+            tls.close(&self.fd);
+        }
         if !mem::replace(&mut self.shut, true) {
             let _ = shutdown(&self.fd, Shutdown::Write);
         }

@@ -23,6 +23,7 @@ mod mixed;
 mod mixed_three;
 mod patronictl;
 mod pause;
+mod pooling;
 mod postgres_killed;
 mod proxy;
 mod quiet_log;

@@ -10,8 +10,9 @@ use super::{
     pump::{Pumped, pump},
 };
 use crate::{
+    metrics::Counted,
     refusal::Refusal,
-    routes::Route,
+    routes::{Route, Routes},
     settings::Limits,
     worker::{
         context::{Context, Listener},
@@ -256,6 +257,9 @@ impl Passage {
             self.enter(Stage::Waiting, context.now);
             return Step::Wait;
         }
+        if let Some(route) = &self.route {
+            server.counted = Some(Counted::begin(self.listener.counts.member(&route.member)));
+        }
         if let Some(asked) = self.asked {
             context.shared.metrics.routed(context.now.since(asked));
         }
@@ -444,12 +448,16 @@ impl Passage {
         self.enter(Stage::Leaving, context.now);
     }
 
+    /// Whether its member serves it no longer, or does so again.
+    pub(super) fn is_out_of_place(&self, routes: &Routes, now: Timestamp) -> bool {
+        let Some(route) = &self.route else { return false };
+        self.server.is_some()
+            && routes.allows(self.listener.target, &route.member, now) == self.drain_by.is_some()
+    }
+
     /// Ends the session if its member serves it no longer.
     pub(super) fn enforce(&mut self, context: &mut Context) {
         let Some(route) = &self.route else { return };
-        if matches!(self.stage, Stage::Leaving | Stage::Waiting | Stage::Greeting) && self.server.is_none() {
-            return;
-        }
         let target = self.listener.target;
         if context.routes.allows(target, &route.member, context.now) {
             self.drain_by = None;

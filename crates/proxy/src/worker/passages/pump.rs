@@ -42,6 +42,19 @@ pub(super) fn pump(context: &mut Context, from: &mut Stream, to: &mut Stream) ->
         if !from.readable {
             return Pumped::Moved { bytes, at_boundary, more: false };
         }
+        if from.is_bulk()
+            && let Some(moved) = to.move_from(from, &context.epoll, &mut context.pipes)
+        {
+            match moved {
+                Ok(Read::Bytes(count)) => (bytes, at_boundary) = (bytes + count as u64, false),
+                Ok(Read::Nothing | Read::End) => {}
+                Err(_) => return Pumped::Broken,
+            }
+            if to.is_blocked() {
+                return Pumped::Moved { bytes, at_boundary, more: false };
+            }
+            continue;
+        }
         match from.read(&mut context.buffer) {
             Ok(Read::Bytes(count)) => {
                 let chunk = &context.buffer[..count];

@@ -14,9 +14,11 @@ use crate::{
 impl Pooled {
     /// Gives a client a server, if one is free. What the client has said so far stays in its input.
     pub(super) fn acquire(&mut self, context: &mut Context, client: Key, id: PoolId) -> bool {
+        let may_begin = self.may_begin(context, id);
         let pool = self.pools.get_mut(id);
         // Nobody overtakes those who wait.
-        if pool.waiting.is_empty()
+        if may_begin
+            && pool.waiting.is_empty()
             && let Some(server) = pool.idle.pop()
         {
             self.attach(context, client, server);
@@ -32,8 +34,19 @@ impl Pooled {
         false
     }
 
+    /// Whether a transaction may begin: a server that is there already may belong to a leader that hands over, or of which nothing
+    /// has been heard for too long.
+    fn may_begin(&self, context: &Context, id: PoolId) -> bool {
+        let pool = self.pools.get(id);
+        !context.routes.candidates(pool.target, context.now).is_empty()
+            && !self.pools.is_paused(&pool.database)
+    }
+
     /// Gives servers to those who wait, and opens more where that is allowed.
     pub(super) fn serve(&mut self, context: &mut Context, id: PoolId) {
+        if !self.may_begin(context, id) {
+            return;
+        }
         loop {
             let pool = self.pools.get_mut(id);
             if pool.waiting.is_empty() || pool.idle.is_empty() {
@@ -45,12 +58,11 @@ impl Pooled {
             }
             self.attach(context, client, server);
         }
-        let size = context.settings.pooler.pool_size;
+        let pool = self.pools.get(id);
+        let size = context.settings.pooler.size_of(&pool.database, &pool.user);
         for _ in 0..size {
             let pool = self.pools.get(id);
-            if !pool.wants_more(size, context.now)
-                || context.routes.candidates(pool.target, context.now).is_empty()
-            {
+            if !pool.wants_more(size, context.now) {
                 break;
             }
             self.open_server(context, id);

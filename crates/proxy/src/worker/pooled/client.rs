@@ -32,6 +32,12 @@ pub(super) enum Stage {
     /// Its server is given its settings.
     Syncing,
     Attached,
+    /// It types commands for the proxy itself.
+    Console {
+        may_change: bool,
+        /// One of them is being done.
+        is_busy: bool,
+    },
     /// Told why it cannot stay.
     Leaving,
 }

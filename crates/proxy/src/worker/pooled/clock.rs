@@ -69,7 +69,7 @@ impl Pooled {
         }
         Refusal::NoServer {
             waited,
-            size: context.settings.pooler.pool_size,
+            size: context.settings.pooler.size_of(&pool.database, &pool.user),
             error: pool.last_error.clone().filter(|_| pool.open == 0),
         }
     }
@@ -81,6 +81,7 @@ impl Pooled {
             let age = context.now.since(server.since);
             match server.stage {
                 ServerStage::Connecting
+                | ServerStage::Asking
                 | ServerStage::LoggingIn
                 | ServerStage::Checking
                 | ServerStage::Resetting => {

@@ -9,16 +9,17 @@ use bellwether_pgwire::{
     },
     frame::{HEADER, Header},
     message,
-    startup::{First, Protocol, Startup},
+    startup::{First, Protocol, Startup, TLS_HANDSHAKE},
 };
 
 use super::{
     Pooled,
     client::Stage,
+    console::DATABASE,
     pool::{PoolId, PoolKey},
 };
 use crate::{
-    control::ask::{Answer, Ask},
+    control::ask::{Answer, Ask, What},
     pooling::settings::{Session, Setting},
     refusal::Refusal,
     settings::AuthType,
@@ -59,6 +60,11 @@ impl Pooled {
     fn greet(&mut self, context: &mut Context, key: Key) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(entry) = &mut client.entry else { return false };
+        if entry.bytes.first() == Some(&TLS_HANDSHAKE) && !client.stream.is_encrypted() {
+            // PostgreSQL 17 and later begin without asking.
+            let early = std::mem::take(&mut entry.bytes);
+            return self.encrypt(context, key, &early);
+        }
         let (first, size) = match First::parse(&entry.bytes) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => return client.stream.readable,
@@ -69,6 +75,12 @@ impl Pooled {
         };
         entry.bytes.drain(..size);
         match first {
+            First::Ssl if context.settings.pooler.tls.clients.is_some() && !client.stream.is_encrypted() => {
+                let _ = client.stream.write(&context.epoll, b"S");
+                let early = std::mem::take(&mut entry.bytes);
+                // Plain bytes behind the request could be somebody else's (CVE-2021-23214): they are read as a handshake.
+                self.encrypt(context, key, &early)
+            }
             First::Ssl | First::Gssenc => {
                 let _ = client.stream.write(&context.epoll, b"N");
                 true
@@ -85,10 +97,37 @@ impl Pooled {
         }
     }
 
+    /// Whether there may be more to hear.
+    fn encrypt(&mut self, context: &mut Context, key: Key, early: &[u8]) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Some(config) = context.settings.pooler.tls.clients.clone() else {
+            self.close_client(context, key);
+            return false;
+        };
+        let begun = rustls::ServerConnection::new(config)
+            .map_err(std::io::Error::other)
+            .and_then(|connection| client.stream.encrypt(&context.epoll, connection.into(), early));
+        if let Err(error) = begun {
+            tracing::info!(%error, "a client of the proxy could not be encrypted");
+            self.close_client(context, key);
+            return false;
+        }
+        true
+    }
+
     fn introduce(&mut self, context: &mut Context, key: Key, startup: Startup) {
         if startup.user().is_empty() {
             let what = "no PostgreSQL user name specified in startup packet".to_owned();
             return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what });
+        }
+        let must = context.settings.pooler.tls.clients_must;
+        if must && self.clients.get(key).is_some_and(|client| !client.stream.is_encrypted()) {
+            let what = "SSL required".to_owned();
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what });
+        }
+        if self.pools.disabled.contains(startup.database()) {
+            let what = format!("database \"{}\" is disabled", startup.database());
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "57P03", what });
         }
         if startup.is_replication() {
             return self.refuse(context, key, &Refusal::NoReplication);
@@ -120,7 +159,7 @@ impl Pooled {
             return self.accepted(context, key, &send, Login::Nothing);
         }
         client.stage = Stage::AwaitingSecret;
-        let ask = Ask { user, worker: context.number, client: key };
+        let ask = Ask { worker: context.number, client: key, what: What::Secret(user) };
         if context.shared.asks.try_send(ask).is_err() {
             self.refuse(context, key, &Refusal::Busy);
         }
@@ -192,6 +231,9 @@ impl Pooled {
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(startup) = client.entry.as_ref().and_then(|entry| entry.startup.clone()) else { return };
         let _ = client.stream.write(&context.epoll, send);
+        if startup.database() == DATABASE {
+            return self.open_console(context, key, startup.user());
+        }
         let pool_key = PoolKey {
             database: startup.database().into(),
             user: startup.user().into(),

@@ -1,7 +1,7 @@
 //! Pools: one for each database, user, role and mode.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -48,6 +48,7 @@ pub(super) struct Pool {
     pub(super) retry_at: Timestamp,
     pub(super) failures: u32,
     pub(super) last_error: Option<String>,
+    pub(super) transactions: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +57,12 @@ pub(super) struct Pools {
     by_key: HashMap<PoolKey, PoolId>,
     /// Some client has been dismissed and may not have gone yet.
     pub(super) leaving: bool,
+    /// All pools are paused.
+    pub(super) is_paused: bool,
+    /// Databases whose pools are.
+    pub(super) paused: BTreeSet<String>,
+    /// Databases that nobody may log in to.
+    pub(super) disabled: BTreeSet<String>,
     /// Clients at the door.
     pub(super) arriving: usize,
 }
@@ -96,9 +103,14 @@ impl Pools {
             retry_at: Timestamp::ZERO,
             failures: 0,
             last_error: None,
+            transactions: 0,
         });
         self.by_key.insert(key, id);
         id
+    }
+
+    pub(super) fn is_paused(&self, database: &str) -> bool {
+        self.is_paused || self.paused.contains(database)
     }
 
     pub(super) fn is_restless(&self) -> bool {

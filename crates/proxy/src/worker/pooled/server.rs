@@ -9,7 +9,7 @@ use bellwether_pgwire::{
     },
     frame::{HEADER, Header},
     message,
-    startup::{Protocol, Startup},
+    startup::{Protocol, Startup, ssl_request},
 };
 use bellwether_types::Timestamp;
 
@@ -18,6 +18,7 @@ use super::{
     pool::{Parameters, PoolId},
 };
 use crate::{
+    metrics::Counted,
     pooling::{
         down::parameter,
         server::{Expect, ServerSide},
@@ -38,6 +39,8 @@ const CHECK: &str = "SELECT pg_is_in_recovery(), CASE WHEN pg_is_in_recovery() T
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServerStage {
     Connecting,
+    /// It was asked whether it encrypts.
+    Asking,
     LoggingIn,
     /// It is asked what it is.
     Checking,
@@ -72,7 +75,11 @@ impl Server {
     fn is_coming(&self) -> bool {
         matches!(
             self.stage,
-            ServerStage::Connecting | ServerStage::LoggingIn | ServerStage::Checking | ServerStage::Resetting
+            ServerStage::Connecting
+                | ServerStage::Asking
+                | ServerStage::LoggingIn
+                | ServerStage::Checking
+                | ServerStage::Resetting
         )
     }
 }
@@ -122,6 +129,57 @@ impl Pooled {
         if let Err(error) = server.stream.connected(&context.epoll) {
             return self.lose_server(context, key, &error.to_string());
         }
+        if context.settings.pooler.tls.servers.is_some() {
+            server.stage = ServerStage::Asking;
+            if server.stream.write(&context.epoll, &ssl_request()).is_err() {
+                return self.lose_server(context, key, "the connection was closed");
+            }
+            return self.server_ready(context, key);
+        }
+        self.introduce_pool(context, key);
+    }
+
+    /// The server's byte: whether it encrypts.
+    pub(super) fn hear_whether(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if !server.stream.readable {
+            return;
+        }
+        match server.stream.read(&mut context.buffer[..1]) {
+            Ok(Read::Bytes(_)) => {}
+            Ok(Read::Nothing) => return,
+            Ok(Read::End) | Err(_) => {
+                return self.lose_server(context, key, "the server closed the connection");
+            }
+        }
+        let tls = context.settings.pooler.tls.clone();
+        match (context.buffer[0], tls.servers) {
+            (b'S', Some(config)) => {
+                let name = server.route.host.clone();
+                let begun = rustls_pki_types::ServerName::try_from(name)
+                    .map_err(std::io::Error::other)
+                    .and_then(|name| {
+                        rustls::ClientConnection::new(config, name).map_err(std::io::Error::other)
+                    })
+                    .and_then(|connection| server.stream.encrypt(&context.epoll, connection.into(), &[]));
+                if let Err(error) = begun {
+                    return self.lose_server(context, key, &error.to_string());
+                }
+            }
+            _ if tls.servers_must => {
+                return self.lose_server(
+                    context,
+                    key,
+                    "the server does not encrypt, and server_tls_sslmode asks for it",
+                );
+            }
+            _ => {}
+        }
+        self.introduce_pool(context, key);
+    }
+
+    fn introduce_pool(&mut self, context: &mut Context, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
         let pool = self.pools.get(server.pool);
         let startup = Startup {
             protocol: Protocol::V3_0,
@@ -131,7 +189,8 @@ impl Pooled {
             ],
         };
         let random = Random(rand::random());
-        server.login = Some(Box::new(LoggingIn::new(&pool.user, pool.login.clone(), Wire::Plain, random)));
+        let wire = if server.stream.is_encrypted() { Wire::Private } else { Wire::Plain };
+        server.login = Some(Box::new(LoggingIn::new(&pool.user, pool.login.clone(), wire, random)));
         server.stage = ServerStage::LoggingIn;
         let mut packet = Vec::new();
         startup.write(&mut packet);
@@ -248,11 +307,15 @@ impl Pooled {
         }
         server.side.failure = None;
         let parameters = std::mem::take(&mut server.parameters);
+        let name = format!("pools to {}", self.pools.get(id).target);
+        let counts = context.shared.metrics.listener(&name.into());
+        server.stream.counted = Some(Counted::begin(counts.member(&member)));
         let pool = self.pools.get_mut(id);
         pool.coming -= 1;
         pool.failures = 0;
         pool.retry_at = Timestamp::ZERO;
         pool.last_error = None;
+        server.stage = ServerStage::Idle;
         // A successor may be of another version.
         pool.parameters = Some(Arc::new(parameters));
         self.put_back(context, key);
@@ -295,8 +358,12 @@ impl Pooled {
         self.serve(context, id);
     }
 
-    pub(super) fn remove_server(&mut self, _context: &mut Context, key: Key) {
-        let Some(server) = self.servers.remove(key) else { return };
+    pub(super) fn remove_server(&mut self, context: &mut Context, key: Key) {
+        let Some(mut server) = self.servers.remove(key) else { return };
+        if !server.stream.is_blocked() && !server.is_coming() {
+            // Without a good-bye it would complain in its log.
+            let _ = server.stream.write(&context.epoll, b"X\0\0\0\x04");
+        }
         let pool = self.pools.get_mut(server.pool);
         pool.open -= 1;
         if server.is_coming() {

@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use bellwether_pgwire::frame::Header;
+
 use super::{Pooled, client::Stage, server::ServerStage};
 use crate::{
     pooling::{
@@ -20,6 +22,31 @@ use crate::{
 
 /// Reads for one connection before others have their turn.
 const ROUNDS: usize = 8;
+
+/// Whether the bytes begin with a whole message that a server must see, or one that breaks the protocol.
+fn begins_whole(bytes: &[u8]) -> bool {
+    match Header::of(bytes) {
+        Ok(Some(header)) => header.size <= bytes.len() && !is_copy(header.tag),
+        Ok(None) => false,
+        Err(_) => true,
+    }
+}
+
+fn is_copy(tag: u8) -> bool {
+    matches!(tag, b'd' | b'c' | b'f')
+}
+
+/// Takes out what a client still sends after its COPY has failed; servers ignore it, too.
+fn drop_stray_copy(input: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Ok(Some(header)) = Header::of(&input[at..]) {
+        if !is_copy(header.tag) || header.size > input.len() - at {
+            break;
+        }
+        at += header.size;
+    }
+    input.drain(..at);
+}
 
 impl Pooled {
     /// From a client to its server, which it is given first if it has none.
@@ -66,28 +93,29 @@ impl Pooled {
                 self.close_client(context, key);
                 return false;
             }
-            client.has_work = true;
-            let pool = self.pools.get_mut(id);
-            let is_free = pool.waiting.is_empty() && !pool.idle.is_empty();
-            if !is_free || !client.side.input.is_empty() {
-                client.side.input.extend_from_slice(&context.buffer[..fresh]);
+            let is_at_hand = client.side.input.is_empty() && begins_whole(&context.buffer[..fresh]);
+            if !is_at_hand {
+                let input = &mut client.side.input;
+                input.extend_from_slice(&context.buffer[..fresh]);
+                drop_stray_copy(input);
+                // Half a message must not hold a server.
+                client.has_work = begins_whole(input);
+                if !client.has_work {
+                    return true;
+                }
                 // Goes on by itself once there is a server.
                 self.acquire(context, key, id);
                 return false;
             }
-            if !self.acquire_now(context, key, id) {
-                let Some(client) = self.clients.get_mut(key) else { return false };
+            client.has_work = true;
+            self.acquire(context, key, id);
+            let Some(client) = self.clients.get_mut(key) else { return false };
+            if client.stage != Stage::Attached {
                 client.side.input.extend_from_slice(&context.buffer[..fresh]);
                 return false;
             }
         }
         self.forward(context, key, fresh)
-    }
-
-    /// A server for a client whose message is still in the buffer. `false`: the message must be kept.
-    fn acquire_now(&mut self, context: &mut Context, key: Key, id: super::pool::PoolId) -> bool {
-        self.acquire(context, key, id);
-        self.clients.get(key).is_some_and(|client| client.stage == Stage::Attached)
     }
 
     fn forward(&mut self, context: &mut Context, key: Key, fresh: usize) -> bool {
@@ -142,6 +170,7 @@ impl Pooled {
         let Some(server) = self.servers.get(key) else { return };
         match server.stage {
             ServerStage::Connecting => {}
+            ServerStage::Asking => self.hear_whether(context, key),
             ServerStage::LoggingIn => self.log_in(context, key),
             _ => self.carry_down(context, key),
         }
@@ -249,7 +278,9 @@ impl Pooled {
             ServerStage::Syncing => self.synced(context, key),
             ServerStage::Resetting => self.was_reset(context, key),
             ServerStage::Busy => {
-                let mode = self.pools.get(server.pool).mode;
+                let pool = self.pools.get_mut(server.pool);
+                pool.transactions += 1;
+                let mode = pool.mode;
                 let Some(client) = client_key.and_then(|client| self.clients.get_mut(client)) else {
                     return false;
                 };
@@ -259,7 +290,7 @@ impl Pooled {
                     self.release(context, client_key, key);
                 }
             }
-            ServerStage::Idle | ServerStage::Connecting | ServerStage::LoggingIn => {}
+            ServerStage::Idle | ServerStage::Connecting | ServerStage::Asking | ServerStage::LoggingIn => {}
         }
         self.servers.get(key).is_some_and(|server| server.stream.readable)
     }

@@ -1,0 +1,220 @@
+//! `pooler`: how clients share servers, in PgBouncer's words. Off without the section.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::router::ListenerMode;
+use crate::section::Section;
+
+const SPAN: &str = "write seconds, or a number with a unit, for example `500ms`";
+
+/// Ours, with PgBouncer's names, meanings and defaults where it has such a setting. Applied on reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pooler {
+    pub pool_mode: ListenerMode,
+    pub default_pool_size: usize,
+    pub max_client_conn: usize,
+    pub admin_users: Vec<String>,
+    pub stats_users: Vec<String>,
+    pub max_prepared_statements: usize,
+    pub query_wait_timeout: Duration,
+    pub client_login_timeout: Duration,
+    pub server_connect_timeout: Duration,
+    /// Zero: never.
+    pub server_idle_timeout: Duration,
+    /// Zero: for ever.
+    pub server_lifetime: Duration,
+    pub server_reset_query: String,
+    pub auth_type: AuthType,
+    /// `None`: passwords are looked up at the local server.
+    pub auth_file: Option<PathBuf>,
+    pub tls: PoolerTls,
+    /// By database.
+    pub databases: BTreeMap<String, PoolSize>,
+    /// By user.
+    pub users: BTreeMap<String, PoolSize>,
+}
+
+/// `client_tls_*` and `server_tls_*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolerTls {
+    pub client_mode: TlsMode,
+    pub client_cert_file: Option<PathBuf>,
+    pub client_key_file: Option<PathBuf>,
+    pub client_ca_file: Option<PathBuf>,
+    pub server_mode: TlsMode,
+    pub server_ca_file: Option<PathBuf>,
+    pub server_cert_file: Option<PathBuf>,
+    pub server_key_file: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsMode {
+    Disable,
+    Allow,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+impl TlsMode {
+    const WORDS: [(&str, TlsMode); 6] = [
+        ("disable", TlsMode::Disable),
+        ("allow", TlsMode::Allow),
+        ("prefer", TlsMode::Prefer),
+        ("require", TlsMode::Require),
+        ("verify-ca", TlsMode::VerifyCa),
+        ("verify-full", TlsMode::VerifyFull),
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
+/// What differs for one database or one user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolSize {
+    pub pool_size: Option<usize>,
+}
+
+/// `auth_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthType {
+    Scram,
+    Md5,
+    Plain,
+    Trust,
+}
+
+impl Pooler {
+    /// The port that PgBouncer's users know.
+    pub(crate) const PORT: u16 = 6432;
+
+    /// `None` without the section.
+    pub(crate) fn read(root: &Section<'_>) -> Option<Self> {
+        if !root.has("pooler") {
+            return None;
+        }
+        let section = root.child("pooler");
+        let span = |key: &str, seconds: u64| read_span(&section, key, seconds);
+        let count = |key: &str, default: usize| {
+            section.integer(key, 1..=1_000_000).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
+        };
+        Some(Self {
+            pool_mode: section
+                .choice(
+                    "pool_mode",
+                    &[
+                        ("session", ListenerMode::Session),
+                        ("transaction", ListenerMode::Transaction),
+                        ("statement", ListenerMode::Statement),
+                    ],
+                )
+                .unwrap_or(ListenerMode::Transaction),
+            default_pool_size: count("default_pool_size", 20),
+            max_client_conn: count("max_client_conn", 10_000),
+            admin_users: section.comma_texts("admin_users").unwrap_or_default(),
+            stats_users: section.comma_texts("stats_users").unwrap_or_default(),
+            max_prepared_statements: count("max_prepared_statements", 200),
+            query_wait_timeout: span("query_wait_timeout", 120),
+            client_login_timeout: span("client_login_timeout", 60),
+            server_connect_timeout: span("server_connect_timeout", 5),
+            server_idle_timeout: span("server_idle_timeout", 600),
+            server_lifetime: span("server_lifetime", 3600),
+            server_reset_query: section
+                .text("server_reset_query")
+                .unwrap_or_else(|| "DISCARD ALL".to_owned()),
+            auth_type: section
+                .choice(
+                    "auth_type",
+                    &[
+                        ("scram-sha-256", AuthType::Scram),
+                        ("md5", AuthType::Md5),
+                        ("plain", AuthType::Plain),
+                        ("trust", AuthType::Trust),
+                    ],
+                )
+                .unwrap_or(AuthType::Scram),
+            auth_file: section.file("auth_file"),
+            tls: read_tls(&section),
+            databases: read_sizes(&section.child("databases")),
+            users: read_sizes(&section.child("users")),
+        })
+    }
+}
+
+fn read_tls(section: &Section<'_>) -> PoolerTls {
+    let mode = |key: &str| section.choice(key, &TlsMode::WORDS);
+    PoolerTls {
+        client_mode: mode("client_tls_sslmode").unwrap_or(TlsMode::Prefer),
+        client_cert_file: section.file("client_tls_cert_file"),
+        client_key_file: section.file("client_tls_key_file"),
+        client_ca_file: section.file("client_tls_ca_file"),
+        server_mode: mode("server_tls_sslmode").unwrap_or(TlsMode::Prefer),
+        server_ca_file: section.file("server_tls_ca_file"),
+        server_cert_file: section.file("server_tls_cert_file"),
+        server_key_file: section.file("server_tls_key_file"),
+    }
+}
+
+/// Zero is `never`, as in PgBouncer.
+fn read_span(section: &Section<'_>, key: &str, seconds: u64) -> Duration {
+    if section.filled_text(key).is_some_and(|text| text.trim() == "0") {
+        return Duration::ZERO;
+    }
+    section.span(key, Duration::from_secs(1), SPAN).unwrap_or(Duration::from_secs(seconds))
+}
+
+fn read_sizes(section: &Section<'_>) -> BTreeMap<String, PoolSize> {
+    let mut sizes = BTreeMap::new();
+    for entry in section.entries() {
+        let one = section.child(&entry.key);
+        let pool_size = one.integer("pool_size", 1..=100_000).and_then(|size| usize::try_from(size).ok());
+        sizes.insert(entry.key.clone(), PoolSize { pool_size });
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::section::Report;
+
+    fn read(text: &str) -> (Option<Pooler>, Vec<String>) {
+        let (root, _) = crate::yaml::parse(text, &"t.yml".into()).unwrap();
+        let report = Report::default();
+        let pooler = Pooler::read(&Section::root(&root, &report));
+        (pooler, report.into_parts().0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn pgbouncers_names_mean_what_they_mean_there() {
+        assert_eq!(read("scope: s"), (None, vec![]));
+        let text = "\
+pooler:
+  pool_mode: session
+  default_pool_size: 50
+  server_lifetime: 0
+  query_wait_timeout: 30
+  databases: {shop: {pool_size: 5}}
+";
+        let (pooler, problems) = read(text);
+        assert_eq!(problems, Vec::<String>::new());
+        let pooler = pooler.unwrap();
+        assert_eq!((pooler.pool_mode, pooler.default_pool_size), (ListenerMode::Session, 50));
+        assert_eq!(pooler.server_lifetime, Duration::ZERO);
+        assert_eq!(pooler.query_wait_timeout, Duration::from_secs(30));
+        assert_eq!(pooler.databases["shop"], PoolSize { pool_size: Some(5) });
+    }
+
+    #[test]
+    fn slips_are_told() {
+        let (_, problems) = read("pooler: {pool_mode: tcp, default_pool_size: 0, query_wait_timeout: soon}");
+        let all = problems.join("\n");
+        for expected in ["pooler.pool_mode", "pooler.default_pool_size", "pooler.query_wait_timeout"] {
+            assert!(all.contains(expected), "{expected} in {all}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The same numbers in four forms.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::{
+    clock,
+    metrics::Metrics,
+    report::PoolReport,
+    routes::Routes,
+    settings::{Mode, Settings},
+};
+
+/// The customary header of HAProxy's statistics, as far as it means something here.
+const CSV_HEADER: &str = "# pxname,svname,qcur,qmax,scur,smax,slim,stot,bin,bout,dreq,dresp,ereq,econ,eresp,wretr,wredis,status,weight,act,bck,chkfail,chkdown,lastchg,downtime,";
+
+/// All numbers at one instant.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Shown {
+    cluster: String,
+    primary: Option<String>,
+    /// Why there is none.
+    no_primary: Option<&'static str>,
+    clients: u64,
+    clients_limit: usize,
+    listeners: Vec<ListenerShown>,
+    pools: Vec<PoolShown>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ListenerShown {
+    name: String,
+    role: &'static str,
+    mode: &'static str,
+    connections: u64,
+    accepted: u64,
+    waiting: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    cut: u64,
+    repeated: u64,
+    refused: std::collections::BTreeMap<&'static str, u64>,
+    members: Vec<MemberShown>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct MemberShown {
+    name: String,
+    /// `UP`: clients are led there. `DRAIN`: only those that are there already. `DOWN`: nobody.
+    status: &'static str,
+    connections: u64,
+    opened: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PoolShown {
+    database: String,
+    user: String,
+    role: &'static str,
+    mode: &'static str,
+    clients_active: usize,
+    clients_waiting: usize,
+    servers_active: usize,
+    servers_idle: usize,
+    servers_login: usize,
+    servers_reset: usize,
+    pinned: usize,
+    longest_wait_seconds: f64,
+    transactions: u64,
+    last_error: Option<String>,
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Tcp => "tcp",
+        Mode::Session => "session",
+        Mode::Transaction => "transaction",
+        Mode::Statement => "statement",
+    }
+}
+
+impl Shown {
+    pub(crate) fn now(
+        metrics: &Metrics,
+        routes: &Routes,
+        settings: &Settings,
+        pools: Vec<PoolReport>,
+    ) -> Self {
+        let now = clock::now();
+        let listeners = settings.listeners.iter().map(|listener| {
+            let counts = metrics.listener(&listener.name);
+            let candidates = routes.candidates(listener.target, now);
+            let known = counts.members();
+            let mut members: Vec<MemberShown> = candidates
+                .iter()
+                .filter(|route| !known.contains_key(&route.member))
+                .map(|route| MemberShown {
+                    name: route.member.to_string(),
+                    status: "UP",
+                    connections: 0,
+                    opened: 0,
+                })
+                .collect();
+            members.extend(known.iter().map(|(name, counts)| {
+                let is_up = candidates.iter().any(|route| route.member == *name);
+                let status = match (is_up, routes.allows(listener.target, name, now)) {
+                    (true, _) => "UP",
+                    (false, true) => "DRAIN",
+                    (false, false) => "DOWN",
+                };
+                MemberShown {
+                    name: name.to_string(),
+                    status,
+                    connections: counts.current.get(),
+                    opened: counts.total.get(),
+                }
+            }));
+            members.sort_by(|one, other| one.name.cmp(&other.name));
+            ListenerShown {
+                name: listener.name.to_string(),
+                role: listener.target.as_str(),
+                mode: mode(listener.mode),
+                connections: counts.connections.get(),
+                accepted: counts.accepted.get(),
+                waiting: counts.waiting.get(),
+                received_bytes: counts.received.get(),
+                sent_bytes: counts.sent.get(),
+                cut: counts.cut.get(),
+                repeated: counts.repeated.get(),
+                refused: counts.refusals(),
+                members,
+            }
+        });
+        let primary = routes.primary_at(now);
+        Self {
+            cluster: routes.cluster.to_string(),
+            primary: primary.ok().map(|route| route.member.to_string()),
+            no_primary: primary.err().map(crate::routes::NoPrimary::sentence),
+            clients: metrics.clients.get(),
+            clients_limit: settings.limits.max_connections,
+            listeners: listeners.collect(),
+            pools: pools.into_iter().map(PoolShown::of).collect(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// As HAProxy writes it; columns that mean nothing here are empty.
+    pub(crate) fn csv(&self) -> String {
+        let mut out = format!("{CSV_HEADER}\n");
+        for listener in &self.listeners {
+            let ListenerShown { name, waiting, connections, accepted, received_bytes, sent_bytes, .. } =
+                listener;
+            let refused: u64 = listener.refused.values().sum();
+            let limit = self.clients_limit;
+            let _ = writeln!(
+                out,
+                "{name},FRONTEND,,,{connections},,{limit},{accepted},{received_bytes},{sent_bytes},{refused},0,0,,,,,OPEN,,,,,,,,"
+            );
+            for member in &listener.members {
+                let MemberShown { name: member, status, connections, opened } = member;
+                let _ = writeln!(
+                    out,
+                    "{name},{member},0,,{connections},,,{opened},,,,0,,0,0,0,0,{status},1,1,0,0,0,,,"
+                );
+            }
+            let up = listener.members.iter().filter(|member| member.status == "UP").count();
+            let status = if up > 0 { "UP" } else { "DOWN" };
+            let _ = writeln!(
+                out,
+                "{name},BACKEND,{waiting},,{connections},,{limit},{accepted},{received_bytes},{sent_bytes},{refused},0,,0,0,0,0,{status},{up},{up},0,,0,,,"
+            );
+        }
+        out
+    }
+
+    pub(crate) fn html(&self) -> String {
+        let mut out = String::from(
+            "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5><title>Bellwether proxy</title>\
+             <style>body{font:14px sans-serif;margin:2em}table{border-collapse:collapse;margin:1em 0}\
+             td,th{border:1px solid #bbb;padding:.3em .6em;text-align:right}td:first-child,th:first-child{text-align:left}</style>",
+        );
+        let primary = self.primary.as_deref().unwrap_or(self.no_primary.unwrap_or("none"));
+        let _ = write!(out, "<h1>Proxy of {}</h1><p>Primary: {}", escaped(&self.cluster), escaped(primary));
+        out.push_str("<table><tr><th>listener<th>role<th>mode<th>member<th>status<th>connections<th>total<th>waiting<th>bytes in<th>bytes out<th>refused<th>cut");
+        for listener in &self.listeners {
+            let refused: u64 = listener.refused.values().sum();
+            let _ = write!(
+                out,
+                "<tr><td>{}<td>{}<td>{}<td><td><td>{}<td>{}<td>{}<td>{}<td>{}<td>{refused}<td>{}",
+                escaped(&listener.name),
+                listener.role,
+                listener.mode,
+                listener.connections,
+                listener.accepted,
+                listener.waiting,
+                listener.received_bytes,
+                listener.sent_bytes,
+                listener.cut
+            );
+            for member in &listener.members {
+                let _ = write!(
+                    out,
+                    "<tr><td><td><td><td>{}<td>{}<td>{}<td>{}<td><td><td><td><td>",
+                    escaped(&member.name),
+                    member.status,
+                    member.connections,
+                    member.opened
+                );
+            }
+        }
+        out.push_str("</table><table><tr><th>database<th>user<th>role<th>mode<th>clients<th>waiting<th>longest wait s<th>servers in use<th>idle<th>login<th>pinned<th>transactions");
+        for pool in &self.pools {
+            let _ = write!(
+                out,
+                "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.3}<td>{}<td>{}<td>{}<td>{}<td>{}",
+                escaped(&pool.database),
+                escaped(&pool.user),
+                pool.role,
+                pool.mode,
+                pool.clients_active,
+                pool.clients_waiting,
+                pool.longest_wait_seconds,
+                pool.servers_active,
+                pool.servers_idle,
+                pool.servers_login,
+                pool.pinned,
+                pool.transactions
+            );
+        }
+        out.push_str("</table><p><a href=\"/;csv\">csv</a> <a href=\"/stats.json\">json</a> <a href=\"/metrics\">metrics</a>");
+        out
+    }
+
+    pub(crate) fn prometheus(&self) -> String {
+        let mut out = String::new();
+        let gauge = |out: &mut String, name: &str, kind: &str, help: &str| {
+            let _ =
+                writeln!(out, "# HELP bellwether_proxy_{name} {help}\n# TYPE bellwether_proxy_{name} {kind}");
+        };
+        type Of<T> = fn(&T) -> u64;
+        let listeners: [(&str, &str, &str, Of<ListenerShown>); 7] = [
+            ("connections", "gauge", "Clients that are connected.", |it| it.connections),
+            ("accepted_total", "counter", "Clients that were accepted.", |it| it.accepted),
+            ("waiting", "gauge", "Clients that wait for a member or a server.", |it| it.waiting),
+            ("received_bytes_total", "counter", "Bytes from clients.", |it| it.received_bytes),
+            ("sent_bytes_total", "counter", "Bytes to clients.", |it| it.sent_bytes),
+            ("cut_total", "counter", "Sessions that were ended because their member lost its role.", |it| {
+                it.cut
+            }),
+            ("repeated_total", "counter", "Statements that another server was given.", |it| it.repeated),
+        ];
+        for (name, kind, help, value) in listeners {
+            gauge(&mut out, name, kind, help);
+            for listener in &self.listeners {
+                let _ = writeln!(
+                    out,
+                    "bellwether_proxy_{name}{{listener=\"{}\"}} {}",
+                    label(&listener.name),
+                    value(listener)
+                );
+            }
+        }
+        gauge(&mut out, "refused_total", "counter", "Clients that were refused, by reason.");
+        for listener in &self.listeners {
+            for (reason, count) in &listener.refused {
+                let _ = writeln!(
+                    out,
+                    "bellwether_proxy_refused_total{{listener=\"{}\",reason=\"{reason}\"}} {count}",
+                    label(&listener.name)
+                );
+            }
+        }
+        gauge(&mut out, "has_primary", "gauge", "1 if writers are led to a primary.");
+        let _ = writeln!(out, "bellwether_proxy_has_primary {}", u8::from(self.primary.is_some()));
+        let pools: [(&str, &str, &str, Of<PoolShown>); 6] = [
+            ("pool_clients_active", "gauge", "Clients of the pool that do not wait.", |it| {
+                it.clients_active as u64
+            }),
+            ("pool_clients_waiting", "gauge", "Clients of the pool that wait for a server.", |it| {
+                it.clients_waiting as u64
+            }),
+            ("pool_servers_active", "gauge", "Servers that a client has.", |it| it.servers_active as u64),
+            ("pool_servers_idle", "gauge", "Servers that nobody has.", |it| it.servers_idle as u64),
+            ("pool_pinned", "gauge", "Clients that keep their server.", |it| it.pinned as u64),
+            ("pool_transactions_total", "counter", "Transactions that have ended.", |it| it.transactions),
+        ];
+        for (name, kind, help, value) in pools {
+            gauge(&mut out, name, kind, help);
+            for pool in &self.pools {
+                let _ = writeln!(
+                    out,
+                    "bellwether_proxy_{name}{{database=\"{}\",user=\"{}\",role=\"{}\",mode=\"{}\"}} {}",
+                    label(&pool.database),
+                    label(&pool.user),
+                    pool.role,
+                    pool.mode,
+                    value(pool)
+                );
+            }
+        }
+        out
+    }
+}
+
+impl PoolShown {
+    fn of(report: PoolReport) -> Self {
+        Self {
+            database: report.database.to_string(),
+            user: report.user.to_string(),
+            role: report.target.as_str(),
+            mode: mode(report.mode),
+            clients_active: report.clients_active,
+            clients_waiting: report.clients_waiting,
+            servers_active: report.servers_active,
+            servers_idle: report.servers_idle,
+            servers_login: report.servers_login,
+            servers_reset: report.servers_reset,
+            pinned: report.pinned,
+            longest_wait_seconds: report.longest_wait_micros as f64 / 1e6,
+            transactions: report.transactions,
+            last_error: report.last_error,
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

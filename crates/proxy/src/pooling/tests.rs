@@ -1,0 +1,379 @@
+use bellwether_pgwire::{
+    extended::Target,
+    frame::Header,
+    message::{self, put, put_str},
+};
+
+use super::{
+    client::ClientSide,
+    down::{Down, down},
+    effects::Pin,
+    gather::Gather,
+    server::{Expect, ServerSide},
+    statements::Registry,
+    up::{End, Keeping, up},
+};
+
+/// A client and a server with nothing between them.
+#[derive(Default)]
+struct Pair {
+    client: ClientSide,
+    server: ServerSide,
+    registry: Registry,
+}
+
+impl Pair {
+    /// What the server and the client see of what the client sends.
+    fn up(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let (mut scratch, mut to_client) = (Vec::new(), Vec::new());
+        let mut input = std::mem::take(&mut self.client.input);
+        input.extend_from_slice(bytes);
+        let mut out = Gather::new(&input, &mut scratch);
+        let mut keeping = Keeping { registry: &mut self.registry, limit: 2 };
+        let done = up(&mut self.client, &mut self.server, &mut keeping, &input, &mut out, &mut to_client);
+        assert_eq!(done.end, End::More);
+        let output = out.finish().to_vec();
+        self.client.input = input[done.taken..].to_vec();
+        (output, to_client)
+    }
+
+    fn down(&mut self, bytes: &[u8]) -> (Vec<u8>, Down) {
+        let mut scratch = Vec::new();
+        let mut input = std::mem::take(&mut self.server.input);
+        input.extend_from_slice(bytes);
+        let mut out = Gather::new(&input, &mut scratch);
+        let done = down(&mut self.server, Some(&mut self.client), &input, &mut out);
+        let output = out.finish().to_vec();
+        self.server.input = input[done.taken..].to_vec();
+        (output, done)
+    }
+
+    /// A statement that succeeds, and what state it leaves the transaction in.
+    fn statement(&mut self, sql: &str, tag: &str, status: u8) {
+        self.up(&query(sql));
+        self.down(&answer(tag, status));
+        if self.server.is_at_rest() {
+            self.client.at_rest();
+        }
+    }
+
+    /// The client goes on with another server.
+    fn move_to(&mut self, server: ServerSide) {
+        self.client.at_rest();
+        self.server = server;
+    }
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    message::query(&mut out, sql);
+    out
+}
+
+fn answer(tag: &str, status: u8) -> Vec<u8> {
+    let mut out = Vec::new();
+    message::complete(&mut out, tag);
+    message::ready(&mut out, status);
+    out
+}
+
+fn error(severity: &str, sqlstate: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    message::Report { severity, sqlstate, message: "m", detail: "", hint: "" }.write(&mut out);
+    out
+}
+
+fn bare(tags: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for tag in tags {
+        put(&mut out, *tag, |_| {});
+    }
+    out
+}
+
+fn parse(name: &str, sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, b'P', |out| {
+        put_str(out, name.as_bytes());
+        put_str(out, sql.as_bytes());
+        out.extend_from_slice(&[0, 0]);
+    });
+    out
+}
+
+fn bind(statement: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, b'B', |out| {
+        put_str(out, b"");
+        put_str(out, statement.as_bytes());
+        out.extend_from_slice(&[0; 6]);
+    });
+    out
+}
+
+fn execute() -> Vec<u8> {
+    let mut out = Vec::new();
+    put(&mut out, b'E', |out| out.extend_from_slice(&[0; 5]));
+    out
+}
+
+/// Tags of the messages.
+fn tags(mut bytes: &[u8]) -> String {
+    let mut tags = String::new();
+    while let Ok(Some(Header { tag, size })) = Header::of(bytes) {
+        tags.push(tag as char);
+        bytes = &bytes[size..];
+    }
+    assert!(bytes.is_empty(), "whole messages");
+    tags
+}
+
+#[test]
+fn a_simple_query_passes_untouched_and_ends_with_its_transaction() {
+    let mut pair = Pair::default();
+    let sent = query("select 1");
+    assert_eq!(pair.up(&sent), (sent.clone(), vec![]));
+    assert!(!pair.server.is_at_rest());
+    let answered = answer("SELECT 1", b'I');
+    let (seen, done) = pair.down(&answered);
+    assert_eq!((seen, done.finished), (answered, 1));
+    assert!(pair.server.is_at_rest());
+    pair.statement("begin", "BEGIN", b'T');
+    assert!(!pair.server.is_at_rest(), "a transaction is open");
+    pair.statement("commit", "COMMIT", b'I');
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn two_queries_at_once_need_two_answers() {
+    let mut pair = Pair::default();
+    pair.up(&[query("select 1"), query("select 2")].concat());
+    pair.down(&answer("SELECT 1", b'I'));
+    assert!(!pair.server.is_at_rest(), "the second is not answered");
+    pair.down(&answer("SELECT 1", b'I'));
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn a_prepared_statement_follows_its_client_to_another_server() {
+    let mut pair = Pair::default();
+    let (sent, _) = pair.up(&[parse("s", "select $1"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "PS");
+    assert!(sent[5..].starts_with(b"bellwether_1\0"), "under a name of ours");
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    pair.move_to(ServerSide::default());
+    let (sent, told) = pair.up(&[bind("s"), execute(), bare(b"S")].concat());
+    assert_eq!((tags(&sent).as_str(), told), ("PBES", vec![]), "the new server learns it first");
+    let (seen, _) = pair.down(&[bare(b"12"), answer("SELECT 1", b'I')].concat());
+    assert_eq!(tags(&seen), "2CZ", "and the client does not hear of that");
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn what_a_server_knows_is_not_sent_again() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    // Another client prepares the same under another name.
+    let server = std::mem::take(&mut pair.server);
+    pair.client = ClientSide::default();
+    pair.server = server;
+    let (sent, told) = pair.up(&[parse("other", "select 1"), bare(b"S")].concat());
+    assert_eq!((tags(&sent).as_str(), tags(&told).as_str()), ("S", "1"), "it is answered at once");
+    pair.down(&answer("", b'I')[6..]);
+    // After something that must be answered first, it waits its turn.
+    let (sent, told) = pair.up(&[bind("other"), execute(), parse("third", "select 1"), bare(b"S")].concat());
+    assert_eq!((tags(&sent).as_str(), told), ("BES", vec![]));
+    let (seen, _) = pair.down(&[bare(b"2"), answer("SELECT 1", b'I')].concat());
+    assert_eq!(tags(&seen), "2C1Z");
+}
+
+#[test]
+fn the_least_used_statement_makes_room_unseen() {
+    let mut pair = Pair::default();
+    for name in ["a", "b"] {
+        pair.up(&[parse(name, &format!("select '{name}'")), bare(b"S")].concat());
+        pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    }
+    let (sent, _) = pair.up(&[parse("c", "select 'c'"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "CPS");
+    let (seen, _) = pair.down(&[bare(b"31"), answer("", b'I')[6..].to_vec()].concat());
+    assert_eq!(tags(&seen), "1Z");
+    let (sent, _) = pair.up(&[bind("a"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "CPBS", "it is brought back when it is needed");
+}
+
+#[test]
+fn an_error_drops_what_the_server_leaves_out() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    pair.up(&[parse("bad", "selec"), parse("same", "select 1"), bind("bad"), execute(), bare(b"S")].concat());
+    let (seen, _) = pair.down(&[error("ERROR", "42601"), answer("", b'I')[6..].to_vec()].concat());
+    assert_eq!(tags(&seen), "EZ", "no answer of ours after the error");
+    assert!(pair.server.is_at_rest());
+    let (sent, _) = pair.up(&[bind("bad"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "PBS", "the server does not have it");
+}
+
+#[test]
+fn closing_a_statement_concerns_only_the_client() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    let mut close = Vec::new();
+    Target::write_statement(b'C', b"s", &mut close);
+    let (sent, told) = pair.up(&[close, bare(b"S")].concat());
+    assert_eq!((tags(&sent).as_str(), tags(&told).as_str()), ("S", "3"));
+    pair.down(&answer("", b'I')[6..]);
+    let (sent, _) = pair.up(&[bind("s"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "BS", "the server itself says that there is no such statement");
+}
+
+#[test]
+fn a_statement_without_a_name_is_brought_along_too() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("", "select 1"), bare(b"S")].concat());
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    pair.move_to(ServerSide::default());
+    let (sent, _) = pair.up(&[bind(""), execute(), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "PBES");
+    let (seen, _) = pair.down(&[bare(b"12"), answer("SELECT 1", b'I')].concat());
+    assert_eq!(tags(&seen), "2CZ");
+}
+
+#[test]
+fn what_stays_in_a_session_pins_the_client() {
+    for (sql, tag, pin) in [
+        ("listen x", "LISTEN", Pin::Listen),
+        ("create temp table t ()", "CREATE TABLE", Pin::TemporaryTable),
+        ("select pg_advisory_lock(1)", "SELECT 1", Pin::AdvisoryLock),
+        ("/*hidden*/ prepare s as select 1", "PREPARE", Pin::Prepare),
+    ] {
+        let mut pair = Pair::default();
+        pair.statement(sql, tag, b'I');
+        assert_eq!(pair.client.pin, Some(pin), "{sql}");
+    }
+    let mut pair = Pair::default();
+    pair.statement("listen x", "LISTEN", b'I');
+    pair.statement("discard all", "DISCARD ALL", b'I');
+    assert_eq!(pair.client.pin, None, "nothing is left");
+}
+
+#[test]
+fn settings_are_known_on_both_sides_once_they_are_made() {
+    let mut pair = Pair::default();
+    pair.up(&query("set a = 1"));
+    pair.down(&[error("ERROR", "42704"), answer("", b'I')[6..].to_vec()].concat());
+    assert!(pair.client.session.current().is_empty(), "it failed");
+    pair.statement("set a = 1", "SET", b'I');
+    assert_eq!(pair.client.session.current().len(), 1);
+    assert_eq!(pair.server.settings, *pair.client.session.current());
+    pair.statement("begin", "BEGIN", b'T');
+    pair.statement("set b = 1", "SET", b'T');
+    pair.statement("rollback", "ROLLBACK", b'I');
+    assert_eq!(pair.client.session.current().len(), 1, "rolled back");
+}
+
+#[test]
+fn a_savepoint_that_takes_settings_back_pins_the_client() {
+    let mut pair = Pair::default();
+    pair.statement("begin", "BEGIN", b'T');
+    pair.statement("set b = 1", "SET", b'T');
+    pair.statement("rollback to s", "ROLLBACK", b'T');
+    assert_eq!(pair.client.pin, Some(Pin::Setting));
+}
+
+#[test]
+fn what_no_server_has_begun_can_be_repeated() {
+    let mut pair = Pair::default();
+    let sent = query("update t set x = 1");
+    pair.up(&sent);
+    let (seen, done) = pair.down(&error("FATAL", "57P01"));
+    assert_eq!((seen, done.repeatable), (vec![], true));
+    assert_eq!(pair.client.take_repeat(), sent);
+
+    // Neither in the middle of a transaction, nor after any answer, nor for another reason.
+    let mut pair = Pair::default();
+    pair.statement("begin", "BEGIN", b'T');
+    pair.up(&query("update t set x = 1"));
+    assert!(!pair.down(&error("FATAL", "57P01")).1.repeatable);
+    let mut pair = Pair::default();
+    pair.up(&query("select 1"));
+    pair.down(&bare(b"T"));
+    assert!(!pair.down(&error("FATAL", "57P01")).1.repeatable);
+    let mut pair = Pair::default();
+    pair.up(&query("select 1"));
+    assert!(!pair.down(&error("FATAL", "57P02")).1.repeatable);
+    let mut pair = Pair::default();
+    pair.up(&query("update t set x = 1"));
+    pair.down(&[b"N\0\0\0\x05\0".to_vec()].concat());
+    assert!(!pair.down(&error("FATAL", "57P01")).1.repeatable, "it may have warned of a commit");
+}
+
+#[test]
+fn nothing_of_ours_reaches_the_client() {
+    let mut pair = Pair::default();
+    pair.server.expected.push_back(Expect::Ours);
+    let mut row = Vec::new();
+    message::data_row(&mut row, &[Some("f"), Some("7")]);
+    let (seen, done) = pair.down(&[bare(b"T"), row, answer("SELECT 1", b'I')].concat());
+    assert_eq!((seen, done.finished), (vec![], 1));
+    assert_eq!(pair.server.answer, [Some("f".to_owned()), Some("7".to_owned())]);
+}
+
+proptest::proptest! {
+    /// However the bytes are cut, both sides see the same.
+    #[test]
+    fn pieces_make_no_difference(cuts in proptest::collection::vec(1_usize..40, 1..30)) {
+        let up = [parse("s", "select $1"), bind("s"), execute(), bare(b"S"), query("select 'x'"), parse("t", "select $1"), bare(b"S")].concat();
+        let mut row = Vec::new();
+        message::data_row(&mut row, &[Some(&[b'x'; 100][..])]);
+        let down = [bare(b"12"), row.clone(), row, answer("SELECT 2", b'I'), bare(b"T"), answer("SELECT 1", b'I'), answer("", b'I')[6..].to_vec()].concat();
+        let mut whole = Pair::default();
+        let expected = (whole.up(&up), whole.down(&down).0);
+        let mut pieces = Pair::default();
+        let mut seen = ((Vec::new(), Vec::new()), Vec::new());
+        for piece in cut(&up, &cuts) {
+            let (sent, told) = pieces.up(piece);
+            seen.0.0.extend(sent);
+            seen.0.1.extend(told);
+        }
+        for piece in cut(&down, &cuts) {
+            seen.1.extend(pieces.down(piece).0);
+        }
+        proptest::prop_assert_eq!(seen, expected);
+        proptest::prop_assert!(pieces.server.is_at_rest());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(up in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60), down in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60)) {
+        for tag in b"QPBDCESHFdcfXpTZ12EN" {
+            let framed = |body: &[u8]| {
+                let mut out = Vec::new();
+                put(&mut out, *tag, |out| out.extend_from_slice(body));
+                out
+            };
+            let mut pair = Pair::default();
+            let (mut scratch, mut told) = (Vec::new(), Vec::new());
+            let bytes = framed(&up);
+            let mut out = Gather::new(&bytes, &mut scratch);
+            let mut keeping = Keeping { registry: &mut pair.registry, limit: 2 };
+            let _ = super::up::up(&mut pair.client, &mut pair.server, &mut keeping, &bytes, &mut out, &mut told);
+            pair.down(&framed(&down));
+        }
+    }
+}
+
+fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), bytes);
+    for size in cuts.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at((*size).min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}

@@ -1,0 +1,43 @@
+//! What a worker tells of its pools when it is asked: for the console, the statistics and people.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{routes::Target, settings::Mode};
+
+/// Everything that one worker tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WorkerReport {
+    pub(crate) pools: Vec<PoolReport>,
+    pub(crate) clients: Vec<crate::admin::Client>,
+    pub(crate) servers: Vec<crate::admin::Server>,
+    pub(crate) is_paused: bool,
+    pub(crate) paused: BTreeSet<String>,
+    pub(crate) disabled: BTreeSet<String>,
+}
+
+/// One pool at one instant, in the terms of PgBouncer's `SHOW POOLS`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolReport {
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub target: Target,
+    pub mode: Mode,
+    /// Clients that have a server, or are between transactions.
+    pub clients_active: usize,
+    pub clients_waiting: usize,
+    /// Servers that a client has.
+    pub servers_active: usize,
+    pub servers_idle: usize,
+    /// Servers that are being opened.
+    pub servers_login: usize,
+    /// Servers from which what a client left behind is being taken away.
+    pub servers_reset: usize,
+    /// Clients that keep their server for something that stays in its session.
+    pub pinned: usize,
+    /// How long the client at the head of the queue has waited, in microseconds.
+    pub longest_wait_micros: u64,
+    /// Transactions that have ended.
+    pub transactions: u64,
+    /// Why the last attempt to open a server failed, if none has succeeded since.
+    pub last_error: Option<String>,
+}

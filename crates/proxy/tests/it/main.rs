@@ -1,0 +1,8 @@
+//! The proxy in front of real servers, fed with pictures of a cluster by hand.
+
+mod front;
+mod pooled;
+mod roles;
+#[path = "../../../postgres/tests/it/server_under_test.rs"]
+#[expect(dead_code, reason = "it can more than these tests need")]
+mod server_under_test;

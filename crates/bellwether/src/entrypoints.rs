@@ -8,6 +8,7 @@ use bellwether_config::{Config, sections::vip::Vip};
 use bellwether_entrypoint::{
     Agent, Tell,
     board::Board,
+    dns::{self, manager::Settings},
     vip::{manager, privilege},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -58,7 +59,10 @@ pub(crate) fn start(
         tell: Tell(Arc::new(move |kind, record| journal.record(kind, record))),
     };
     let (vip, vips) = watch::channel(Arc::new(config.vip.clone()));
-    tasks.spawn(follow(latest, vip));
+    let (names, named) = watch::channel(Arc::new(names_of(config)));
+    tasks.spawn(follow(latest, vip, names));
+    let dns = dns::manager::Manager::new(published.clone(), named, board.clone(), runtime_dir(config));
+    tasks.spawn(dns.run(stop.clone()));
     match manager::Manager::new(published, vips, board.clone(), &runtime_dir(config)) {
         Ok(manager) => drop(tasks.spawn(manager.run(stop.clone()))),
         Err(error) => error!(%error, "virtual addresses are not kept: the kernel cannot be talked to"),
@@ -77,8 +81,14 @@ impl Entrypoints {
     }
 }
 
+/// What names rest on.
+fn names_of(config: &Config) -> Settings {
+    let own_host = config.postgresql.connect_address.host.clone();
+    Settings { dns: config.dns.clone(), vip: config.vip.clone(), own_host }
+}
+
 /// Passes on what a reload brings.
-async fn follow(mut latest: Latest, vip: watch::Sender<Arc<Vip>>) {
+async fn follow(mut latest: Latest, vip: watch::Sender<Arc<Vip>>, names: watch::Sender<Arc<Settings>>) {
     loop {
         tokio::select! {
             changed = latest.changed() => if changed.is_err() { return },
@@ -86,6 +96,14 @@ async fn follow(mut latest: Latest, vip: watch::Sender<Arc<Vip>>) {
         }
         if let Some(config) = latest.borrow_and_update().clone() {
             vip.send_replace(Arc::new(config.vip.clone()));
+            let new = names_of(&config);
+            names.send_if_modified(|present| {
+                let changed = **present != new;
+                if changed {
+                    *present = Arc::new(new);
+                }
+                changed
+            });
         }
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod board;
 mod confirm;
+pub mod dns;
 pub mod situation;
 pub mod vip;
 

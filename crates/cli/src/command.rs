@@ -14,8 +14,9 @@ pub use self::{
         ReinitArgs, ReloadArgs, RemoveArgs, RestartArgs, SwitchoverArgs,
     },
     reading::{
-        CompletionArgs, DsnArgs, ExplainArgs, HistoryArgs, ListArgs, ManArgs, QueryArgs, ShowConfigArgs,
-        StoryFormat, SupportBundleArgs, TopologyArgs, VersionArgs, Watch, WhatIfArgs,
+        CompletionArgs, DsnArgs, EntrypointsArgs, ExplainArgs, HaproxyConfigArgs, HistoryArgs,
+        KeepalivedConfigArgs, ListArgs, ManArgs, PgbouncerConfigArgs, QueryArgs, ShowConfigArgs, StoryFormat,
+        SupportBundleArgs, TopologyArgs, VersionArgs, Watch, WhatIfArgs,
     },
 };
 
@@ -101,6 +102,14 @@ pub enum Command {
     Query(QueryArgs),
     /// Print a connection string for a member.
     Dsn(DsnArgs),
+    /// Show the virtual addresses and DNS records of every member.
+    Entrypoints(EntrypointsArgs),
+    /// Print a configuration of HAProxy for this cluster.
+    HaproxyConfig(HaproxyConfigArgs),
+    /// Print a configuration of keepalived for this member.
+    KeepalivedConfig(KeepalivedConfigArgs),
+    /// Print a configuration of PgBouncer for this cluster.
+    PgbouncerConfig(PgbouncerConfigArgs),
     /// Remove everything about a cluster from the store.
     Remove(RemoveArgs),
     /// Show the version of this program and of the members.
@@ -141,6 +150,10 @@ impl Command {
             Self::EditConfig(_) => "edit-config",
             Self::Query(_) => "query",
             Self::Dsn(_) => "dsn",
+            Self::Entrypoints(_) => "entrypoints",
+            Self::HaproxyConfig(_) => "haproxy-config",
+            Self::KeepalivedConfig(_) => "keepalived-config",
+            Self::PgbouncerConfig(_) => "pgbouncer-config",
             Self::Remove(_) => "remove",
             Self::Version(_) => "version",
             Self::Flush(_) => "flush",
@@ -172,6 +185,10 @@ impl Command {
                 Globals { config_file: args.config_file.clone(), group: args.group, ..Globals::default() }
             }
             Self::Dsn(args) => args.globals.clone(),
+            Self::Entrypoints(args) => args.globals.clone(),
+            Self::HaproxyConfig(args) => args.globals.clone(),
+            Self::KeepalivedConfig(args) => args.globals.clone(),
+            Self::PgbouncerConfig(args) => args.globals.clone(),
             Self::Remove(args) => args.globals.clone(),
             Self::Version(args) => args.globals.clone(),
             Self::Flush(args) => args.globals.clone(),

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod explain_failure;
 pub(crate) mod flush;
 pub(crate) mod history;
+pub(crate) mod interop;
 pub(crate) mod leader_change;
 pub(crate) mod list;
 pub(crate) mod pause;

@@ -10,7 +10,17 @@ const WIDTH: usize = 78;
 const NAMES: usize = 30;
 
 /// What only we have: it works, and is not shown among what Patroni's users look for.
-const OURS: [&str; 5] = ["explain", "what-if", "support-bundle", "completion", "man"];
+const OURS: [&str; 9] = [
+    "explain",
+    "what-if",
+    "support-bundle",
+    "completion",
+    "man",
+    "entrypoints",
+    "haproxy-config",
+    "keepalived-config",
+    "pgbouncer-config",
+];
 
 /// The whole program's, or one command's.
 pub(crate) fn help(command: Option<&str>) -> String {

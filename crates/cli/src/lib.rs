@@ -19,6 +19,7 @@ mod commands;
 mod error;
 mod groups;
 mod help;
+mod interop;
 mod journal;
 mod manner;
 mod members;
@@ -31,6 +32,7 @@ mod usage;
 
 pub use command::{Command, Globals, Patronictl};
 pub use error::{CliError, OpenError};
+pub use interop::drivers::Driver;
 pub use manner::Manner;
 pub use render::{output::Format, yaml::block as yaml};
 pub use run::{run, run_patronictl};

@@ -155,7 +155,8 @@ fn similar_options(argument: &str, command: Option<&str>) -> Vec<String> {
         .flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default())
         // What only we have must not be suggested.
         .filter(|name| {
-            !["config-file", "insecure", "yes"].contains(name) || command.get_name() == "patronictl"
+            !["config-file", "insecure", "yes", "driver", "reads", "database"].contains(name)
+                || command.get_name() == "patronictl"
         })
         .map(|name| format!("--{name}"))
         .collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::{Globals, RoleChoice};
-use crate::render::output::Format;
+use crate::{interop::drivers::Driver, render::output::Format};
 
 /// `-W` and `-w`.
 #[derive(Clone, Copy, Debug, Default, Args)]
@@ -117,6 +117,64 @@ pub struct DsnArgs {
     /// This member.
     #[arg(short, long)]
     pub member: Option<String>,
+    /// For this driver, with every member in it, so that it finds the leader by itself.
+    #[arg(long, value_enum, conflicts_with_all = ["role", "member"])]
+    pub driver: Option<Driver>,
+    /// With --driver: for sessions that only read.
+    #[arg(long, requires = "driver")]
+    pub reads: bool,
+    /// With --driver: the database.
+    #[arg(long, value_name = "NAME", default_value = "postgres", requires = "driver")]
+    pub database: String,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct HaproxyConfigArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct KeepalivedConfigArgs {
+    /// The address that is to follow the leader.
+    #[arg(value_name = "ADDRESS")]
+    pub address: String,
+    /// Where it belongs.
+    #[arg(long, value_name = "NAME", default_value = "eth0")]
+    pub interface: String,
+    /// The number of the group of routers, unique in the network.
+    #[arg(long, value_name = "N", default_value_t = 51, value_parser = clap::value_parser!(u8).range(1..))]
+    pub id: u8,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct PgbouncerConfigArgs {
+    /// What leads to the leader: a virtual address, or a router or HAProxy on this host.
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    pub host: String,
+    /// Its port.
+    #[arg(long, value_name = "PORT", default_value_t = 5000)]
+    pub port: u16,
+    /// Its port that leads to replicas.
+    #[arg(long, value_name = "PORT")]
+    pub replicas_port: Option<u16>,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub struct EntrypointsArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Pretty)]
+    pub format: Format,
     #[command(flatten)]
     pub globals: Globals,
 }

@@ -9,6 +9,7 @@ use bellwether_entrypoint::{
     Agent, Tell,
     board::Board,
     dns::{self, manager::Settings},
+    provider,
     vip::{manager, privilege},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -63,6 +64,8 @@ pub(crate) fn start(
     tasks.spawn(follow(latest, vip, names));
     let dns = dns::manager::Manager::new(published.clone(), named, board.clone(), runtime_dir(config));
     tasks.spawn(dns.run(stop.clone()));
+    let provider = provider::Manager::new(published.clone(), vips.clone(), board.clone());
+    tasks.spawn(provider.run(stop.clone()));
     match manager::Manager::new(published, vips, board.clone(), &runtime_dir(config)) {
         Ok(manager) => drop(tasks.spawn(manager.run(stop.clone()))),
         Err(error) => error!(%error, "virtual addresses are not kept: the kernel cannot be talked to"),

@@ -13,6 +13,7 @@
 pub mod board;
 mod confirm;
 pub mod dns;
+pub mod provider;
 pub mod situation;
 pub mod vip;
 

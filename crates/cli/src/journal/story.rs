@@ -180,7 +180,7 @@ fn note(record: &Record) -> Option<Note> {
             format!("{job}: {}", outcome(record.fields.get("outcome")))
         }
         "citus" => citus(record),
-        "vip" => virtual_address(record),
+        "vip" | "dns" | "provider" => entry_point(record),
         "start" => format!("the agent started (version {})", record.text("version").unwrap_or("unknown")),
         "configuration" => "a changed dynamic configuration was taken into use".to_owned(),
         "guardian_fired" => {
@@ -191,13 +191,19 @@ fn note(record: &Record) -> Option<Note> {
     Some(Note { time: record.time, member: record.member.clone(), kind: record.kind.clone(), text })
 }
 
-/// What became of a virtual address.
-fn virtual_address(record: &Record) -> String {
-    let (entry, address) = (record.text("entry").unwrap_or("?"), record.text("address").unwrap_or("?"));
-    let details = [("interface", "on"), ("at", "by"), ("because", "because")];
+/// What became of an address or a name that leads here.
+fn entry_point(record: &Record) -> String {
+    let entry = record.text("entry").unwrap_or("?");
+    let address = record.text("address").map(|address| format!(" {address}")).unwrap_or_default();
+    let what = match record.kind.as_str() {
+        "vip" => "virtual address",
+        "dns" => "name",
+        _ => "the provider's address",
+    };
+    let details = [("interface", "on"), ("at", "by"), ("server", "at"), ("because", "because")];
     let details = details.iter().filter_map(|(field, word)| Some(format!(" {word} {}", record.text(field)?)));
     let did = record.text("action").unwrap_or("?");
-    format!("virtual address {address} ({entry}): {did}{}", details.collect::<String>())
+    format!("{what} {entry}{address}: {did}{}", details.collect::<String>())
 }
 
 /// What was done about the metadata of a Citus cluster.

@@ -277,7 +277,10 @@ impl Provider {
                 ("id", "give the number of the floating IP"),
                 CREDENTIALS,
             ],
-            ProviderKind::AwsEip => &[("id", "give the allocation id of the Elastic IP, `eipalloc-...`")],
+            ProviderKind::AwsEip => &[
+                ("server", "give the id of this instance, `i-...`"),
+                ("id", "give the allocation id of the Elastic IP, `eipalloc-...`"),
+            ],
             ProviderKind::Exec => &[("command", "list the program and its arguments")],
             ProviderKind::Webhook => &[("url", "give the address that is called")],
         }

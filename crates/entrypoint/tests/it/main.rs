@@ -4,3 +4,4 @@ mod bind;
 mod kdc;
 mod member;
 mod names;
+mod providers;

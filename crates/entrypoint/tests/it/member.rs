@@ -12,6 +12,7 @@ use bellwether_entrypoint::{
     Agent, Tell,
     board::{Board, Entry},
     dns::manager::{Manager, Settings},
+    provider,
 };
 use bellwether_types::{
     ClusterName, MemberName, PostgresState, Role, Tags, Term, Timestamp, settings,
@@ -46,12 +47,17 @@ fn now() -> Timestamp {
 impl Member {
     /// A replica, with this address and these names to keep once it leads.
     pub(crate) fn start(name: &str, address: IpAddr, dns: Dns) -> Self {
+        Self::start_with(name, address, Some(dns), Vip::default())
+    }
+
+    /// A replica with addresses that a provider leads somewhere.
+    pub(crate) fn start_with(name: &str, address: IpAddr, dns: Option<Dns>, vip: Vip) -> Self {
         static TLS: Once = Once::new();
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let name: MemberName = name.parse().unwrap();
         let (status, statuses) = watch::channel(Arc::new(status(&name, None)));
         let (topology, topologies) = watch::channel(Arc::new(picture(&name, None, vec![])));
-        let settings = Settings { dns: Some(dns), vip: Vip::default(), own_host: address.to_string() };
+        let settings = Settings { dns, vip: vip.clone(), own_host: address.to_string() };
         let (config, configs) = watch::channel(Arc::new(settings));
         let told: Arc<Mutex<Vec<Value>>> = Arc::default();
         let hears = Arc::clone(&told);
@@ -64,9 +70,14 @@ impl Member {
             client: ApiClient::new(no_tls).unwrap(),
             tell: Tell(Arc::new(move |_, record| hears.lock().unwrap().push(record))),
         };
+        let (vips, for_provider) = watch::channel(Arc::new(vip));
         let (board, runtime_dir) = (Board::default(), tempfile::tempdir().unwrap());
+        let provider = provider::Manager::new(agent.clone(), for_provider, board.clone());
         let manager = Manager::new(agent, configs, board.clone(), runtime_dir.path().to_owned());
-        let task = tokio::spawn(manager.run(CancellationToken::new()));
+        let task = tokio::spawn(async move {
+            tokio::join!(manager.run(CancellationToken::new()), provider.run(CancellationToken::new()));
+            drop(vips);
+        });
         Self { name, status, topology, _config: config, board, told, runtime_dir, task }
     }
 

@@ -17,7 +17,6 @@ mod guardian_rehearsal;
 mod hanging_postgres;
 mod haproxy;
 mod hooks;
-mod interop;
 mod log_lines;
 mod migration;
 mod mixed;

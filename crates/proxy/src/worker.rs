@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Report(tokio::sync::mpsc::Sender<WorkerReport>),
     /// What an administrator has asked for has been done.
     Console(Key, Vec<u8>),
+    /// A client of another worker, or of none, is to be cancelled.
+    Cancel(u32, Vec<u8>),
     /// An administrator asks for this.
     Pools(PoolCommand),
     /// These instead of the ones before.
@@ -85,6 +87,7 @@ impl std::fmt::Debug for Command {
             Self::Secret(..) => "Secret",
             Self::Report(_) => "Report",
             Self::Console(..) => "Console",
+            Self::Cancel(..) => "Cancel",
             Self::Pools(_) => "Pools",
             Self::Listeners(_) => "Listeners",
             Self::Stop => "Stop",
@@ -229,6 +232,7 @@ impl Worker {
                 Command::Console(client, answer) => {
                     self.pooled.console_answered(&mut self.context, client, &answer)
                 }
+                Command::Cancel(process, secret) => drop(self.pooled.cancel(process, &secret)),
                 Command::Pools(command) => self.pooled.obey(&mut self.context, command),
                 Command::Report(to) => {
                     let _ = to.try_send(self.pooled.report(&self.context));

@@ -34,6 +34,8 @@ pub(crate) struct Ask {
 pub(crate) enum What {
     /// What is known of this user's password.
     Secret(String),
+    /// To find whose key to cancel this is: none of the worker's own clients has it.
+    Cancel { process: u32, secret: Vec<u8> },
     /// To do what is typed on the console.
     Console { text: String, may_change: bool },
 }
@@ -56,6 +58,14 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                 let Some(Ask { worker, client, what }) = ask else { return };
                 let user = match what {
                     What::Secret(user) => user,
+                    What::Cancel { process, secret } => {
+                        for (number, mailbox) in workers.iter().enumerate() {
+                            if number != worker {
+                                mailbox.send(Command::Cancel(process, secret.clone()));
+                            }
+                        }
+                        continue;
+                    }
                     What::Console { text, may_change } => {
                         let (console, workers) = (console.clone(), workers.clone());
                         commands.spawn(async move {

@@ -245,11 +245,13 @@ impl Pooled {
         }
     }
 
-    /// Ends all sessions.
+    /// Ends all sessions: at once those between transactions, the others with their transaction.
     pub(crate) fn stop(&mut self, context: &mut Context) {
         self.stopping = true;
-        let all: Vec<Key> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in all {
+        let is_idle = |client: &Client| client.stage != Stage::Attached || !client.side.is_busy;
+        let idle: Vec<Key> =
+            self.clients.iter().filter(|(_, client)| is_idle(client)).map(|(key, _)| key).collect();
+        for key in idle {
             self.refuse(context, key, &Refusal::Stopping);
         }
     }

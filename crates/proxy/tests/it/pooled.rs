@@ -186,3 +186,29 @@ fn an_administrator_pauses_looks_and_resumes() {
         assert!(error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN), "{error}");
     });
 }
+
+#[test]
+fn a_request_to_cancel_finds_its_client_in_any_thread() {
+    run(async |root| {
+        let (server, front) = one_server(&root, 2).await;
+        let watcher = server.client().await;
+        let user = client(front.pooled).await.unwrap();
+        // Each request comes by a connection of its own, which either thread may take.
+        for round in 0..6 {
+            let token = user.cancel_token();
+            let sleep = user.batch_execute("SELECT pg_sleep(60)");
+            let cancel = async {
+                let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'";
+                while ask(&watcher, running).await.unwrap() == "0" {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+            };
+            let both = async { tokio::join!(sleep, cancel) };
+            let (slept, ()) =
+                tokio::time::timeout(Duration::from_secs(20), both).await.expect("it is cancelled");
+            let error = slept.unwrap_err();
+            assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "round {round}: {error}");
+        }
+    });
+}

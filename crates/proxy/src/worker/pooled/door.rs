@@ -86,7 +86,10 @@ impl Pooled {
                 true
             }
             First::Cancel { process, secret } => {
-                self.cancel(context, process, &secret);
+                if !self.cancel(process, &secret) {
+                    let what = What::Cancel { process, secret };
+                    let _ = context.shared.asks.try_send(Ask { worker: context.number, client: key, what });
+                }
                 self.close_client(context, key);
                 false
             }
@@ -298,15 +301,17 @@ impl Pooled {
         }
     }
 
-    /// Sends a request to cancel to the server that works for the client with this key.
-    fn cancel(&mut self, context: &mut Context, process: u32, secret: &[u8]) {
+    /// Sends a request to cancel to the server that works for the client with this key. Whether it is a client of this worker.
+    pub(crate) fn cancel(&mut self, process: u32, secret: &[u8]) -> bool {
         let found = self.clients.iter().find(|(_, client)| {
             client.process == process && !client.secret.is_empty() && *client.secret == *secret
         });
-        let Some(server) = found.and_then(|(_, client)| self.servers.get(client.server?)) else { return };
-        let packet = bellwether_pgwire::startup::cancel_request(server.process, &server.secret);
-        self.cancels.push((server.route.clone(), packet));
-        let _ = context;
+        let Some((_, client)) = found else { return false };
+        if let Some(server) = client.server.and_then(|key| self.servers.get(key)) {
+            let packet = bellwether_pgwire::startup::cancel_request(server.process, &server.secret);
+            self.cancels.push((server.route.clone(), packet));
+        }
+        true
     }
 }
 

@@ -285,6 +285,12 @@ impl Pooled {
                     return false;
                 };
                 client.side.at_rest();
+                if self.stopping
+                    && let Some(client) = client_key
+                {
+                    self.refuse(context, client, &Refusal::Stopping);
+                    return false;
+                }
                 let keeps = mode == Mode::Session || client.side.pin.is_some() || client.side.streaming > 0;
                 if !keeps && let Some(client_key) = client_key {
                     self.release(context, client_key, key);

@@ -45,6 +45,8 @@ use crate::{
 /// How often the clock is looked at while somebody waits for it, and else.
 const RESTLESS_TICK: Duration = Duration::from_millis(50);
 const CALM_TICK: Duration = Duration::from_millis(500);
+/// How long nobody is accepted after that has failed.
+const DEAF: Duration = Duration::from_millis(200);
 /// Clients taken from one listener before others have their turn.
 const ACCEPTS: usize = 64;
 
@@ -119,6 +121,8 @@ pub(crate) struct Worker {
     passages: Passages,
     pooled: Pooled,
     draining: bool,
+    /// Nobody is accepted until then.
+    deaf_until: Option<Timestamp>,
     next_tick: Timestamp,
 }
 
@@ -140,6 +144,7 @@ impl Worker {
             passages: Passages::default(),
             pooled: Pooled::default(),
             draining: false,
+            deaf_until: None,
             next_tick: Timestamp::ZERO,
         };
         Ok((worker, mailbox))
@@ -207,6 +212,9 @@ impl Worker {
         self.passages.tick(&mut self.context);
         self.pooled.enforce(&mut self.context);
         self.pooled.tick(&mut self.context);
+        if self.deaf_until.is_some_and(|until| until <= self.context.now) {
+            self.accept_again();
+        }
         let period = if self.is_restless() { RESTLESS_TICK } else { CALM_TICK };
         self.next_tick = self.context.now + period;
     }
@@ -258,12 +266,10 @@ impl Worker {
         }
         for listener in wanted {
             for socket in &listener.sockets {
-                let key = self.listeners.insert((listener.clone(), socket.clone()));
-                if let Err(error) = self.context.epoll.add_shared(&**socket, Kind::Listener, key) {
-                    error!(%error, listener = &*listener.name, "a listener of the proxy takes no clients");
-                }
+                self.listeners.insert((listener.clone(), socket.clone()));
             }
         }
+        self.accept_again();
     }
 
     fn accept(&mut self, key: Key) {
@@ -277,10 +283,27 @@ impl Worker {
                 Err(Errno::AGAIN) => return,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(error) => {
-                    // Without file descriptors the client stays in the kernel's queue, and the socket readable.
-                    warn!(error = %io::Error::from(error), listener = &*listener.name, "a client could not be accepted");
-                    return;
+                    // Without file descriptors the client stays in the kernel's queue, and the socket readable: asking again at once
+                    // would only take the time that those need who could leave.
+                    warn!(error = %io::Error::from(error), listener = &*listener.name, "a client could not be accepted: raise the limit of open files (`LimitNOFILE`), or lower router.maxconn");
+                    return self.stop_accepting();
                 }
+            }
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        for (_, (_, socket)) in self.listeners.iter() {
+            self.context.epoll.remove(&**socket);
+        }
+        self.deaf_until = Some(self.context.now + DEAF);
+    }
+
+    fn accept_again(&mut self) {
+        self.deaf_until = None;
+        for (key, (listener, socket)) in self.listeners.iter() {
+            if let Err(error) = self.context.epoll.add_shared(&**socket, Kind::Listener, key) {
+                error!(%error, listener = &*listener.name, "a listener of the proxy takes no clients");
             }
         }
     }

@@ -15,6 +15,16 @@ async fn port_of(client: &tokio_postgres::Client) -> String {
     ask(client, "inet_server_port()").await.unwrap()
 }
 
+/// Waits until the proxy has ended a session.
+async fn until_closed(client: &tokio_postgres::Client) {
+    let closed = async {
+        while !client.is_closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.expect("the session is ended");
+}
+
 #[test]
 fn clients_follow_the_primary_and_nobody_writes_to_a_deposed_one() {
     run(async |root| {
@@ -57,7 +67,9 @@ fn clients_follow_the_primary_and_nobody_writes_to_a_deposed_one() {
         assert_eq!(reached, second.settings().port.to_string());
 
         // A server on an older timeline than the cluster's is none either, though it takes writes.
+        let direct = client(front.tcp).await.unwrap();
         front.show(picture(Some("first"), members(2), LEASE));
+        until_closed(&direct).await;
         let refused = tokio::time::timeout(Duration::from_millis(700), port_of(&idle)).await;
         assert!(refused.is_err(), "{refused:?}");
     });
@@ -77,12 +89,7 @@ fn nothing_is_routed_on_a_picture_that_is_too_old() {
         ask(&direct, "1").await.unwrap();
 
         // With nothing heard since, the session ends with the lease, and no new one begins.
-        let ended = async {
-            while !direct.is_closed() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(5), ended).await.expect("the session is ended");
+        until_closed(&direct).await;
         let error = client(front.tcp).await.unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::CANNOT_CONNECT_NOW), "{error}");
 

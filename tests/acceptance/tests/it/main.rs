@@ -17,6 +17,7 @@ mod guardian_rehearsal;
 mod hanging_postgres;
 mod haproxy;
 mod hooks;
+mod interop;
 mod log_lines;
 mod migration;
 mod mixed;

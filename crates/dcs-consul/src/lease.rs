@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use bellwether_dcs::{Deadline, Key, Renewal, StoreError};
-use bellwether_types::LeaseId;
+use bellwether_dcs::{Deadline, Key, Renewal, StoreError, store::now};
+use bellwether_types::{LeaseId, Timestamp};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,6 +20,12 @@ use crate::{
 /// A server whose agent does not tell its minimum has this one.
 const CONSULS_MINIMUM: Duration = Duration::from_secs(10);
 
+/// Consul ends a session at the earliest after this many of its ttls (`SessionTTLMultiplier`).
+const TTLS_UNTIL_IT_ENDS: u32 = 2;
+
+/// How long after a doubtful renewal the end of the session, if it had begun, has arrived.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// The sessions that were made here, with what they are guaranteed for.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
@@ -30,6 +36,29 @@ pub(crate) struct Leases {
 struct Session {
     id: String,
     ttl: Duration,
+    /// When the last request was sent that has surely set the servers' timer back.
+    proven: Timestamp,
+    /// When a renewal was last believed to have come late.
+    doubted: Option<Timestamp>,
+}
+
+impl Session {
+    /// Enters a renewal that was sent and answered at these times, and says whether it counts.
+    ///
+    /// A server whose timer has run out destroys the session whatever is renewed meanwhile: its answer to a renewal that came at that
+    /// moment, from a server that was frozen, say, is no proof. So one that may have come after the end of the timer is doubted, and
+    /// only one that was sent some time after that one counts.
+    fn renewed(&mut self, sent: Timestamp, answered: Timestamp) -> bool {
+        let since = self.doubted.unwrap_or(self.proven);
+        let in_time = since.until(answered) < self.ttl * TTLS_UNTIL_IT_ENDS;
+        let settled = self.doubted.is_none_or(|doubted| doubted.until(sent) >= SETTLED);
+        if in_time && settled {
+            (self.proven, self.doubted) = (sent, None);
+        } else if !in_time {
+            self.doubted = Some(sent);
+        }
+        in_time && settled
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +112,7 @@ impl Leases {
         by: Deadline,
     ) -> Renewal {
         let Some(session) = self.sessions().get(&lease).cloned() else { return Renewal::Gone };
+        let sent = now();
         let asked = async {
             let answer = agent.put(&["session", "renew", &session.id], &[], None::<&()>, by).await?;
             if answer.status == StatusCode::NOT_FOUND {
@@ -95,6 +125,11 @@ impl Leases {
                 if content.sessions.get(key) != Some(&session.id) {
                     return Ok(Renewal::NotHolding);
                 }
+            }
+            let counts = self.sessions().get_mut(&lease).is_some_and(|session| session.renewed(sent, now()));
+            if !counts {
+                let late = "for so long that Consul may be ending the session; it is renewed once more";
+                return Err(StoreError::Unreachable(late.into()));
             }
             Ok(Renewal::Valid { guaranteed: session.ttl })
         };
@@ -132,13 +167,14 @@ async fn create(agent: &Agent, ttl: Duration, by: Deadline) -> Result<Option<Ses
         "Checks": config.checks,
     });
     let rejected = |text: &str| text.contains("Session TTL");
+    let proven = now();
     match agent.put(&["session", "create"], &[], Some(&wish), by).await {
         Err(StoreError::NoQuorum(text)) if rejected(&text) => Ok(None),
         Err(error) => Err(error),
         Ok(answer) if !answer.status.is_success() && rejected(&answer.text()) => Ok(None),
         Ok(answer) => {
             let Created { id } = answer.expect_success()?.json()?;
-            Ok(Some(Session { id, ttl }))
+            Ok(Some(Session { id, ttl, proven, doubted: None }))
         }
     }
 }
@@ -187,6 +223,25 @@ mod tests {
             ("10", None),
         ] {
             assert_eq!(parse_go_duration(text), millis.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_renewal_that_may_have_come_too_late_does_not_count() {
+        let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
+        let (id, ttl) = (String::new(), Duration::from_secs(10));
+        let mut session = Session { id, ttl, proven: at(0), doubted: None };
+        for (sent, answered, counts) in [
+            (9_000, 9_010, true),
+            (28_990, 29_000, false), // 20 s after the last one that counted
+            (29_020, 29_030, false), // the end of the session may still be on its way
+            (29_995, 30_000, true),
+            (40_000, 49_994, true), // frozen, but not for long enough
+            (60_000, 60_010, false),
+            (90_000, 90_010, false), // late again, so doubted anew
+            (91_000, 91_010, true),
+        ] {
+            assert_eq!(session.renewed(at(sent), at(answered)), counts, "{sent}");
         }
     }
 

@@ -6,7 +6,7 @@
 //! - `lease` are sessions; `read` reads all keys at one index; `watch` asks blocking queries; `http` is the way there.
 //!
 //! A session gets half of a lease's ttl, because Consul ends it up to twice its ttl after the last renewal; the lease is guaranteed
-//! for that half and no longer. What Consul cannot promise: a watch tells the latest content, not every step (`every_change` is
+//! for that half and no longer. A renewal that comes when that end may have begun is not believed. What Consul cannot promise: a watch tells the latest content, not every step (`every_change` is
 //! false), and with `checks` a session ends when a health check says so, whatever was guaranteed.
 //!
 //! The process must have installed a default TLS provider of rustls before the first store is made.

@@ -12,13 +12,14 @@ use bellwether_config::{
     Config,
     sections::{
         pooler::{AuthType, PoolSize, Pooler},
-        router::{Balance, Fallback, ListenerMode, ListenerRole, Router},
+        router::{Balance, Fallback, ListenerMode, ListenerRole, Router, Split, SplitConsistency},
     },
 };
 use bellwether_proxy::{
     Proxy,
     routes::Target,
     settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings, Tls},
+    split::{self, SplitSettings},
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -104,6 +105,19 @@ async fn follow(mut latest: Latest, tell: watch::Sender<Arc<Settings>>) {
     std::future::pending().await
 }
 
+fn translate_split(split: &Split) -> SplitSettings {
+    SplitSettings {
+        mode: if split.is_manual { split::Mode::Manual } else { split::Mode::Conservative },
+        consistency: match split.consistency {
+            SplitConsistency::Eventual => split::Consistency::Eventual,
+            SplitConsistency::Session => split::Consistency::Session,
+        },
+        wait: split.wait,
+        sticky: split.sticky,
+        ..SplitSettings::default()
+    }
+}
+
 fn translate(router: &Router, pooler: Option<&Pooler>, tls: Tls) -> Settings {
     let listeners = router.listeners.iter().map(|listener| ListenerSettings {
         name: listener.name.as_str().into(),
@@ -120,6 +134,7 @@ fn translate(router: &Router, pooler: Option<&Pooler>, tls: Tls) -> Settings {
             ListenerMode::Transaction => Mode::Transaction,
             ListenerMode::Statement => Mode::Statement,
         },
+        split: listener.split.as_ref().map(|split| Arc::new(translate_split(split))),
     });
     Settings {
         listeners: listeners.collect(),

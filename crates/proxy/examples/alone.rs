@@ -83,6 +83,7 @@ fn main() {
             addresses: vec![listen],
             target: Target::Primary,
             mode,
+            split: None,
         }],
         threads: 1,
         routing: RoutingSettings::default(),

@@ -1,6 +1,6 @@
 //! Which members a listener may send its clients to: computed from the agent's picture, and from nothing else.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use bellwether_types::{
     HostPort, MemberName, PostgresState, Role, Timestamp,
@@ -58,6 +58,8 @@ pub struct Routes {
     pub asynchronous: Vec<Arc<Route>>,
     /// Why there is no primary, as a sentence for a client.
     pub no_primary: NoPrimary,
+    /// The timeline that each member was last seen on.
+    pub timelines: BTreeMap<MemberName, u32>,
 }
 
 /// Why nobody can be written to.
@@ -141,6 +143,7 @@ impl Routes {
             sync: vec![],
             asynchronous: vec![],
             no_primary: NoPrimary::NotHeard,
+            timelines: BTreeMap::new(),
         }
     }
 
@@ -188,6 +191,11 @@ impl Routes {
             sync: of_kind(true),
             asynchronous: of_kind(false),
             no_primary,
+            timelines: topology
+                .members
+                .iter()
+                .filter_map(|member| Some((member.name.clone(), member.timeline?.0)))
+                .collect(),
         }
     }
 

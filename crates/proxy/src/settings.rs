@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::routes::Target;
+use crate::{routes::Target, split::SplitSettings};
 
 /// Everything that a reload can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct ListenerSettings {
     pub addresses: Vec<SocketAddr>,
     pub target: Target,
     pub mode: Mode,
+    /// Reads go to replicas; with the target `Primary` and servers that are shared only.
+    pub split: Option<Arc<SplitSettings>>,
 }
 
 /// How a listener's clients share servers.

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use bellwether_sql::catalogue::Catalogue;
 use bellwether_types::Timestamp;
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -65,6 +66,8 @@ pub(crate) enum Command {
     Cancel(u32, Vec<u8>),
     /// An administrator asks for this.
     Pools(PoolCommand),
+    /// What a database says of its functions and relations; `None`: it could not be read.
+    Catalogue(Arc<str>, Option<Arc<Catalogue>>),
     /// These instead of the ones before.
     Listeners(Vec<Arc<Listener>>),
     /// Ends all sessions.
@@ -91,6 +94,7 @@ impl std::fmt::Debug for Command {
             Self::Console(..) => "Console",
             Self::Cancel(..) => "Cancel",
             Self::Pools(_) => "Pools",
+            Self::Catalogue(..) => "Catalogue",
             Self::Listeners(_) => "Listeners",
             Self::Stop => "Stop",
         })
@@ -236,6 +240,7 @@ impl Worker {
                 Command::Secret(client, answer) => {
                     self.pooled.secret_found(&mut self.context, client, answer)
                 }
+                Command::Catalogue(database, catalogue) => self.pooled.catalogue_read(&database, catalogue),
                 Command::Settings(settings) => self.context.settings = settings,
                 Command::Console(client, answer) => {
                     self.pooled.console_answered(&mut self.context, client, &answer)

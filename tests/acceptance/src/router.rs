@@ -11,12 +11,14 @@ pub struct RouterPorts {
     pub replicas: u16,
     /// To the primary, a server for each transaction.
     pub pooled: u16,
+    /// Reads at replicas, everything else at the primary.
+    pub split: u16,
 }
 
 impl RouterPorts {
     pub(crate) fn take(ports: &mut Ports) -> Self {
-        let [primary, replicas, pooled] = [(); 3].map(|()| ports.take_one());
-        Self { primary, replicas, pooled }
+        let [primary, replicas, pooled, split] = [(); 4].map(|()| ports.take_one());
+        Self { primary, replicas, pooled, split }
     }
 
     /// The section of the node's file.
@@ -30,6 +32,7 @@ impl RouterPorts {
                 "sync": {"enabled": false},
                 "async": {"enabled": false},
                 "pooled": {"port": self.pooled, "role": "primary", "mode": "transaction"},
+                "split": {"port": self.split, "mode": "transaction", "split": "conservative", "split_wait": "500ms"},
             },
         }})
     }

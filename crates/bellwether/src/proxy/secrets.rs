@@ -9,6 +9,7 @@ use bellwether_pgwire::auth::{
 };
 use bellwether_postgres::Visit;
 use bellwether_proxy::{Answer, Secrets};
+use bellwether_sql::catalogue::{self, Catalogue};
 use bellwether_types::topology::Topology;
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
@@ -48,6 +49,14 @@ impl Secrets for AtTheServer {
             }
         })
     }
+
+    fn catalogue_of(
+        &self,
+        database: String,
+    ) -> Pin<Box<dyn Future<Output = Result<Catalogue, String>> + Send>> {
+        let config = self.config.clone();
+        Box::pin(async move { read_catalogue(&config, &database).await })
+    }
 }
 
 /// Read anew each time: it is short, and a change counts at once.
@@ -71,7 +80,19 @@ fn leader_of(topology: &Topology) -> Option<HostPort> {
     HostPort::parse(rest.split('/').next()?, Some(5432)).ok()
 }
 
-async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
+async fn read_catalogue(config: &Config, database: &str) -> Result<Catalogue, String> {
+    let visit = visit(config, &config.postgresql.connect_address, database).await?;
+    let rows = visit
+        .client()
+        .query(catalogue::QUERY, &[])
+        .await
+        .map_err(|error| format!("the local server does not tell: {error}"))?;
+    let rows = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
+    Catalogue::from_rows(rows).map_err(|error| error.to_string())
+}
+
+/// A connection to a database of a member, as the superuser.
+async fn visit(config: &Config, address: &HostPort, database: &str) -> Result<Visit, String> {
     let local = &config.postgresql;
     let superuser = &local.authentication.superuser;
     let HostPort { host, port } = address;
@@ -79,7 +100,7 @@ async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
     target
         .host(host)
         .port(*port)
-        .dbname(&local.database)
+        .dbname(database)
         .application_name("bellwether proxy")
         .options("-c search_path=pg_catalog -c statement_timeout=3s")
         .connect_timeout(CONNECTED_WITHIN);
@@ -89,9 +110,13 @@ async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
     if let Some(password) = &superuser.password {
         target.password(password.expose_secret());
     }
-    let visit = Visit::begin(target, superuser.connection.clone())
+    Visit::begin(target, superuser.connection.clone())
         .await
-        .map_err(|error| format!("the server at {address} cannot be asked: {error}"))?;
+        .map_err(|error| format!("the server at {address} cannot be asked: {error}"))
+}
+
+async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
+    let visit = visit(config, address, &config.postgresql.database).await?;
     let rows = visit
         .client()
         .query(QUERY, &[&user])

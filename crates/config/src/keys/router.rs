@@ -23,6 +23,34 @@ const LISTENER: &[Key] = &[
         "tcp",
         "How clients share servers; `tcp` gives each a connection of its own and passes all bytes through.",
     ),
+    key(
+        "split",
+        Words(&["off", "conservative", "manual"]),
+        Reload,
+        "off",
+        "Reads go to replicas, everything else to the primary; `manual`: only what the client sends there by a hint.",
+    ),
+    key(
+        "split_consistency",
+        Words(&["session", "eventual"]),
+        Reload,
+        "session",
+        "`session`: a client sees all of its own writes on every replica.",
+    ),
+    key(
+        "split_wait",
+        Text,
+        Reload,
+        "50ms",
+        "How long a replica is waited for that lacks a client's last write; then it is the primary.",
+    ),
+    key(
+        "split_sticky",
+        Text,
+        Reload,
+        "5s",
+        "With `eventual`: for so long after its write a client reads at the primary.",
+    ),
     key("enabled", Flag, Reload, "true", "`false` takes a customary listener away."),
 ];
 

@@ -38,6 +38,26 @@ pub struct Listener {
     pub addresses: Vec<SocketAddr>,
     pub role: ListenerRole,
     pub mode: ListenerMode,
+    pub split: Option<Split>,
+}
+
+/// `split`: reads go to replicas, everything else to the primary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// `manual`: only what a client sends there by a hint.
+    pub is_manual: bool,
+    pub consistency: SplitConsistency,
+    /// For a replica to show a client's last write.
+    pub wait: Duration,
+    /// At the primary after a write, where no position is kept.
+    pub sticky: Duration,
+}
+
+/// `split_consistency`: which writes a client sees on a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitConsistency {
+    Eventual,
+    Session,
 }
 
 /// `role`: which members a listener leads to.
@@ -183,6 +203,7 @@ fn read_pools(root: &Section<'_>, everywhere: &[String]) -> Option<Listener> {
         addresses: read_addresses(&pooler, &bind, port.unwrap_or(Pooler::PORT)),
         role: ListenerRole::Primary,
         mode: Pooler::read(root)?.pool_mode,
+        split: None,
     })
 }
 
@@ -223,11 +244,36 @@ fn read_listener(
     if port.is_none() && !listener.has("port") {
         listener.missing("port", "choose a port that no other program on this host listens on");
     }
+    let role = role.or(customary.map(|(_, role)| role)).unwrap_or(ListenerRole::Primary);
+    let mode = mode.unwrap_or(ListenerMode::Tcp);
     Some(Listener {
         name: name.to_owned(),
         addresses: read_addresses(&listener, &bind, port?),
-        role: role.or(customary.map(|(_, role)| role)).unwrap_or(ListenerRole::Primary),
-        mode: mode.unwrap_or(ListenerMode::Tcp),
+        role,
+        mode,
+        split: read_split(&listener, role, mode),
+    })
+}
+
+fn read_split(listener: &Section<'_>, role: ListenerRole, mode: ListenerMode) -> Option<Split> {
+    let words = [("off", None), ("conservative", Some(false)), ("manual", Some(true))];
+    let is_manual = listener.choice("split", &words).flatten()?;
+    if role != ListenerRole::Primary || !matches!(mode, ListenerMode::Transaction | ListenerMode::Statement) {
+        let problem =
+            listener.about("split", "needs a listener that leads to the primary and shares servers");
+        listener.report.problem(problem.help("write `role: primary` and `mode: transaction`"));
+        return None;
+    }
+    let consistency = listener.choice(
+        "split_consistency",
+        &[("session", SplitConsistency::Session), ("eventual", SplitConsistency::Eventual)],
+    );
+    let span = |key: &str, otherwise| listener.span(key, Duration::from_secs(1), SPAN).unwrap_or(otherwise);
+    Some(Split {
+        is_manual,
+        consistency: consistency.unwrap_or(SplitConsistency::Session),
+        wait: span("split_wait", Duration::from_millis(50)),
+        sticky: span("split_sticky", Duration::from_secs(5)),
     })
 }
 

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bellwether_pgwire::auth::secret::Secret;
+use bellwether_sql::catalogue::Catalogue;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::console::Console;
-use crate::worker::{Command, epoll::Key};
+use crate::worker::{Command, Mailbox, epoll::Key};
 
 /// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -19,6 +20,15 @@ pub type Answer = Result<Option<Secret>, String>;
 /// Where secrets of users come from: called with a user's name.
 pub trait Secrets: Send + Sync + fmt::Debug {
     fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    /// What a database says of its functions and relations ([`bellwether_sql::catalogue::QUERY`]). Without it nothing is read from
+    /// replicas.
+    fn catalogue_of(
+        &self,
+        database: String,
+    ) -> Pin<Box<dyn Future<Output = Result<Catalogue, String>> + Send>> {
+        Box::pin(async move { Err(format!("nobody is there to ask about the database {database:?}")) })
+    }
 }
 
 /// A question of a worker.
@@ -38,6 +48,8 @@ pub(crate) enum What {
     Cancel { process: u32, secret: Vec<u8> },
     /// To do what is typed on the console.
     Console { text: String, may_change: bool },
+    /// What this database says of its functions and relations.
+    Catalogue(Arc<str>),
 }
 
 /// Answers until the workers end.
@@ -47,6 +59,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
     let mut known: HashMap<String, (Instant, Option<Secret>)> = HashMap::new();
     let mut waiting: HashMap<String, Vec<(usize, Key)>> = HashMap::new();
     let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
+    let mut catalogues = JoinSet::new();
     let tell = |(worker, client): (usize, Key), answer: Answer| {
         if let Some(mailbox) = workers.get(worker) {
             mailbox.send(Command::Secret(client, answer));
@@ -64,6 +77,10 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                                 mailbox.send(Command::Cancel(process, secret.clone()));
                             }
                         }
+                        continue;
+                    }
+                    What::Catalogue(database) => {
+                        catalogues.spawn(read_catalogue(secrets.clone(), workers.get(worker).cloned(), database));
                         continue;
                     }
                     What::Console { text, may_change } => {
@@ -94,6 +111,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                 }
             }
             Some(_) = commands.join_next() => {}
+            Some(_) = catalogues.join_next() => {}
             Some(found) = looks.join_next() => {
                 let Ok((user, answer)) = found else { continue };
                 for asker in waiting.remove(&user).unwrap_or_default() {
@@ -105,5 +123,19 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                 }
             }
         }
+    }
+}
+
+async fn read_catalogue(secrets: Arc<dyn Secrets>, worker: Option<Mailbox>, database: Arc<str>) {
+    let read = tokio::time::timeout(LIMIT, secrets.catalogue_of(database.to_string())).await;
+    let catalogue = match read.unwrap_or_else(|_| Err("the look took too long".to_owned())) {
+        Ok(catalogue) => Some(Arc::new(catalogue)),
+        Err(error) => {
+            tracing::warn!(%error, %database, "reads of this database go to the primary: its catalogue is not known");
+            None
+        }
+    };
+    if let Some(worker) = worker {
+        worker.send(Command::Catalogue(database, catalogue));
     }
 }

@@ -51,6 +51,7 @@ impl Listeners {
                 name: listener.name.clone(),
                 target: listener.target,
                 mode: listener.mode,
+                split: listener.split.clone(),
                 counts: metrics.listener(&listener.name),
                 sockets: self.sockets(listener),
             })

@@ -132,3 +132,43 @@ proptest! {
         carry_down(&bytes, &sizes);
     }
 }
+
+/// What the other scanner of ours, which is held against PostgreSQL's grammar, says that a session keeps.
+fn keeps(sql: &str) -> bool {
+    use bellwether_sql::effect::{Effect, effects};
+    effects(sql, bellwether_sql::token::Strings::Standard).iter().any(|effect| {
+        matches!(
+            effect,
+            Effect::Listens
+                | Effect::MakesTemporary
+                | Effect::LocksAdvisory
+                | Effect::HoldsCursor(_)
+                | Effect::Prepares(_)
+                | Effect::Loads
+        )
+    })
+}
+
+#[test]
+fn both_scanners_pin_a_session() {
+    for sql in [
+        "LISTEN a",
+        "/* c */ listen a",
+        "SELECT 1; LISTEN a",
+        "CREATE TEMP TABLE t (a int)",
+        "CREATE LOCAL TEMPORARY VIEW v AS SELECT 1",
+        "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+        "CREATE TABLE pg_temp.t (a int)",
+        "SELECT 1 INTO TEMP t",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_catalog.\"pg_try_advisory_lock\" (1)",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "PREPARE p AS SELECT 1",
+        "LOAD 'x'",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
+        "WITH x AS (SELECT pg_advisory_lock(1)) SELECT 1",
+    ] {
+        assert!(keeps(sql), "{sql}: the scanner of the grammar's crate");
+        assert!(super::effects::Effects::of(sql.as_bytes()).pin.is_some(), "{sql}: the pooler's scanner");
+    }
+}

@@ -3,7 +3,7 @@
 use crate::settings::Balance;
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitSettings {
     pub mode: Mode,
     pub consistency: Consistency,

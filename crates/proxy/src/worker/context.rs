@@ -13,6 +13,7 @@ use crate::{
     metrics::{ListenerCounts, Metrics},
     routes::{Route, Routes, Target},
     settings::{Balance, Mode, Settings},
+    split::SplitSettings,
 };
 
 /// As large as a pipe: more per read gains nothing.
@@ -33,6 +34,7 @@ pub(crate) struct Listener {
     pub(crate) name: Arc<str>,
     pub(crate) target: Target,
     pub(crate) mode: Mode,
+    pub(crate) split: Option<Arc<SplitSettings>>,
     pub(crate) counts: Arc<ListenerCounts>,
     /// One for each address, shared with the other workers.
     pub(crate) sockets: Vec<Arc<OwnedFd>>,

@@ -10,6 +10,7 @@ mod console;
 mod door;
 mod pool;
 mod server;
+mod splitting;
 mod tell;
 mod traffic;
 
@@ -38,6 +39,7 @@ pub(crate) struct Pooled {
     servers: Slots<Server>,
     pools: Pools,
     registry: Registry,
+    splitting: splitting::Splitting,
     /// Memory for messages that are put together.
     scratch: Vec<u8>,
     to_client: Vec<u8>,

@@ -28,6 +28,7 @@ mod pooling;
 mod postgres_killed;
 mod proxy;
 mod quiet_log;
+mod read_write_split;
 mod reinitialize;
 mod reload;
 mod replication_slots;

@@ -70,6 +70,7 @@ impl Pooled {
     }
 
     fn attach(&mut self, context: &mut Context, client_key: Key, server_key: Key) {
+        let confirmation = self.confirmation(context, client_key, server_key);
         let (Some(client), Some(server)) =
             (self.clients.get_mut(client_key), self.servers.get_mut(server_key))
         else {
@@ -81,7 +82,13 @@ impl Pooled {
         };
         client.server = Some(server_key);
         server.client = Some(client_key);
-        let statements = settings::difference(&server.side.settings, client.side.session.current());
+        let mut statements = settings::difference(&server.side.settings, client.side.session.current());
+        if !confirmation.is_empty() {
+            if !statements.is_empty() {
+                statements.push(';');
+            }
+            statements.push_str(&confirmation);
+        }
         if statements.is_empty() {
             client.stage = Stage::Attached;
             server.stage = ServerStage::Busy;
@@ -103,6 +110,9 @@ impl Pooled {
 
     /// The server has, or has not, taken the client's settings.
     pub(super) fn synced(&mut self, context: &mut Context, server_key: Key) {
+        if !self.confirmed(context, server_key) {
+            return;
+        }
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let Some(client_key) = server.client else { return };
         let Some(client) = self.clients.get_mut(client_key) else { return };

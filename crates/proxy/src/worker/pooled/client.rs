@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 use bellwether_pgwire::{auth::verify::Verification, startup::Startup};
 use bellwether_types::Timestamp;
 
-use super::pool::PoolId;
+use super::{pool::PoolId, splitting::Split};
 use crate::{
     pooling::client::ClientSide,
     worker::{
@@ -52,7 +52,10 @@ pub(super) struct Client {
     pub(super) has_work: bool,
     /// Its server has told it why it ends.
     pub(super) told: bool,
+    /// Where it waits, or has a server from.
     pub(super) pool: Option<PoolId>,
+    /// Of a client whose reads go to replicas.
+    pub(super) split: Option<Box<Split>>,
     pub(super) server: Option<Key>,
     /// When the stage began, as far as a clock ends it.
     pub(super) since: Timestamp,
@@ -81,6 +84,7 @@ impl Client {
             has_work: false,
             told: false,
             pool: None,
+            split: None,
             server: None,
             since: context.now,
             entry: Some(Box::default()),

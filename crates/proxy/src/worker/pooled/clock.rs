@@ -17,6 +17,7 @@ impl Pooled {
     pub(crate) fn tick(&mut self, context: &mut Context) {
         self.tick_clients(context);
         self.tick_servers(context);
+        self.bring_readers_home(context);
         for id in self.pools.ids() {
             self.serve(context, id);
         }
@@ -84,7 +85,8 @@ impl Pooled {
                 | ServerStage::Asking
                 | ServerStage::LoggingIn
                 | ServerStage::Checking
-                | ServerStage::Resetting => {
+                | ServerStage::Resetting
+                | ServerStage::Locating => {
                     if age >= settings.server_connect_timeout {
                         slow.push(key);
                     }

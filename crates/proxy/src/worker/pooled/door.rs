@@ -17,11 +17,13 @@ use super::{
     client::Stage,
     console::DATABASE,
     pool::{PoolId, PoolKey},
+    splitting::Split,
 };
 use crate::{
     control::ask::{Answer, Ask, What},
     pooling::settings::{Session, Setting},
     refusal::Refusal,
+    routes::Target,
     settings::AuthType,
     worker::{context::Context, epoll::Key, stream::Read},
 };
@@ -243,8 +245,17 @@ impl Pooled {
             target: client.listener.target,
             mode: client.listener.mode,
         };
+        let split = client.listener.split.clone();
+        let readers = split.as_ref().map(|_| {
+            let key = PoolKey { target: Target::Replicas, ..pool_key.clone() };
+            self.pools.for_key(key, login.clone())
+        });
+        let database = pool_key.database.clone();
         let id = self.pools.for_key(pool_key, login);
         client.pool = Some(id);
+        client.split = split
+            .zip(readers)
+            .map(|(settings, readers)| Box::new(Split::new(settings, id, readers, database)));
         // Since 3.2 the key may be longer, so that nobody guesses it.
         let length = if startup.protocol >= Protocol::V3_2 { 32 } else { 4 };
         let random: [u8; 32] = rand::random();

@@ -24,6 +24,7 @@ use crate::{
         server::{Expect, ServerSide},
     },
     routes::{Route, Target},
+    split::Position,
     worker::{
         context::Context,
         epoll::{Key, Kind, Readiness},
@@ -50,6 +51,8 @@ pub(super) enum ServerStage {
     Busy,
     /// What a client left behind is taken away.
     Resetting,
+    /// It is asked where a client's write ended.
+    Locating,
 }
 
 #[derive(Debug)]
@@ -69,6 +72,12 @@ pub(super) struct Server {
     pub(super) born: Timestamp,
     /// It does not come back to the pool.
     pub(super) is_condemned: bool,
+    /// The timeline that it writes; 0 for a replica's.
+    pub(super) timeline: u32,
+    /// What it has been seen to show: a lower bound.
+    pub(super) replayed: Option<Position>,
+    /// For which client it is asked for its position, and after which of its writes.
+    pub(super) locates: Option<(Key, u64)>,
 }
 
 impl Server {
@@ -80,6 +89,7 @@ impl Server {
                 | ServerStage::LoggingIn
                 | ServerStage::Checking
                 | ServerStage::Resetting
+                | ServerStage::Locating
         )
     }
 }
@@ -107,6 +117,9 @@ impl Pooled {
                     since: context.now,
                     born: context.now,
                     is_condemned: false,
+                    timeline: 0,
+                    replayed: None,
+                    locates: None,
                 })
             }),
             None => Err(std::io::Error::other("no address of the member can be connected to")),
@@ -306,6 +319,7 @@ impl Pooled {
             }
         }
         server.side.failure = None;
+        server.timeline = timeline;
         let parameters = std::mem::take(&mut server.parameters);
         let name = format!("pools to {}", self.pools.get(id).target);
         let counts = context.shared.metrics.listener(&name.into());

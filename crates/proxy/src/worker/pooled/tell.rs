@@ -71,7 +71,7 @@ impl Pooled {
             state: match server.stage {
                 ServerStage::Busy | ServerStage::Syncing => "active",
                 ServerStage::Idle => "idle",
-                ServerStage::Resetting => "tested",
+                ServerStage::Resetting | ServerStage::Locating => "tested",
                 _ => "new",
             },
             address,
@@ -130,7 +130,7 @@ impl Pooled {
             match server.stage {
                 ServerStage::Busy | ServerStage::Syncing => report.servers_active += 1,
                 ServerStage::Idle => {}
-                ServerStage::Resetting => report.servers_reset += 1,
+                ServerStage::Resetting | ServerStage::Locating => report.servers_reset += 1,
                 ServerStage::Connecting
                 | ServerStage::Asking
                 | ServerStage::LoggingIn

@@ -57,6 +57,10 @@ impl Pooled {
             if !matches!(client.stage, Stage::Ready | Stage::Attached) {
                 return;
             }
+            // A replica reads for it; what it says meanwhile may be a write.
+            if client.side.is_busy && client.split.as_ref().is_some_and(|split| split.holds) {
+                return;
+            }
             let has_kept = !client.side.input.is_empty() && client.has_work;
             if !has_kept {
                 if !client.stream.readable || self.is_server_blocked(key) {
@@ -103,17 +107,26 @@ impl Pooled {
                 if !client.has_work {
                     return true;
                 }
+                let Some(id) = self.pool_for(context, key, 0, id) else { return true };
                 // Goes on by itself once there is a server.
                 self.acquire(context, key, id);
                 return false;
             }
             client.has_work = true;
+            let Some(id) = self.pool_for(context, key, fresh, id) else { return true };
             self.acquire(context, key, id);
             let Some(client) = self.clients.get_mut(key) else { return false };
             if client.stage != Stage::Attached {
                 client.side.input.extend_from_slice(&context.buffer[..fresh]);
                 return false;
             }
+        }
+        if let Some(client) = self.clients.get_mut(key)
+            && client.side.is_busy
+            && let Some(split) = client.split.as_mut()
+        {
+            // More than what was looked at.
+            split.writes |= client.pool == Some(split.primary);
         }
         self.forward(context, key, fresh)
     }
@@ -277,6 +290,7 @@ impl Pooled {
             ServerStage::Checking => self.judge(context, key),
             ServerStage::Syncing => self.synced(context, key),
             ServerStage::Resetting => self.was_reset(context, key),
+            ServerStage::Locating => self.located(context, key),
             ServerStage::Busy => {
                 let pool = self.pools.get_mut(server.pool);
                 pool.transactions += 1;
@@ -292,7 +306,13 @@ impl Pooled {
                     return false;
                 }
                 let keeps = mode == Mode::Session || client.side.pin.is_some() || client.side.streaming > 0;
-                if !keeps && let Some(client_key) = client_key {
+                if let Some(split) = client.split.as_mut() {
+                    split.holds = false;
+                }
+                if !keeps
+                    && let Some(client_key) = client_key
+                    && !self.locate(context, client_key, key)
+                {
                     self.release(context, client_key, key);
                 }
             }

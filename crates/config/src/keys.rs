@@ -194,7 +194,7 @@ postgresql:
   data_dir: /d
   parameters: {}
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
-router: {}
+router: {listeners: {NAME: {port: 5005, mode: transaction, split: conservative}}}
 pooler: {}
 ";
         let mut asked = asked_of(text);

@@ -80,10 +80,11 @@ fn walk_named(
 ) {
     for entry in node.entries() {
         let full = format!("{path}.{}", entry.key);
-        match keys.iter().any(|key| key.name == entry.key) {
-            true => {}
-            false if entry.node.is_map() => walk(&entry.node, each, &full, free, warnings),
-            false => warnings.push(unknown(entry, full, keys)),
+        match keys.iter().find(|key| key.name == entry.key) {
+            Some(Key { form: Form::Section(inner), .. }) => walk(&entry.node, inner, &full, free, warnings),
+            Some(_) => {}
+            None if entry.node.is_map() => walk(&entry.node, each, &full, free, warnings),
+            None => warnings.push(unknown(entry, full, keys)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Applies::{Reload, Restart},
-    Form::{Any, Flag, Int, Open, Section, Text, Texts, Words},
+    Form::{Any, Flag, Int, Named, Section, Text, Texts, Words},
     Key, key,
 };
 
@@ -176,7 +176,7 @@ pub(super) const ROUTER: &[Key] = &[
     key("bind", Texts, Reload, "*", "Addresses on which the listeners listen."),
     key(
         "listeners",
-        Open(LISTENERS),
+        Named(LISTENERS, LISTENER),
         Reload,
         "",
         "Ports by name; those that are not customary need a `port`.",

@@ -257,24 +257,23 @@ fn read_listener(
 
 fn read_split(listener: &Section<'_>, role: ListenerRole, mode: ListenerMode) -> Option<Split> {
     let words = [("off", None), ("conservative", Some(false)), ("manual", Some(true))];
-    let is_manual = listener.choice("split", &words).flatten()?;
+    let is_manual = listener.choice("split", &words).flatten();
+    // All are read, so that a slip is told while the split is off, too.
+    let consistency = listener.choice(
+        "split_consistency",
+        &[("session", SplitConsistency::Session), ("eventual", SplitConsistency::Eventual)],
+    );
+    let span = |key: &str, otherwise| listener.span(key, Duration::from_secs(1), SPAN).unwrap_or(otherwise);
+    let wait = span("split_wait", Duration::from_millis(50));
+    let sticky = span("split_sticky", Duration::from_secs(5));
+    let is_manual = is_manual?;
     if role != ListenerRole::Primary || !matches!(mode, ListenerMode::Transaction | ListenerMode::Statement) {
         let problem =
             listener.about("split", "needs a listener that leads to the primary and shares servers");
         listener.report.problem(problem.help("write `role: primary` and `mode: transaction`"));
         return None;
     }
-    let consistency = listener.choice(
-        "split_consistency",
-        &[("session", SplitConsistency::Session), ("eventual", SplitConsistency::Eventual)],
-    );
-    let span = |key: &str, otherwise| listener.span(key, Duration::from_secs(1), SPAN).unwrap_or(otherwise);
-    Some(Split {
-        is_manual,
-        consistency: consistency.unwrap_or(SplitConsistency::Session),
-        wait: span("split_wait", Duration::from_millis(50)),
-        sticky: span("split_sticky", Duration::from_secs(5)),
-    })
+    Some(Split { is_manual, consistency: consistency.unwrap_or(SplitConsistency::Session), wait, sticky })
 }
 
 /// Addresses and not names: a name may lead to another host one day.

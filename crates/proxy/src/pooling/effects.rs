@@ -65,11 +65,14 @@ impl Effects {
             // `PREPARE TRANSACTION` leaves nothing in the session.
             b"prepare" => (!words.next_is(b"transaction")).then_some(Pin::Prepare),
             b"declare" => scan::has_words(statement, &[b"with", b"hold"]).then_some(Pin::HoldCursor),
-            b"create" => is_temporary(words).then_some(Pin::TemporaryTable),
+            b"create" if is_temporary(words) => Some(Pin::TemporaryTable),
+            b"explain" if has_temporary(statement) => Some(Pin::TemporaryTable),
             // What a block of code does cannot be seen, as with functions; but it is often written to do such things.
             b"do" => hidden(statement),
             b"select" | b"with" | b"values" | b"call" | b"execute" | b"explain" | b"insert" | b"update"
-            | b"delete" | b"merge" | b"fetch" | b"copy" | b"table" => hidden(statement),
+            | b"delete" | b"merge" | b"fetch" | b"copy" | b"table" | b"create" | b"alter" => {
+                hidden(statement)
+            }
             _ => None,
         };
         self.pin = self.pin.or(pin);
@@ -196,6 +199,12 @@ fn is_temporary(words: Words<'_>) -> bool {
     false
 }
 
+/// `EXPLAIN ANALYZE CREATE TEMP TABLE ... AS`.
+fn has_temporary(statement: &[u8]) -> bool {
+    scan::has_words(statement, &[b"create", b"temp"])
+        || scan::has_words(statement, &[b"create", b"temporary"])
+}
+
 /// Functions and clauses anywhere in a statement.
 fn hidden(statement: &[u8]) -> Option<Pin> {
     // Each of them has an underscore or the word `temp`: most statements have neither.
@@ -209,6 +218,10 @@ fn hidden(statement: &[u8]) -> Option<Pin> {
                 }
                 if scan::ends_with(before, b"set") && scan::starts_with(after, b"config") {
                     return Some(Pin::Setting);
+                }
+                // To read from there may make nothing, and costs no more than the sharing of one server.
+                if scan::ends_with(before, b"pg") && scan::starts_with(after, b"temp") {
+                    return Some(Pin::TemporaryTable);
                 }
             }
             b't' | b'T' if scan::starts_with(&statement[at..], b"temp") => {

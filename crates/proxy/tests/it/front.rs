@@ -113,6 +113,7 @@ impl Front {
             addresses: vec![([127, 0, 0, 1], port).into()],
             target: Target::Primary,
             mode,
+            split: None,
         };
         let settings = Settings {
             listeners: vec![listener("tcp", tcp, Mode::Tcp), listener("pooled", pooled, Mode::Transaction)],

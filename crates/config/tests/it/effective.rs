@@ -107,7 +107,15 @@ fn a_standby_cluster_has_its_own_list_of_replica_methods() {
 
 #[test]
 fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
-    let ours = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": "quorum", "failsafe_mode": true});
+    let ours = json!({
+        "ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": "quorum", "failsafe_mode": true,
+        "quorum_takeover": true,
+    });
+    let with = |over: Value| {
+        let mut document = ours.clone();
+        document.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
+        document
+    };
     for (case, written, choice, as_patroni, embedded, expected) in [
         ("embedded store, our name", "{}", "auto", false, true, ours.clone()),
         ("started as patroni", "{}", "auto", true, true, json!({})),
@@ -129,7 +137,23 @@ fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
             "auto",
             false,
             true,
-            json!({"synchronous_mode": "quorum", "failsafe_mode": true, "ttl": 40}),
+            json!({"synchronous_mode": "quorum", "failsafe_mode": true, "ttl": 40, "quorum_takeover": true}),
+        ),
+        (
+            "whoever waits for the lease goes on to",
+            "{quorum_takeover: false}",
+            "auto",
+            false,
+            true,
+            with(json!({"quorum_takeover": false})),
+        ),
+        (
+            "there is no take-over in mode on",
+            "{synchronous_mode: on}",
+            "auto",
+            false,
+            true,
+            json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": "on", "failsafe_mode": true}),
         ),
         (
             "a mode that is named stays",

@@ -153,7 +153,7 @@ fn a_new_cluster_gets_our_defaults_only_where_nobody_would_be_surprised() {
             "auto",
             false,
             true,
-            json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": "on", "failsafe_mode": true}),
+            json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": true, "failsafe_mode": true}),
         ),
         (
             "a mode that is named stays",

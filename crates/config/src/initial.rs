@@ -13,7 +13,8 @@ const TIMINGS: [(&str, u64); 3] = [("ttl", 5), ("loop_wait", 1), ("retry_timeout
 ///
 /// Ours apply with the embedded store, unless the process was started as `patroni`; `defaults` overrides both. The three
 /// timings belong together: naming one in `bootstrap.dcs` keeps Patroni's for the others. In Patroni's manner, timings that
-/// break its rule are stored as they are adjusted. `quorum_takeover` comes with our defaults where the mode is `quorum`. A part of a Citus cluster is synchronous unless it says otherwise.
+/// break its rule are stored as they are adjusted. `quorum_takeover` comes with our defaults where the mode is `quorum`. A part
+/// of a Citus cluster is synchronous unless it says otherwise.
 pub fn initial_document(config: &Config, started_as_patroni: bool, embedded_store: bool) -> Value {
     let written = &config.bootstrap.dcs;
     let ours = match config.defaults {

@@ -7,8 +7,18 @@ use std::{
 };
 
 /// The rules are numbered per subject: this subject, from 1 to that number.
-const RULES: [(char, usize); 9] =
-    [('A', 27), ('B', 13), ('C', 21), ('D', 22), ('E', 8), ('F', 21), ('G', 15), ('H', 14), ('P', 22)];
+const RULES: [(char, usize); 10] = [
+    ('A', 27),
+    ('B', 13),
+    ('C', 21),
+    ('D', 22),
+    ('E', 8),
+    ('F', 21),
+    ('G', 15),
+    ('H', 14),
+    ('P', 22),
+    ('T', 10),
+];
 const NOT_HELD: &str = "[not held yet](#not-held-yet)";
 
 fn root() -> PathBuf {

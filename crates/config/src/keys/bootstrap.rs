@@ -67,7 +67,7 @@ const DCS: &[Key] = &[
         Flag,
         Bootstrap,
         "false",
-        "In mode `quorum`, replace a primary that enough voters have stopped hearing before its lease ends.",
+        "In mode `quorum`, replace a primary that enough voters have stopped hearing before its lease ends. A new cluster that gets our defaults has it on.",
     ),
     key(
         "detect_timeout",

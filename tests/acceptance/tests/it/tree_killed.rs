@@ -1,5 +1,5 @@
-//! The leader's host is lost (agent, guardian and PostgreSQL die at once): another node leads within the time of the lease,
-//! no acknowledged row is lost, and the old leader comes back as a replica by itself.
+//! The leader's host is lost (agent, guardian and PostgreSQL die at once): another node leads, at the latest when its lease
+//! has ended, no acknowledged row is lost, and the old leader comes back as a replica by itself.
 
 use std::time::Duration;
 
@@ -23,7 +23,9 @@ async fn the_loss_of_the_leaders_host_ends_in_a_failover_and_a_rejoin() {
     let timeline = new.api.status().await["timeline"].as_u64().expect("a timeline");
     assert_eq!(timeline, before + 1, "one promotion, and no more");
     let journal = new.journal().since(lost_at);
-    assert!(journal.decision("acquiring_lock").is_some(), "{:?}", journal.codes());
+    // By a quorum of promises while the lease still runs, or by the lock that its end set free.
+    let takes = ["taking_over", "acquiring_lock"].iter().any(|code| journal.decision(code).is_some());
+    assert!(takes, "{:?}", journal.codes());
     assert!(journal.decision("promoted_by_acquiring_lock").is_some(), "{:?}", journal.codes());
     let budget = journal.records.iter().find(|record| record["event"] == "takeover");
     let budget = budget.expect("the failover has its budget in the journal");

@@ -77,10 +77,12 @@ pub(crate) fn down(
             server.swallowing = verdict == Verdict::Swallow || client.is_none();
         }
         at = end;
+        server.past_copy();
         while let Some(Expect::Inject(tag)) = server.expected.front() {
             let tag = *tag;
             server.expected.pop_front();
             out.insert(|out| message::put(out, tag, |_| {}));
+            server.past_copy();
         }
     }
 }
@@ -126,6 +128,10 @@ impl ServerSide {
                 }
                 self.unless_ours()
             }
+            b'G' => {
+                self.copy_begins();
+                self.unless_ours()
+            }
             // The value that a setting has now, in the server's own form.
             b'S' => Verdict::Pass,
             _ => self.unless_ours(),
@@ -146,6 +152,7 @@ impl ServerSide {
         // What was left out after an error has been dropped; nothing but the end of the cycle may be in front.
         let ended = self.expected.pop_front();
         down.finished += 1;
+        self.is_amid = !self.expected.is_empty();
         if matches!(ended, Some(Expect::Ours)) {
             return Verdict::Swallow;
         }
@@ -169,7 +176,11 @@ impl ServerSide {
     }
 
     #[inline]
-    fn settings_of(&mut self, client: &ClientSide) {
+    fn settings_of(&mut self, client: &mut ClientSide) {
+        if let Some(bare) = client.session.take_bare() {
+            self.settings = bare;
+            return;
+        }
         let current = client.session.current();
         if !std::sync::Arc::ptr_eq(&self.settings, current) {
             self.settings = current.clone();
@@ -234,7 +245,16 @@ impl ServerSide {
                 self.failure = Some(String::from_utf8_lossy(text).into_owned());
                 Verdict::Swallow
             }
-            Some(Expect::Query | Expect::Sync) | None => Verdict::Pass,
+            Some(Expect::Query | Expect::Sync) => {
+                self.is_copying = false;
+                Verdict::Pass
+            }
+            // Between its messages, for example a flushed portal that has failed late.
+            None if self.is_amid => {
+                self.skip_to_sync();
+                Verdict::Pass
+            }
+            None => Verdict::Pass,
             Some(_) => {
                 self.skip_to_sync();
                 Verdict::Pass

@@ -15,6 +15,8 @@ pub(crate) enum Expect {
     Sync,
     /// A query of ours: nothing of its answer is for the client.
     Ours,
+    /// The client has ended its part of a COPY; answered by nothing.
+    CopyEnd,
     Parse(Option<Arc<Statement>>),
     /// Ours, before a client's message that needs the statement.
     ParseOurs(Option<Arc<Statement>>),
@@ -53,6 +55,12 @@ pub(crate) struct ServerSide {
     pub(crate) has_answered: bool,
     /// A statement of the current cycle has failed.
     pub(crate) has_failed: bool,
+    /// It reads nothing until the Sync that the client has not sent yet.
+    pub(crate) is_skipping: bool,
+    /// It has been asked something since the last ReadyForQuery: a transaction may be open although it has not said so.
+    pub(crate) is_amid: bool,
+    /// It takes a COPY whose end the client has not sent yet: a Sync before that is overheard.
+    pub(crate) is_copying: bool,
 }
 
 impl Default for ServerSide {
@@ -71,6 +79,9 @@ impl Default for ServerSide {
             is_ending: false,
             has_answered: false,
             has_failed: false,
+            is_skipping: false,
+            is_amid: false,
+            is_copying: false,
         }
     }
 }
@@ -79,26 +90,52 @@ impl ServerSide {
     /// Whether another client may have it.
     #[inline]
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.status == b'I' && self.expected.is_empty() && self.streaming == 0
+        self.status == b'I'
+            && self.expected.is_empty()
+            && self.streaming == 0
+            && !(self.is_amid || self.is_skipping || self.is_copying)
     }
 
-    /// Drops what a server leaves out after an error: everything up to the next Sync.
+    /// Drops what a server leaves out after an error: everything up to the next Sync, which the client may not have sent yet.
     pub(crate) fn skip_to_sync(&mut self) {
+        self.is_copying = false;
         while let Some(next) = self.expected.front() {
             match next {
-                Expect::Query | Expect::Sync | Expect::Ours => return,
+                Expect::Sync | Expect::Ours => return,
                 Expect::Parse(statement) | Expect::ParseOurs(statement) => match statement {
                     Some(statement) => self.prepared.remove(statement.id),
                     None => self.unnamed = None,
                 },
                 // It was closed for one that is not there now: it is closed again when that one comes.
-                Expect::Bind
+                Expect::Query
+                | Expect::Bind
                 | Expect::Describe
                 | Expect::Execute
                 | Expect::Close
                 | Expect::CloseOurs
+                | Expect::CopyEnd
                 | Expect::Inject(_) => {}
             }
+            self.expected.pop_front();
+        }
+        self.is_skipping = true;
+    }
+
+    /// The server takes a COPY now: a Sync before the end of that is answered by nothing.
+    pub(crate) fn copy_begins(&mut self) {
+        let end = self.expected.iter().position(|expect| matches!(expect, Expect::CopyEnd));
+        self.is_copying = end.is_none();
+        let until = end.unwrap_or(self.expected.len());
+        let mut at = 0;
+        self.expected.retain(|expect| {
+            at += 1;
+            at > until + 1 || !matches!(expect, Expect::Sync | Expect::CopyEnd)
+        });
+    }
+
+    /// Takes out the ends of COPYs that never began.
+    pub(crate) fn past_copy(&mut self) {
+        while matches!(self.expected.front(), Some(Expect::CopyEnd)) {
             self.expected.pop_front();
         }
     }

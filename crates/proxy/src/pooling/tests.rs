@@ -377,3 +377,62 @@ fn cut<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     }
     pieces
 }
+
+#[test]
+fn after_an_error_nothing_counts_until_the_sync_that_is_still_to_come() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("", "select 1/0"), bind(""), execute(), bare(b"H")].concat());
+    pair.down(&[bare(b"12"), error("ERROR", "22012")].concat());
+    assert!(!pair.server.is_at_rest(), "the server waits for a Sync");
+    // The client has not read it yet.
+    let (sent, told) = pair.up(&[parse("s", "select 2"), bind("s"), execute(), query("select 3")].concat());
+    assert_eq!((tags(&sent).as_str(), told), ("PBEQ", vec![]));
+    assert!(pair.client.statement(b"s").is_none(), "the server has not read it");
+    pair.up(&bare(b"S"));
+    assert!(!pair.server.is_at_rest());
+    let (seen, done) = pair.down(&answer("", b'I')[6..]);
+    assert_eq!((tags(&seen).as_str(), done.finished), ("Z", 1));
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn a_server_is_not_shared_before_its_sync() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("", "insert into t values (1)"), bind(""), execute(), bare(b"H")].concat());
+    pair.down(&[bare(b"12"), answer("INSERT 0 1", b'I')[..16].to_vec()].concat());
+    assert!(pair.server.expected.is_empty());
+    assert!(!pair.server.is_at_rest(), "the next client's statement would commit this one's");
+    pair.up(&bare(b"S"));
+    pair.down(&answer("", b'I')[6..]);
+    assert!(pair.server.is_at_rest());
+}
+
+#[test]
+fn a_copy_overhears_the_sync_before_its_end() {
+    let begin = [parse("", "copy t from stdin"), bind(""), execute(), bare(b"S")].concat();
+    let copy_in = [b'G', 0, 0, 0, 7, 0, 0, 0];
+    let done = [bare(b"12"), copy_in.to_vec()].concat();
+    // As libpq does it: the data follow once the server asks for them.
+    let mut pair = Pair::default();
+    pair.up(&begin);
+    pair.down(&done);
+    pair.up(&bare(b"dcS"));
+    assert!(!pair.server.is_at_rest());
+    pair.down(&answer("COPY 1", b'I'));
+    assert!(pair.server.is_at_rest());
+    // Without waiting for the server.
+    let mut pair = Pair::default();
+    pair.up(&[begin, bare(b"dcS")].concat());
+    pair.down(&done);
+    pair.down(&answer("COPY 1", b'I'));
+    assert!(pair.server.is_at_rest());
+    // A simple one has no Sync, and one that fails goes on at once.
+    let mut pair = Pair::default();
+    pair.up(&query("copy t from stdin"));
+    pair.down(&copy_in);
+    pair.up(&bare(b"dd"));
+    pair.down(&[error("ERROR", "22P02"), answer("", b'I')[6..].to_vec()].concat());
+    assert!(pair.server.is_at_rest());
+    pair.up(&bare(b"dc"));
+    assert!(pair.server.is_at_rest(), "what comes too late is about nothing");
+}

@@ -98,6 +98,12 @@ struct Link<'a, 'b, 'c> {
 impl Link<'_, '_, '_> {
     #[inline]
     fn message(&mut self, tag: u8, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
+        if self.server.is_skipping && tag != b'S' {
+            // The server reads it and does nothing about it.
+            self.out.pass(whole);
+            return Ok(());
+        }
+        self.server.is_amid |= !matches!(tag, b'S' | b'H' | b'd' | b'c' | b'f');
         match tag {
             b'Q' => {
                 let sql = body.strip_suffix(b"\0").unwrap_or(body);
@@ -113,9 +119,21 @@ impl Link<'_, '_, '_> {
             b'D' => self.describe(body, whole)?,
             b'C' => self.close(body, whole)?,
             b'E' => self.pass_expecting(Expect::Execute, whole),
-            b'S' => self.pass_expecting(Expect::Sync, whole),
+            b'S' if self.server.is_copying => self.out.pass(whole),
+            b'S' => {
+                self.server.is_skipping = false;
+                self.pass_expecting(Expect::Sync, whole);
+            }
             b'F' => self.pass_expecting(Expect::Query, whole),
-            b'H' | b'd' | b'c' | b'f' => self.out.pass(whole),
+            b'c' | b'f' => {
+                if self.server.is_copying {
+                    self.server.is_copying = false;
+                } else if !self.server.expected.is_empty() {
+                    self.expect(Expect::CopyEnd);
+                }
+                self.out.pass(whole);
+            }
+            b'H' | b'd' => self.out.pass(whole),
             other => return Err(format!("invalid frontend message type {other}")),
         }
         Ok(())

@@ -45,12 +45,14 @@ pub(crate) struct Session {
     staged: Vec<Change>,
     /// Set within a transaction that has not ended yet.
     pending: Vec<Change>,
+    /// What the client began with and has reset: the server has gone back to its own value instead.
+    bare: Vec<String>,
 }
 
 impl Session {
     pub(crate) fn starting_with(base: Vec<Setting>) -> Self {
         let base = Arc::new(base);
-        Self { current: base.clone(), base, staged: vec![], pending: vec![] }
+        Self { current: base.clone(), base, staged: vec![], pending: vec![], bare: vec![] }
     }
 
     /// What a server must have before the client's next transaction.
@@ -95,9 +97,19 @@ impl Session {
         }
     }
 
+    /// What the server has, if that is not what the client is to have.
+    pub(crate) fn take_bare(&mut self) -> Option<Set> {
+        if self.bare.is_empty() {
+            return None;
+        }
+        let bare = std::mem::take(&mut self.bare);
+        Some(Arc::new(self.current.iter().filter(|setting| !bare.contains(&setting.name)).cloned().collect()))
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
             Change::Set(setting) => {
+                self.bare.retain(|name| *name != setting.name);
                 let current = Arc::make_mut(&mut self.current);
                 current.retain(|known| known.name != setting.name);
                 current.push(setting);
@@ -106,9 +118,15 @@ impl Session {
                 let first = self.base.iter().find(|known| known.name == name).cloned();
                 let current = Arc::make_mut(&mut self.current);
                 current.retain(|known| known.name != name);
+                if first.is_some() {
+                    self.bare.push(name);
+                }
                 current.extend(first);
             }
-            Change::ResetAll => self.current = self.base.clone(),
+            Change::ResetAll => {
+                self.bare = self.base.iter().map(|setting| setting.name.clone()).collect();
+                self.current = self.base.clone();
+            }
         }
     }
 }
@@ -184,9 +202,13 @@ mod tests {
         session.stage(&[Change::Reset("timezone".into())]);
         session.settled(false, false);
         assert!(applied(&session).contains(&r#"SET "timezone" TO 'UTC'"#));
+        let has = session.take_bare().expect("the server went back to its own");
+        assert_eq!(difference(&has, session.current()), r#"SET "timezone" TO 'UTC'"#);
         session.stage(&[Change::ResetAll]);
         session.settled(false, false);
         assert_eq!(applied(&session), [r#"SET "timezone" TO 'UTC'"#]);
+        assert_eq!(session.take_bare(), Some(Set::default()));
+        assert_eq!(session.take_bare(), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     Pooled,
     client::Stage,
     console::DATABASE,
-    pool::{PoolId, PoolKey},
+    pool::{PoolId, PoolKey, Settled},
     splitting::Split,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     pooling::settings::{Session, Setting},
     refusal::Refusal,
     routes::Target,
-    settings::AuthType,
+    settings::{AuthType, Mode},
     worker::{context::Context, epoll::Key, stream::Read},
 };
 
@@ -244,6 +244,10 @@ impl Pooled {
             user: startup.user().into(),
             target: client.listener.target,
             mode: client.listener.mode,
+            startup: match client.listener.mode {
+                Mode::Session => settled(&startup),
+                _ => Settled::default(),
+            },
         };
         let split = client.listener.split.clone();
         let readers = split.as_ref().map(|_| {
@@ -275,6 +279,7 @@ impl Pooled {
     pub(super) fn let_in(&mut self, context: &mut Context, id: PoolId) {
         let pool = self.pools.get_mut(id);
         let Some(parameters) = pool.parameters.clone() else { return };
+        let startup = pool.startup.clone();
         for key in std::mem::take(&mut pool.newcomers) {
             let Some(client) = self.clients.get_mut(key) else { continue };
             let Some(entry) = client.entry.take() else { continue };
@@ -282,7 +287,11 @@ impl Pooled {
             let mut welcome = Vec::new();
             let mut base = Vec::new();
             for (name, value) in parameters.iter() {
-                let own = wanted.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
+                let own = wanted
+                    .iter()
+                    .find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name))
+                    // In the server's own form, if it was started with it.
+                    .filter(|(own, _)| !startup.iter().any(|(known, _)| known == own));
                 message::parameter_status(
                     &mut welcome,
                     name,
@@ -293,7 +302,8 @@ impl Pooled {
                 let is_so = |(known, has): &(Vec<u8>, Vec<u8>)| {
                     name.as_bytes().eq_ignore_ascii_case(known) && value.as_bytes().eq_ignore_ascii_case(has)
                 };
-                if !parameters.iter().any(is_so) {
+                let has_it = startup.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+                if !has_it && !parameters.iter().any(is_so) {
                     base.push(Setting::quoted(name, value));
                 }
             }
@@ -338,6 +348,14 @@ fn wanted_settings(startup: &Startup) -> Vec<(String, String)> {
         }
     }
     wanted
+}
+
+/// What a session's server is started with: all but the name of the application, which differs from client to client.
+fn settled(startup: &Startup) -> Settled {
+    wanted_settings(startup)
+        .into_iter()
+        .filter(|(name, _)| !name.eq_ignore_ascii_case("application_name"))
+        .collect()
 }
 
 /// `-c name=value` and `--name=value`; a backslash keeps a space.

@@ -20,7 +20,12 @@ pub(super) struct PoolKey {
     pub(super) user: Arc<str>,
     pub(super) target: Target,
     pub(super) mode: Mode,
+    pub(super) startup: Settled,
 }
+
+/// What a session's servers are started with, so that RESET and DISCARD go back to it. Empty in other modes, where clients that
+/// began differently share servers.
+pub(super) type Settled = Arc<[(String, String)]>;
 
 /// What a server says of itself to whoever logs in.
 pub(super) type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
@@ -31,6 +36,7 @@ pub(super) struct Pool {
     pub(super) user: Arc<str>,
     pub(super) target: Target,
     pub(super) mode: Mode,
+    pub(super) startup: Settled,
     /// Servers that nobody has; the one used last is taken first.
     pub(super) idle: Vec<Key>,
     /// Clients in the order in which they came.
@@ -93,6 +99,7 @@ impl Pools {
             user: key.user.clone(),
             target: key.target,
             mode: key.mode,
+            startup: key.startup.clone(),
             idle: Vec::new(),
             waiting: VecDeque::new(),
             newcomers: Vec::new(),

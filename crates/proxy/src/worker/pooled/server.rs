@@ -194,13 +194,10 @@ impl Pooled {
     fn introduce_pool(&mut self, context: &mut Context, key: Key) {
         let Some(server) = self.servers.get_mut(key) else { return };
         let pool = self.pools.get(server.pool);
-        let startup = Startup {
-            protocol: Protocol::V3_0,
-            parameters: vec![
-                ("user".into(), pool.user.to_string()),
-                ("database".into(), pool.database.to_string()),
-            ],
-        };
+        let mut parameters =
+            vec![("user".into(), pool.user.to_string()), ("database".into(), pool.database.to_string())];
+        parameters.extend(pool.startup.iter().cloned());
+        let startup = Startup { protocol: Protocol::V3_0, parameters };
         let random = Random(rand::random());
         let wire = if server.stream.is_encrypted() { Wire::Private } else { Wire::Plain };
         server.login = Some(Box::new(LoggingIn::new(&pool.user, pool.login.clone(), wire, random)));

@@ -34,6 +34,10 @@ impl Config {
         let (own, old) = (&mut self.watchdog, &running.watchdog);
         keep("watchdog.driver", mem::replace(&mut own.driver, old.driver) != old.driver);
         keep("watchdog.guardian", mem::replace(&mut own.guardian, old.guardian) != old.guardian);
+        // A client stays with its thread for as long as it is connected.
+        if let (Some(own), Some(old)) = (&mut self.router, &running.router) {
+            keep("router.threads", mem::replace(&mut own.threads, old.threads) != old.threads);
+        }
         waiting
     }
 }
@@ -55,6 +59,7 @@ name: n
 restapi: {listen: '127.0.0.1:1'}
 etcd3: {hosts: '127.0.0.1:2'}
 tags: {nosync: true}
+router: {threads: 2, maxconn: 10}
 postgresql:
   listen: 127.0.0.1:3
   data_dir: /d
@@ -71,6 +76,7 @@ postgresql:
             .replace("nosync", "nofailover")
             .replace("tags:", "citus: {group: 1, database: d}\ntags:")
             .replace("tags:", "watchdog: {driver: testing, guardian: 'off'}\ntags:")
+            .replace("threads: 2, maxconn: 10", "threads: 3, maxconn: 20")
             .replace("username: r", "username: new");
         let mut after = config(&text);
         let waiting = after.keep_what_needs_a_restart(&before);
@@ -88,7 +94,8 @@ postgresql:
                 "postgresql.database",
                 "postgresql.config_base_name",
                 "watchdog.driver",
-                "watchdog.guardian"
+                "watchdog.guardian",
+                "router.threads"
             ]
         );
         assert_eq!((after.name, after.scope, after.namespace), (before.name, before.scope, before.namespace));
@@ -97,6 +104,8 @@ postgresql:
         assert_eq!(after.postgresql.bin_dir, None);
         assert_eq!(after.watchdog, before.watchdog);
         assert!(after.tags.nofailover());
+        let (router, old) = (after.router.as_ref().unwrap(), before.router.as_ref().unwrap());
+        assert_eq!((router.threads, router.maxconn), (old.threads, 20));
         assert_eq!(after.postgresql.authentication.replication.username.as_deref(), Some("new"));
         assert_eq!(config(BEFORE).keep_what_needs_a_restart(&config(BEFORE)), Vec::<&str>::new());
     }

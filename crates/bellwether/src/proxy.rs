@@ -1,6 +1,7 @@
 //! The proxy beside the agent: its settings from the node's file, its life, its reloads.
 
 mod peers;
+mod rules;
 mod secrets;
 mod tls;
 
@@ -18,7 +19,7 @@ use bellwether_config::{
 use bellwether_proxy::{
     Proxy,
     routes::Target,
-    settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings, Tls},
+    settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Rules, Settings, Tls},
     split::{self, SplitSettings},
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -42,16 +43,17 @@ pub(crate) fn start(
     stop: CancellationToken,
 ) -> Option<Running> {
     let router = config.router.as_ref()?;
-    let first = match config.pooler.as_deref().map(|pooler| tls::read(&pooler.tls)).transpose() {
-        Ok(tls) => tls.unwrap_or_default(),
+    let first = match config.pooler.as_deref().map(Files::read).transpose() {
+        Ok(files) => files.unwrap_or_default(),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            error!(error, "the proxy is not started: without its certificates clients would be unencrypted");
+            let error = &*error;
+            error!(error, "the proxy is not started: its files say who may come in, and how");
             return None;
         }
     };
     let (tell, settings) = watch::channel(Arc::new(translate(router, config.pooler.as_deref(), first)));
     let secrets = Arc::new(secrets::AtTheServer::new(config, agent.topology()));
+    let ask = secrets.clone();
     let peers = Arc::new(peers::ByRest(client.clone()));
     let (proxy, handle) = match Proxy::start(settings, agent.topology(), secrets, peers) {
         Ok(started) => started,
@@ -63,34 +65,46 @@ pub(crate) fn start(
     let task = tokio::spawn(async move {
         tokio::select! {
             () = proxy.run(stop) => {}
-            () = follow(latest, tell) => {}
+            () = follow(latest, tell, &ask) => {}
         }
     });
     drop(handle);
     Some(Running { task })
 }
 
-/// The certificates of the pools; those of before where the new ones cannot be used.
-fn certificates(config: &Config, before: Tls) -> Tls {
-    let Some(pooler) = &config.pooler else { return before };
-    match tls::read(&pooler.tls) {
-        Ok(tls) => tls,
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            error!(error, "the certificates of the pools cannot be used: those of before stay in force");
-            before
-        }
+/// What files say about the pools.
+#[derive(Default)]
+struct Files {
+    tls: Tls,
+    rules: Option<Arc<Rules>>,
+}
+
+impl Files {
+    fn read(pooler: &Pooler) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self { tls: tls::read(&pooler.tls)?, rules: rules::read(pooler)? })
+    }
+
+    /// Reads them again; all stay as they were if one of them cannot be used.
+    fn again(config: &Config, before: &PoolerSettings) -> Self {
+        let kept = Self { tls: before.tls.clone(), rules: before.rules.clone() };
+        let Some(pooler) = &config.pooler else { return kept };
+        Self::read(pooler).unwrap_or_else(|error| {
+            let error = &*error as &dyn std::error::Error;
+            error!(error, "the files of the pools cannot be used: what they said before stays in force");
+            kept
+        })
     }
 }
 
 /// Hands on each configuration that is read from now on. Never ends.
-async fn follow(mut latest: Latest, tell: watch::Sender<Arc<Settings>>) {
+async fn follow(mut latest: Latest, tell: watch::Sender<Arc<Settings>>, secrets: &secrets::AtTheServer) {
     while latest.changed().await.is_ok() {
         let Some(config) = latest.borrow_and_update().clone() else { continue };
+        secrets.renew(&config);
         match &config.router {
             Some(router) => {
-                let tls = certificates(&config, tell.borrow().pooler.tls.clone());
-                let settings = Arc::new(translate(router, config.pooler.as_deref(), tls));
+                let files = Files::again(&config, &tell.borrow().pooler);
+                let settings = Arc::new(translate(router, config.pooler.as_deref(), files));
                 tell.send_if_modified(|known| {
                     let changed = *known != settings;
                     *known = settings;
@@ -118,7 +132,7 @@ fn translate_split(split: &Split) -> SplitSettings {
     }
 }
 
-fn translate(router: &Router, pooler: Option<&Pooler>, tls: Tls) -> Settings {
+fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings {
     let listeners = router.listeners.iter().map(|listener| ListenerSettings {
         name: listener.name.as_str().into(),
         addresses: listener.addresses.clone(),
@@ -159,16 +173,21 @@ fn translate(router: &Router, pooler: Option<&Pooler>, tls: Tls) -> Settings {
             ..Limits::default()
         },
         statistics: router.stats.clone(),
-        pooler: pooler.map(|pooler| translate_pooler(pooler, tls)).unwrap_or_default(),
+        pooler: pooler.map(|pooler| translate_pooler(pooler, files)).unwrap_or_default(),
     }
 }
 
-fn translate_pooler(pooler: &Pooler, tls: Tls) -> PoolerSettings {
+fn translate_pooler(pooler: &Pooler, files: Files) -> PoolerSettings {
     let sizes = |sizes: &BTreeMap<String, PoolSize>| {
         sizes.iter().filter_map(|(name, size)| Some((name.clone(), size.pool_size?))).collect()
     };
+    let unsplit = |sizes: &BTreeMap<String, PoolSize>| {
+        sizes.iter().filter(|(_, size)| size.is_unsplit).map(|(name, _)| name.clone()).collect()
+    };
     PoolerSettings {
         pool_size: pooler.default_pool_size,
+        unsplit_databases: unsplit(&pooler.databases),
+        unsplit_users: unsplit(&pooler.users),
         database_sizes: sizes(&pooler.databases),
         user_sizes: sizes(&pooler.users),
         max_clients: pooler.max_client_conn,
@@ -179,8 +198,12 @@ fn translate_pooler(pooler: &Pooler, tls: Tls) -> PoolerSettings {
             AuthType::Md5 => settings::AuthType::Md5,
             AuthType::Plain => settings::AuthType::Plain,
             AuthType::Trust => settings::AuthType::Trust,
+            AuthType::Cert => settings::AuthType::Cert,
+            // Its lines decide; without a line nobody comes in.
+            AuthType::Hba => settings::AuthType::Scram,
         },
-        tls,
+        rules: files.rules,
+        tls: files.tls,
         max_prepared_statements: pooler.max_prepared_statements,
         reset_query: pooler.server_reset_query.clone(),
         query_wait_timeout: pooler.query_wait_timeout,

@@ -1,6 +1,7 @@
 //! The proxy without an agent, in front of one server: for measurements.
 //!
 //! `alone LISTEN MODE SERVER POOL_SIZE [USER SECRET]`, for example `alone 127.0.0.1:6432 transaction 127.0.0.1:5432 20`.
+//! The mode `split` is `transaction` with reads at a replica, which is the same server: what looking at each statement costs.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -9,7 +10,9 @@ use bellwether_proxy::{
     Answer, Peers, Proxy, Secrets,
     routes::Target,
     settings::{AuthType, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
+    split::{self, SplitSettings},
 };
+use bellwether_sql::catalogue::{self, Catalogue};
 use bellwether_types::{
     PostgresState, Role, Tags, Timestamp,
     topology::{Topology, TopologyMember},
@@ -17,8 +20,9 @@ use bellwether_types::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Knows nothing but what a server at this address says.
 #[derive(Debug)]
-struct Nobody;
+struct Nobody(String);
 
 impl Peers for Nobody {
     fn holds_lease(&self, _: String) -> Pin<Box<dyn Future<Output = bool> + Send>> {
@@ -33,30 +37,50 @@ impl Secrets for Nobody {
                 .map_or(Ok(None), |text| Secret::parse(&text).map(Some).map_err(|error| error.to_string()))
         })
     }
+
+    fn catalogue_of(
+        &self,
+        database: String,
+    ) -> Pin<Box<dyn Future<Output = Result<Catalogue, String>> + Send>> {
+        let url = format!("postgres://postgres@{}/{database}", self.0);
+        Box::pin(async move {
+            let told = |error: tokio_postgres::Error| error.to_string();
+            let (client, connection) =
+                tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map_err(told)?;
+            let connection = tokio::spawn(connection);
+            let rows = client.query(catalogue::QUERY, &[]).await.map_err(told)?;
+            connection.abort();
+            let rows = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
+            Catalogue::from_rows(rows).map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn member(name: &str, role: Role, server: &str) -> TopologyMember {
+    TopologyMember {
+        name: name.parse().expect("a name"),
+        role: Some(role),
+        state: Some(PostgresState::Running),
+        timeline: None,
+        lsn: None,
+        lag_bytes: Some(0),
+        conn_url: Some(format!("postgres://{server}/postgres")),
+        api_url: None,
+        is_leader: role == Role::Primary,
+        is_sync: false,
+        is_quorum: false,
+        tags: Tags::default(),
+    }
 }
 
 fn topology(server: &str) -> Topology {
-    let name = "server".parse().expect("a name");
     Topology {
         cluster: "bench".parse().expect("a name"),
         me: "bench".parse().expect("a name"),
         leader: Some("server".parse().expect("a name")),
         term: None,
         lease_until: None,
-        members: vec![TopologyMember {
-            name,
-            role: Some(Role::Primary),
-            state: Some(PostgresState::Running),
-            timeline: None,
-            lsn: None,
-            lag_bytes: None,
-            conn_url: Some(format!("postgres://{server}/postgres")),
-            api_url: None,
-            is_leader: true,
-            is_sync: false,
-            is_quorum: false,
-            tags: Tags::default(),
-        }],
+        members: vec![member("server", Role::Primary, server), member("reader", Role::Replica, server)],
         // Nothing renews a lease here.
         paused: true,
         taken_at: Timestamp::ZERO,
@@ -70,6 +94,8 @@ fn main() {
     let [_, listen, mode, server, pool_size] = &arguments[..] else {
         panic!("alone LISTEN MODE SERVER POOL_SIZE");
     };
+    let split = (mode == "split")
+        .then(|| SplitSettings { mode: split::Mode::Conservative, ..SplitSettings::default() });
     let mode = match mode.as_str() {
         "tcp" => Mode::Tcp,
         "session" => Mode::Session,
@@ -83,7 +109,7 @@ fn main() {
             addresses: vec![listen],
             target: Target::Primary,
             mode,
-            split: None,
+            split: split.map(Arc::new),
         }],
         threads: 1,
         routing: RoutingSettings::default(),
@@ -104,8 +130,13 @@ fn main() {
     runtime.block_on(async {
         let (_settings, settings) = watch::channel(Arc::new(settings));
         let (_topology, topology) = watch::channel(Arc::new(topology(server)));
-        let (proxy, _handle) =
-            Proxy::start(settings, topology, Arc::new(Nobody), Arc::new(Nobody)).expect("threads");
+        let (proxy, _handle) = Proxy::start(
+            settings,
+            topology,
+            Arc::new(Nobody(server.clone())),
+            Arc::new(Nobody(server.clone())),
+        )
+        .expect("threads");
         proxy.run(CancellationToken::new()).await;
     });
 }

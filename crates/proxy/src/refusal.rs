@@ -67,6 +67,7 @@ pub(crate) enum Refusal {
     NotAllowed {
         sqlstate: &'static str,
         what: String,
+        hint: &'static str,
     },
     /// By the console.
     Killed,
@@ -215,7 +216,7 @@ impl Refusal {
                 ("57P03", "the password cannot be checked at present".into(), what.clone(), AGAIN)
             }
             Self::Busy => ("53300", "too many clients log in at the same time".into(), String::new(), AGAIN),
-            Self::NotAllowed { sqlstate, what } => (sqlstate, what.clone(), String::new(), ""),
+            Self::NotAllowed { sqlstate, what, hint } => (sqlstate, what.clone(), String::new(), hint),
             Self::Protocol { problem } => ("08P01", problem.clone(), String::new(), ""),
         }
     }

@@ -1,6 +1,13 @@
 //! What the proxy is told to do. Where it is written (`router:` and `pooler:` in the node's file) is not its business.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use bellwether_pgwire::auth::{certificate::IdentMaps, hba};
 
 use crate::{routes::Target, split::SplitSettings};
 
@@ -91,6 +98,10 @@ pub struct PoolerSettings {
     pub database_sizes: BTreeMap<String, usize>,
     /// The same for single users; the database comes first.
     pub user_sizes: BTreeMap<String, usize>,
+    /// Databases whose clients are not split, whatever the listener says.
+    pub unsplit_databases: BTreeSet<String>,
+    /// The same of users.
+    pub unsplit_users: BTreeSet<String>,
     /// Clients of pools that may be connected.
     pub max_clients: usize,
     /// Who may do everything on the console (database `pgbouncer`).
@@ -98,6 +109,8 @@ pub struct PoolerSettings {
     /// Who may look there.
     pub stats_users: Vec<String>,
     pub auth_type: AuthType,
+    /// Who must show what, by address, database and user; `auth_type` says it for all if `None`.
+    pub rules: Option<Arc<Rules>>,
     pub tls: Tls,
     pub max_prepared_statements: usize,
     /// What is sent to a server before another client has it, unless nothing can be left of the one before.
@@ -148,9 +161,24 @@ pub enum AuthType {
     Md5,
     Plain,
     Trust,
+    /// A certificate that names the user.
+    Cert,
+}
+
+/// Rules about who must show what, as in `pg_hba.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub lines: hba::Rules,
+    /// Which names in certificates may be which users (`pg_ident.conf`).
+    pub maps: IdentMaps,
 }
 
 impl PoolerSettings {
+    /// Whether reads of this user in this database may go to replicas.
+    pub fn splits(&self, database: &str, user: &str) -> bool {
+        !self.unsplit_databases.contains(database) && !self.unsplit_users.contains(user)
+    }
+
     /// How many servers this pool may have.
     pub fn size_of(&self, database: &str, user: &str) -> usize {
         let own = self.database_sizes.get(database).or_else(|| self.user_sizes.get(user));
@@ -164,10 +192,13 @@ impl Default for PoolerSettings {
             pool_size: 20,
             database_sizes: BTreeMap::new(),
             user_sizes: BTreeMap::new(),
+            unsplit_databases: BTreeSet::new(),
+            unsplit_users: BTreeSet::new(),
             max_clients: 10_000,
             admin_users: vec![],
             stats_users: vec![],
             auth_type: AuthType::Scram,
+            rules: None,
             tls: Tls::default(),
             max_prepared_statements: 200,
             reset_query: "DISCARD ALL".into(),

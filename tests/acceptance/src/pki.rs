@@ -1,6 +1,6 @@
 //! Certificates for the nodes of a cluster, by an authority that nobody else knows.
 
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity};
@@ -47,6 +47,22 @@ impl Pki {
         {
             self.account.write(&self.path(name), &pem);
         }
+    }
+
+    /// A certificate that names `common_name`, and its key, for a client that runs as whoever runs the tests.
+    pub fn issue(&self, common_name: &str) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let [crt_path, key_path] = ["crt", "key"].map(|kind| self.path(&format!("{common_name}.{kind}")));
+        for (path, pem) in [(&crt_path, certificate.pem()), (&key_path, key.serialize_pem())] {
+            fs::write(path, pem).expect("it can be written");
+            // libpq takes no other key.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        }
+        (crt_path, key_path)
     }
 
     /// For a node whose REST API demands a certificate of everybody, and which shows its own to the others.

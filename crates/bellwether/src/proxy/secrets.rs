@@ -1,9 +1,16 @@
 //! What is known of users' passwords: read at a member of the cluster, as the superuser, when a client logs in to the pooler.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bellwether_config::{Config, HostPort};
 use bellwether_pgwire::auth::{
+    auth_query,
     secret::Secret,
     userlist::{Users, exposure},
 };
@@ -11,39 +18,49 @@ use bellwether_postgres::Visit;
 use bellwether_proxy::{Answer, Secrets};
 use bellwether_sql::catalogue::{self, Catalogue};
 use bellwether_types::topology::Topology;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
-const QUERY: &str = "SELECT rolpassword FROM pg_authid WHERE rolname = $1 AND rolcanlogin \
-     AND (rolvaliduntil IS NULL OR rolvaliduntil > now())";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// At the local server, be it primary or replica, so that logins go on while there is no primary; at the leader if the local one does not
 /// answer.
 #[derive(Debug)]
 pub(super) struct AtTheServer {
-    config: Arc<Config>,
+    config: Mutex<Arc<Config>>,
     topology: watch::Receiver<Arc<Topology>>,
 }
 
 impl AtTheServer {
     pub(super) fn new(config: &Config, topology: watch::Receiver<Arc<Topology>>) -> Self {
-        Self { config: Arc::new(config.clone()), topology }
+        Self { config: Mutex::new(Arc::new(config.clone())), topology }
+    }
+
+    /// The file was read again.
+    pub(super) fn renew(&self, config: &Arc<Config>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Secrets for AtTheServer {
     fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-        let config = self.config.clone();
+        let config = self.config();
         let leader = leader_of(&self.topology.borrow());
         Box::pin(async move {
-            if let Some(file) = config.pooler.as_ref().and_then(|pooler| pooler.auth_file.as_deref()) {
-                return from_file(file, &user);
+            let file = config.pooler.as_ref().and_then(|pooler| pooler.auth_file.as_deref());
+            let users = file.map(read_file).transpose()?;
+            if let Some(secret) = users.as_ref().and_then(|users| users.secret(&user)) {
+                return Ok(Some(secret.clone()));
             }
+            let Some(lookup) = Lookup::of(&config, users.as_ref())? else { return Ok(None) };
             let local = config.postgresql.connect_address.clone();
-            match (look_up(&config, &local, &user).await, leader) {
+            match (lookup.ask(&config, &local, &user).await, leader) {
                 (Err(why), Some(leader)) if leader != local => {
-                    look_up(&config, &leader, &user).await.map_err(|also| format!("{why}; {also}"))
+                    lookup.ask(&config, &leader, &user).await.map_err(|also| format!("{why}; {also}"))
                 }
                 (answer, _) => answer,
             }
@@ -54,24 +71,23 @@ impl Secrets for AtTheServer {
         &self,
         database: String,
     ) -> Pin<Box<dyn Future<Output = Result<Catalogue, String>> + Send>> {
-        let config = self.config.clone();
+        let config = self.config();
         Box::pin(async move { read_catalogue(&config, &database).await })
     }
 }
 
 /// Read anew each time: it is short, and a change counts at once.
-fn from_file(file: &Path, user: &str) -> Answer {
+fn read_file(file: &Path) -> Result<Users, String> {
     let metadata = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let own_user = rustix::process::geteuid().as_raw();
     if let Some(problem) = exposure(metadata.mode(), metadata.uid(), own_user) {
         return Err(format!("{} is not used: {problem}", file.display()));
     }
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let users = Users::parse(&text).map_err(|problems| {
+    Users::parse(&text).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("{}: {}", file.display(), all.join("; "))
-    })?;
-    Ok(users.secret(user).cloned())
+    })
 }
 
 fn leader_of(topology: &Topology) -> Option<HostPort> {
@@ -93,8 +109,12 @@ async fn read_catalogue(config: &Config, database: &str) -> Result<Catalogue, St
 
 /// A connection to a database of a member, as the superuser.
 async fn visit(config: &Config, address: &HostPort, database: &str) -> Result<Visit, String> {
-    let local = &config.postgresql;
-    let superuser = &local.authentication.superuser;
+    let mut target = target(address, database);
+    as_superuser(&mut target, config);
+    begin(target, config, address).await
+}
+
+fn target(address: &HostPort, database: &str) -> tokio_postgres::Config {
     let HostPort { host, port } = address;
     let mut target = tokio_postgres::Config::new();
     target
@@ -102,32 +122,94 @@ async fn visit(config: &Config, address: &HostPort, database: &str) -> Result<Vi
         .port(*port)
         .dbname(database)
         .application_name("bellwether proxy")
-        .options("-c search_path=pg_catalog -c statement_timeout=3s")
         .connect_timeout(CONNECTED_WITHIN);
+    target
+}
+
+fn as_superuser(target: &mut tokio_postgres::Config, config: &Config) {
+    let superuser = &config.postgresql.authentication.superuser;
+    target.options("-c search_path=pg_catalog -c statement_timeout=3s");
     if let Some(name) = &superuser.username {
         target.user(name);
     }
     if let Some(password) = &superuser.password {
         target.password(password.expose_secret());
     }
-    Visit::begin(target, superuser.connection.clone())
+}
+
+async fn begin(target: tokio_postgres::Config, config: &Config, address: &HostPort) -> Result<Visit, String> {
+    let connection = config.postgresql.authentication.superuser.connection.clone();
+    Visit::begin(target, connection)
         .await
         .map_err(|error| format!("the server at {address} cannot be asked: {error}"))
 }
 
-async fn look_up(config: &Config, address: &HostPort, user: &str) -> Answer {
-    let visit = visit(config, address, &config.postgresql.database).await?;
-    let rows = visit
-        .client()
-        .query(QUERY, &[&user])
-        .await
-        .map_err(|error| format!("the server at {address} does not tell the user's password: {error}"))?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let Some(text) = row.get::<_, Option<String>>(0) else { return Ok(None) };
-    match Secret::parse(&text) {
-        Ok(secret) => Ok(Some(secret)),
-        Err(error) => {
-            Err(format!("the password of the user as stored at the server cannot be used: {error}"))
+/// How a server is asked for a user's secret.
+struct Lookup {
+    query: String,
+    database: String,
+    /// `None`: the superuser.
+    user: Option<(String, Option<SecretString>)>,
+}
+
+impl Lookup {
+    /// `None`: the file is all that there is.
+    fn of(config: &Config, users: Option<&Users>) -> Result<Option<Self>, String> {
+        let pooler = config.pooler.as_deref();
+        let (query, user) =
+            pooler.map_or((None, None), |pooler| (pooler.auth_query.as_deref(), pooler.auth_user.as_deref()));
+        if users.is_some() && query.is_none() && user.is_none() {
+            return Ok(None);
         }
+        let user = user.map(|name| match users.and_then(|users| users.secret(name)) {
+            Some(Secret::Plain(plain)) => Ok((name.to_owned(), Some(plain.password().clone()))),
+            // By trust, or with a certificate.
+            None => Ok((name.to_owned(), None)),
+            Some(_) => Err(format!(
+                "the password of `{name}` (`pooler.auth_user`) must stand in `pooler.auth_file` as it is, not hashed"
+            )),
+        });
+        Ok(Some(Self {
+            query: query.unwrap_or(auth_query::DEFAULT).to_owned(),
+            database: pooler
+                .and_then(|pooler| pooler.auth_dbname.clone())
+                .unwrap_or_else(|| config.postgresql.database.clone()),
+            user: user.transpose()?,
+        }))
     }
+
+    async fn ask(&self, config: &Config, address: &HostPort, user: &str) -> Answer {
+        let mut target = target(address, &self.database);
+        match &self.user {
+            Some((name, password)) => {
+                // Its function may be found by the search path that it has.
+                target.user(name).options("-c statement_timeout=3s");
+                if let Some(password) = password {
+                    target.password(password.expose_secret());
+                }
+            }
+            None => as_superuser(&mut target, config),
+        }
+        let failed =
+            |what: String| format!("the server at {address} does not tell the user's password: {what}");
+        let visit = begin(target, config, address).await?;
+        let rows = visit
+            .client()
+            .query(&self.query, &[&user])
+            .await
+            .map_err(|error| failed(format!("auth_query failed: {}", chain(&error))))?;
+        let rows = rows.iter().map(texts).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        auth_query::secret_of(user, &rows).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// The first two columns, as text.
+fn texts(row: &tokio_postgres::Row) -> Result<Vec<Option<String>>, String> {
+    let columns = (0..row.len().min(2)).map(|at| row.try_get(at)).collect::<Result<Vec<_>, _>>();
+    columns.map_err(|error| format!("auth_query must return names and texts: {}", chain(&error)))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }

@@ -116,7 +116,7 @@ pub(super) const POOLER: &[Key] = &[
     ),
     key(
         "auth_type",
-        Words(&["scram-sha-256", "md5", "plain", "trust"]),
+        Words(&["scram-sha-256", "md5", "plain", "trust", "cert", "hba"]),
         Reload,
         "scram-sha-256",
         "How clients show who they are.",
@@ -126,8 +126,37 @@ pub(super) const POOLER: &[Key] = &[
         Text,
         Reload,
         "",
-        "PgBouncer's userlist.txt; without it passwords are looked up at the local server.",
+        "PgBouncer's userlist.txt; who is not in it, or without it, is looked up at a server.",
     ),
+    key(
+        "auth_hba_file",
+        Text,
+        Reload,
+        "",
+        "With `auth_type: hba`: lines as in pg_hba.conf, the first that matches says what a client must show.",
+    ),
+    key(
+        "auth_ident_file",
+        Text,
+        Reload,
+        "",
+        "Which names in certificates may be which users (pg_ident.conf).",
+    ),
+    key(
+        "auth_query",
+        Text,
+        Reload,
+        "",
+        "Returns name and secret of the user `$1`; for lookups by `auth_user`, or by the superuser.",
+    ),
+    key(
+        "auth_user",
+        Text,
+        Reload,
+        "the superuser",
+        "Who runs `auth_query`; its password stands in `auth_file`.",
+    ),
+    key("auth_dbname", Text, Reload, "postgresql.database", "The database in which `auth_query` runs."),
     key(
         "client_tls_sslmode",
         Words(SSLMODES),
@@ -154,8 +183,14 @@ pub(super) const POOLER: &[Key] = &[
     key("server_tls_ca_file", Text, Reload, "", "CA bundle for servers."),
     key("server_tls_cert_file", Text, Reload, "", "Client certificate (PEM) for servers."),
     key("server_tls_key_file", Text, Reload, "", "Key of the client certificate (PEM)."),
-    key("databases", Any, Reload, "", "By database: `pool_size`."),
-    key("users", Any, Reload, "", "By user: `pool_size`."),
+    key(
+        "databases",
+        Any,
+        Reload,
+        "",
+        "By database: `pool_size`; `split: off` keeps its reads at the primary.",
+    ),
+    key("users", Any, Reload, "", "By user: `pool_size`; `split: off` keeps its reads at the primary."),
 ];
 
 const STATS: &[Key] = &[

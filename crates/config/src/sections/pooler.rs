@@ -25,8 +25,18 @@ pub struct Pooler {
     pub server_lifetime: Duration,
     pub server_reset_query: String,
     pub auth_type: AuthType,
+    /// With `auth_type: hba`: who must show what.
+    pub auth_hba_file: Option<PathBuf>,
+    /// Which names in certificates may be which users.
+    pub auth_ident_file: Option<PathBuf>,
     /// `None`: passwords are looked up at the local server.
     pub auth_file: Option<PathBuf>,
+    /// The query that looks passwords up; `None`: ours, if anybody is to be asked.
+    pub auth_query: Option<String>,
+    /// Who asks it; `None`: the superuser.
+    pub auth_user: Option<String>,
+    /// Where it is asked; `None`: in `postgresql.database`.
+    pub auth_dbname: Option<String>,
     pub tls: PoolerTls,
     /// By database.
     pub databases: BTreeMap<String, PoolSize>,
@@ -77,6 +87,8 @@ impl TlsMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolSize {
     pub pool_size: Option<usize>,
+    /// Its reads stay at the primary, whatever the listener says.
+    pub is_unsplit: bool,
 }
 
 /// `auth_type`.
@@ -86,6 +98,10 @@ pub enum AuthType {
     Md5,
     Plain,
     Trust,
+    /// A certificate that names the user.
+    Cert,
+    /// As the lines of `auth_hba_file` say.
+    Hba,
 }
 
 impl Pooler {
@@ -126,23 +142,42 @@ impl Pooler {
             server_reset_query: section
                 .text("server_reset_query")
                 .unwrap_or_else(|| "DISCARD ALL".to_owned()),
-            auth_type: section
-                .choice(
-                    "auth_type",
-                    &[
-                        ("scram-sha-256", AuthType::Scram),
-                        ("md5", AuthType::Md5),
-                        ("plain", AuthType::Plain),
-                        ("trust", AuthType::Trust),
-                    ],
-                )
-                .unwrap_or(AuthType::Scram),
+            auth_type: read_auth_type(&section),
+            auth_hba_file: section.file("auth_hba_file"),
+            auth_ident_file: section.file("auth_ident_file"),
             auth_file: section.file("auth_file"),
+            auth_query: section.filled_text("auth_query"),
+            auth_user: section.filled_text("auth_user"),
+            auth_dbname: section.filled_text("auth_dbname"),
             tls: read_tls(&section),
             databases: read_sizes(&section.child("databases")),
             users: read_sizes(&section.child("users")),
         })
     }
+}
+
+fn read_auth_type(section: &Section<'_>) -> AuthType {
+    let words = [
+        ("scram-sha-256", AuthType::Scram),
+        ("md5", AuthType::Md5),
+        ("plain", AuthType::Plain),
+        ("trust", AuthType::Trust),
+        ("cert", AuthType::Cert),
+        ("hba", AuthType::Hba),
+    ];
+    let auth_type = section.choice("auth_type", &words).unwrap_or(AuthType::Scram);
+    if auth_type == AuthType::Hba && !section.has("auth_hba_file") {
+        section.missing("auth_hba_file", "name a file with lines as in pg_hba.conf");
+    }
+    if auth_type != AuthType::Hba && section.has("auth_hba_file") {
+        // Whoever wrote it believes that its lines are in force.
+        let problem = section.about("auth_hba_file", "has no effect without `auth_type: hba`");
+        section.report.problem(problem.help("write `auth_type: hba`, or remove it"));
+    }
+    if auth_type == AuthType::Cert && !section.has("client_tls_ca_file") {
+        section.missing("client_tls_ca_file", "name the authority that signs the certificates of clients");
+    }
+    auth_type
 }
 
 fn read_tls(section: &Section<'_>) -> PoolerTls {
@@ -172,7 +207,8 @@ fn read_sizes(section: &Section<'_>) -> BTreeMap<String, PoolSize> {
     for entry in section.entries() {
         let one = section.child(&entry.key);
         let pool_size = one.integer("pool_size", 1..=100_000).and_then(|size| usize::try_from(size).ok());
-        sizes.insert(entry.key.clone(), PoolSize { pool_size });
+        let is_unsplit = one.flag("split") == Some(false);
+        sizes.insert(entry.key.clone(), PoolSize { pool_size, is_unsplit });
     }
     sizes
 }
@@ -198,7 +234,7 @@ pooler:
   default_pool_size: 50
   server_lifetime: 0
   query_wait_timeout: 30
-  databases: {shop: {pool_size: 5}}
+  databases: {shop: {pool_size: 5}, ledger: {split: off}}
 ";
         let (pooler, problems) = read(text);
         assert_eq!(problems, Vec::<String>::new());
@@ -206,11 +242,20 @@ pooler:
         assert_eq!((pooler.pool_mode, pooler.default_pool_size), (ListenerMode::Session, 50));
         assert_eq!(pooler.server_lifetime, Duration::ZERO);
         assert_eq!(pooler.query_wait_timeout, Duration::from_secs(30));
-        assert_eq!(pooler.databases["shop"], PoolSize { pool_size: Some(5) });
+        assert_eq!(pooler.databases["shop"], PoolSize { pool_size: Some(5), is_unsplit: false });
+        assert!(pooler.databases["ledger"].is_unsplit);
     }
 
     #[test]
     fn slips_are_told() {
+        for (text, expected) in [
+            ("pooler: {auth_type: hba}", "pooler.auth_hba_file"),
+            ("pooler: {auth_hba_file: /h}", "without `auth_type: hba`"),
+            ("pooler: {auth_type: cert}", "pooler.client_tls_ca_file"),
+        ] {
+            let (_, problems) = read(text);
+            assert!(problems.len() == 1 && problems[0].contains(expected), "{text}: {problems:?}");
+        }
         let (_, problems) = read("pooler: {pool_mode: tcp, default_pool_size: 0, query_wait_timeout: soon}");
         let all = problems.join("\n");
         for expected in ["pooler.pool_mode", "pooler.default_pool_size", "pooler.query_wait_timeout"] {

@@ -67,7 +67,7 @@ impl Secret {
 }
 
 impl Plain {
-    pub(super) fn password(&self) -> &SecretString {
+    pub fn password(&self) -> &SecretString {
         &self.password
     }
 

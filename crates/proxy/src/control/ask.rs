@@ -11,6 +11,8 @@ use crate::worker::{Command, Mailbox, epoll::Key};
 
 /// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
 const BELIEVED: Duration = Duration::from_secs(10);
+/// Not even a wrong password makes one look again before that.
+const KEPT: Duration = Duration::from_secs(1);
 /// For one look.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ pub(crate) struct Ask {
 pub(crate) enum What {
     /// What is known of this user's password.
     Secret(String),
+    /// What is known of this user's password did not fit: it may have been changed.
+    Forget(String),
     /// To find whose key to cancel this is: none of the worker's own clients has it.
     Cancel { process: u32, secret: Vec<u8> },
     /// To do what is typed on the console.
@@ -71,6 +75,13 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                 let Some(Ask { worker, client, what }) = ask else { return };
                 let user = match what {
                     What::Secret(user) => user,
+                    What::Forget(user) => {
+                        // Guesses must not become a flood of looks.
+                        if known.get(&user).is_some_and(|(read, _)| read.elapsed() >= KEPT) {
+                            known.remove(&user);
+                        }
+                        continue;
+                    }
                     What::Cancel { process, secret } => {
                         for (number, mailbox) in workers.iter().enumerate() {
                             if number != worker {

@@ -12,6 +12,7 @@ use super::{
     server::{Expect, ServerSide},
     settings::Set,
 };
+use crate::split::{Failure, Remedy, after_failure};
 
 /// What came of a piece of output.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub(crate) struct Down {
     pub(crate) broken: bool,
     /// The server ended before it answered anything to the first message of a transaction: that message can be repeated.
     pub(crate) repeatable: bool,
+    /// A replica cannot do it, and the client has seen nothing yet: the same can be said to the primary. Nothing of the output is for
+    /// the client.
+    pub(crate) for_primary: bool,
     /// Statements that ended.
     pub(crate) finished: u32,
 }
@@ -44,6 +48,7 @@ pub(crate) fn down(
     }
     server.streaming -= at;
     let mut down = Down::default();
+    let is_unseen = !server.has_answered;
     loop {
         down.taken = at;
         let rest = &bytes[at..];
@@ -62,6 +67,11 @@ pub(crate) fn down(
         let end = at + header.size.min(rest.len());
         let body = &bytes[at + HEADER..end];
         let verdict = server.take(client.as_deref_mut(), header.tag, body, &mut down);
+        if header.tag == b'E' && is_unseen && server.cannot(client.as_deref(), body) {
+            down.for_primary = true;
+            // The rest of the answer is nobody's.
+            client = None;
+        }
         // A warning counts: it may be the one about a commit that could not wait for its standbys.
         if !matches!(header.tag, b'E' | b'S' | b'A') {
             server.has_answered = true;
@@ -260,6 +270,23 @@ impl ServerSide {
                 Verdict::Pass
             }
         }
+    }
+}
+
+impl ServerSide {
+    /// Whether a read has failed for what a replica is, and can be said again.
+    fn cannot(&self, client: Option<&ClientSide>, error: &[u8]) -> bool {
+        let Some(client) = client.filter(|_| self.gives_way && !self.is_ending) else { return false };
+        let sqlstate = message::report_field(error, b'C').unwrap_or_default();
+        let failure = Failure {
+            sqlstate: Some(std::str::from_utf8(sqlstate).unwrap_or_default()),
+            result_begun: false,
+            in_block: false,
+            demanded: false,
+            tried: 0,
+        };
+        let again = matches!(after_failure(failure), Remedy::OnPrimary | Remedy::Elsewhere { ban: false });
+        again && client.is_busy && !client.is_too_long && !client.repeat.is_empty()
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct ServerSide {
     pub(crate) is_amid: bool,
     /// It takes a COPY whose end the client has not sent yet: a Sync before that is overheard.
     pub(crate) is_copying: bool,
+    /// It reads for somebody else: what it cannot do, the primary can.
+    pub(crate) gives_way: bool,
 }
 
 impl Default for ServerSide {
@@ -82,6 +84,7 @@ impl Default for ServerSide {
             is_skipping: false,
             is_amid: false,
             is_copying: false,
+            gives_way: false,
         }
     }
 }

@@ -14,6 +14,8 @@ use super::{
     up::{End, Keeping, up},
 };
 
+mod reads;
+
 /// A client and a server with nothing between them.
 #[derive(Default)]
 struct Pair {

@@ -3,6 +3,7 @@
 //! A client between transactions holds no server and no buffer. Its next message takes a server of its pool, or waits for one in
 //! the order of arrival; while there is no primary, all wait.
 
+mod admission;
 mod attach;
 mod client;
 mod clock;

@@ -122,6 +122,11 @@ impl Stream {
         self.tls.is_some()
     }
 
+    /// The verified certificate of the other side, in DER.
+    pub(crate) fn peer_certificate(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.peer_certificate()
+    }
+
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         if self.ended {

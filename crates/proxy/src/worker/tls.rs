@@ -42,6 +42,11 @@ impl Tls {
         Self { connection, blocked: false }
     }
 
+    /// What the other side has shown, which was verified if anything was asked for. In DER.
+    pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
+        self.connection.peer_certificates()?.first().map(|certificate| certificate.as_ref())
+    }
+
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }

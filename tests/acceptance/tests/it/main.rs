@@ -19,6 +19,7 @@ mod haproxy;
 mod hooks;
 mod interop;
 mod log_lines;
+mod logins;
 mod migration;
 mod mixed;
 mod mixed_three;

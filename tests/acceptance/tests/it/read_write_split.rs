@@ -53,6 +53,9 @@ async fn reads_go_to_replicas_and_clients_see_their_writes() {
         .batch_execute(
             "CREATE TABLE t (a int);
              CREATE TABLE in_the_way (a int);
+             CREATE SEQUENCE numbers;
+             CREATE FUNCTION hides_it() RETURNS int STABLE LANGUAGE plpgsql
+                AS 'BEGIN PERFORM nextval(''numbers''); RETURN inet_server_port(); END';
              CREATE FUNCTION writes() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (0) RETURNING inet_server_port()'",
         )
         .await
@@ -69,11 +72,19 @@ async fn reads_go_to_replicas_and_clients_see_their_writes() {
         "WITH w AS (INSERT INTO t VALUES (0) RETURNING a) SELECT inet_server_port() FROM w",
         "SELECT inet_server_port() FROM t LIMIT 1 FOR UPDATE",
         "SELECT writes()",
+        // What a replica finds out is told to the primary, and the client hears nothing of it.
+        "SELECT hides_it()",
         "/* bellwether: leader */ SELECT inet_server_port()",
         "BEGIN; SELECT inet_server_port(); COMMIT",
     ] {
         assert_eq!(server_of(&reader, writes).await, primary.postgres_port, "{writes}");
     }
+    let statement = reader.client.prepare("SELECT hides_it()").await.expect("it can be prepared");
+    let row = reader.client.query_one(&statement, &[]).await.expect("the primary answers");
+    assert_eq!(row.get::<_, i32>(0), i32::from(primary.postgres_port));
+    let demanded = reader.client.simple_query("/* bellwether: replica */ SELECT hides_it()").await;
+    let refused = demanded.expect_err("whoever demands a replica hears what it says");
+    assert_eq!(refused.code().map(|code| code.code()), Some("25006"));
     transactions_and_roles(&reader, &replicas, primary.postgres_port).await;
 
     // Every write is seen by its client at once, wherever it reads.

@@ -42,6 +42,16 @@ impl Refusal {
         }
     }
 
+    /// What may help, whatever the reason is.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Refusal::Failed { .. } => {
+                "Check the user's name and password. The log of the proxy says what was wrong."
+            }
+            Refusal::Protocol(_) => "",
+        }
+    }
+
     pub fn sqlstate(&self) -> &'static str {
         match self {
             Refusal::Failed { .. } => "28P01",

@@ -2,7 +2,10 @@
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use bellwether_pgwire::{auth::verify::Verification, startup::Startup};
+use bellwether_pgwire::{
+    auth::{hba, verify::Verification},
+    startup::Startup,
+};
 use bellwether_types::Timestamp;
 
 use super::{pool::PoolId, splitting::Split};
@@ -71,6 +74,8 @@ pub(super) struct Client {
 pub(super) struct Entry {
     pub(super) bytes: Vec<u8>,
     pub(super) startup: Option<Startup>,
+    /// How it shows who it is.
+    pub(super) method: Option<hba::Method>,
     pub(super) verification: Option<Verification>,
 }
 

@@ -28,7 +28,8 @@ impl Pooled {
         if !may_change && !pooler.stats_users.iter().any(|known| known == user) {
             let what =
                 format!("user \"{user}\" may not use the console (pooler.admin_users, pooler.stats_users)");
-            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "42501", what });
+            let hint = "Add the user to one of these lists, and reload.";
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "42501", what, hint });
         }
         let Some(client) = self.clients.get_mut(key) else { return };
         client.stage = Stage::Console { may_change, is_busy: false };

@@ -2,10 +2,10 @@
 
 use bellwether_pgwire::{
     auth::{
-        Random,
+        Random, hba,
         login::Login,
         secret::Secret,
-        verify::{Method, Step, Verification},
+        verify::{Step, Verification},
     },
     frame::{HEADER, Header},
     message,
@@ -14,6 +14,7 @@ use bellwether_pgwire::{
 
 use super::{
     Pooled,
+    admission::{Place, check_certificate, check_for, exchange, login_without_password},
     client::Stage,
     console::DATABASE,
     pool::{PoolId, PoolKey, Settled},
@@ -24,7 +25,7 @@ use crate::{
     pooling::settings::{Session, Setting},
     refusal::Refusal,
     routes::Target,
-    settings::{AuthType, Mode},
+    settings::Mode,
     worker::{context::Context, epoll::Key, stream::Read},
 };
 
@@ -123,21 +124,35 @@ impl Pooled {
     fn introduce(&mut self, context: &mut Context, key: Key, startup: Startup) {
         if startup.user().is_empty() {
             let what = "no PostgreSQL user name specified in startup packet".to_owned();
-            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what });
+            let hint = "Name one in the connection string.";
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what, hint });
         }
         let must = context.settings.pooler.tls.clients_must;
         if must && self.clients.get(key).is_some_and(|client| !client.stream.is_encrypted()) {
             let what = "SSL required".to_owned();
-            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what });
+            let hint = "Connect with sslmode=require (pooler.client_tls_sslmode asks for it).";
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what, hint });
         }
         if self.pools.disabled.contains(startup.database()) {
             let what = format!("database \"{}\" is disabled", startup.database());
-            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "57P03", what });
+            let hint = "An administrator says ENABLE on the console.";
+            return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "57P03", what, hint });
         }
         if startup.is_replication() {
             return self.refuse(context, key, &Refusal::NoReplication);
         }
         let Some(client) = self.clients.get_mut(key) else { return };
+        let place = Place { peer: client.stream.peer(), is_encrypted: client.stream.is_encrypted() };
+        let settings = &context.settings.pooler;
+        let maps = settings.rules.as_ref().map(|rules| &rules.maps);
+        let certificate = client.stream.peer_certificate();
+        let checked = check_for(settings, place, &startup).and_then(|check| {
+            check_certificate(&check, maps, certificate, startup.user()).map(|()| check.method)
+        });
+        let method = match checked {
+            Ok(method) => method,
+            Err(refusal) => return self.refuse(context, key, &refusal),
+        };
         let unknown: Vec<&str> = startup
             .parameters
             .iter()
@@ -157,8 +172,9 @@ impl Pooled {
         let user = startup.user().to_owned();
         if let Some(entry) = &mut client.entry {
             entry.startup = Some(startup);
+            entry.method = Some(method);
         }
-        if context.settings.pooler.auth_type == AuthType::Trust {
+        if method == hba::Method::Trust {
             let mut send = Vec::new();
             message::authenticated(&mut send);
             return self.accepted(context, key, &send, Login::Nothing);
@@ -182,10 +198,10 @@ impl Pooled {
         };
         let Some(entry) = &mut client.entry else { return };
         let user = entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
-        let method = match context.settings.pooler.auth_type {
-            AuthType::Md5 => Method::Md5,
-            AuthType::Plain => Method::Cleartext,
-            AuthType::Scram | AuthType::Trust => Method::Scram,
+        let Some(method) = entry.method.and_then(exchange) else {
+            let mut send = Vec::new();
+            message::authenticated(&mut send);
+            return self.accepted(context, key, &send, login_without_password(secret));
         };
         let random = Random(rand::random());
         let (verification, first) = Verification::begin(method, &user, secret, &context.shared.seed, &random);
@@ -224,8 +240,13 @@ impl Pooled {
             }
             Step::Refused(refused) => {
                 tracing::info!(reason = %refused, "a client of the proxy was turned away");
-                let what = refused.message();
-                self.refuse(context, key, &Refusal::NotAllowed { sqlstate: refused.sqlstate(), what });
+                let user =
+                    entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
+                // The password may have been changed a moment ago: the next attempt looks anew.
+                let what = What::Forget(user);
+                let _ = context.shared.asks.try_send(Ask { worker: context.number, client: key, what });
+                let (what, hint) = (refused.message(), refused.hint());
+                self.refuse(context, key, &Refusal::NotAllowed { sqlstate: refused.sqlstate(), what, hint });
                 false
             }
         }
@@ -249,7 +270,8 @@ impl Pooled {
                 _ => Settled::default(),
             },
         };
-        let split = client.listener.split.clone();
+        let splits = context.settings.pooler.splits(startup.database(), startup.user());
+        let split = client.listener.split.clone().filter(|_| splits);
         let readers = split.as_ref().map(|_| {
             let key = PoolKey { target: Target::Replicas, ..pool_key.clone() };
             self.pools.for_key(key, login.clone())

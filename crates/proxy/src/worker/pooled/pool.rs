@@ -90,7 +90,10 @@ impl Pools {
     /// The pool for these, which is made if there is none.
     pub(super) fn for_key(&mut self, key: PoolKey, login: Login) -> PoolId {
         if let Some(id) = self.by_key.get(&key) {
-            self.pools[id.0].login = login;
+            // Who has shown a certificate brings nothing that a server takes: what another login has brought is worth more.
+            if !matches!(login, Login::Nothing) {
+                self.pools[id.0].login = login;
+            }
             return *id;
         }
         let id = PoolId(self.pools.len());

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     control::ask::{Ask, What},
     pooling::server::Expect,
-    split::{Consistency, Place, Position, Session, SplitSettings, Statement},
+    split::{Consistency, Place, Position, Session, SplitSettings, Statement, Why},
     worker::{context::Context, epoll::Key},
 };
 
@@ -68,6 +68,8 @@ pub(super) struct Split {
     pub(super) writes: bool,
     /// A replica works on a read: what the client says before the answer may be something else, and waits.
     pub(super) holds: bool,
+    /// What a replica cannot do for it is said to the primary again: the client has not asked for a replica by name.
+    pub(super) gives_way: bool,
     /// Counts the client's writes: an answer about an earlier one says nothing about the last.
     written: u64,
 }
@@ -94,6 +96,7 @@ impl Split {
             after: None,
             writes: false,
             holds: false,
+            gives_way: false,
             written: 0,
         }
     }
@@ -227,16 +230,17 @@ impl Pooled {
         let statement = Statement { class: &class, hint, pinned: client.side.pin.is_some(), newest: None };
         let decision = split.session.decide(&statement, &split.settings, context.now);
         tracing::trace!(place = ?decision.place, why = decision.why.code(), "a statement was placed");
-        (split.after, split.holds) = (None, false);
+        (split.after, split.holds, split.gives_way) = (None, false, false);
         match decision.place {
             Place::Replica { after } => {
                 split.after = after;
+                split.gives_way = decision.why != Why::Hint;
                 split.writes = false;
                 split.holds = !matches!(class, Class::Begin(_));
                 client.pool = Some(split.replicas);
                 if nobody_reads(&self.pools, context, split.replicas) {
                     client.pool = Some(split.primary);
-                    (split.after, split.holds) = (None, false);
+                    (split.after, split.holds, split.gives_way) = (None, false, false);
                     split.writes = class != Class::Read;
                 }
             }
@@ -270,7 +274,7 @@ impl Pooled {
             client.stage = Stage::Ready;
             client.pool = Some(primary);
             if let Some(split) = client.split.as_mut() {
-                (split.after, split.holds) = (None, false);
+                (split.after, split.holds, split.gives_way) = (None, false, false);
             }
             self.acquire(context, key, primary);
         }
@@ -318,7 +322,7 @@ impl Pooled {
             server.replayed = Some(after);
             return true;
         }
-        split.holds = false;
+        (split.holds, split.gives_way) = (false, false);
         let primary = split.primary;
         client.pool = Some(primary);
         client.server = None;
@@ -368,6 +372,35 @@ impl Pooled {
             self.lose_server(context, server_key, "the connection was closed");
         }
         true
+    }
+
+    /// The replica cannot do what the client wants (it would write, or is in the way of the replay): the primary is told the same.
+    pub(super) fn on_to_primary(&mut self, context: &mut Context, server_key: Key, client_key: Key) {
+        if let Some(server) = self.servers.get_mut(server_key) {
+            server.client = None;
+            if server.side.is_at_rest() {
+                self.put_back(context, server_key);
+            } else {
+                // What is left of its answer would meet the next client.
+                let id = server.pool;
+                self.remove_server(context, server_key);
+                self.serve(context, id);
+            }
+        }
+        let Some(client) = self.clients.get_mut(client_key) else { return };
+        let mut input = client.side.take_repeat();
+        input.extend_from_slice(&client.side.input);
+        client.side.input = input;
+        client.side.at_rest();
+        client.has_work = true;
+        (client.server, client.stage) = (None, Stage::Ready);
+        client.listener.counts.repeated.add(1);
+        let Some(split) = client.split.as_mut() else { return };
+        // It may write after all.
+        (split.after, split.holds, split.gives_way, split.writes) = (None, false, false, true);
+        let primary = split.primary;
+        client.pool = Some(primary);
+        self.acquire(context, client_key, primary);
     }
 
     /// The primary has told where the write ended.

@@ -238,7 +238,7 @@ impl Pooled {
         let mut out = Gather::new(bytes, &mut self.scratch);
         let done =
             down(&mut server.side, client.as_deref_mut().map(|client| &mut client.side), bytes, &mut out);
-        let output = out.finish();
+        let output = if done.for_primary { &[] } else { out.finish() };
         let mut client_failed = false;
         if let Some(client) = &mut client
             && !output.is_empty()
@@ -257,6 +257,12 @@ impl Pooled {
         }
         if done.repeatable {
             self.repeat(context, key, client_key);
+            return false;
+        }
+        if done.for_primary {
+            if let Some(client) = client_key {
+                self.on_to_primary(context, key, client);
+            }
             return false;
         }
         if client_failed && let Some(client) = client_key {

@@ -128,6 +128,8 @@ fn translate_split(split: &Split) -> SplitSettings {
         },
         wait: split.wait,
         sticky: split.sticky,
+        max_lag: split.max_lag,
+        max_lag_bytes: split.max_lag_bytes,
         ..SplitSettings::default()
     }
 }

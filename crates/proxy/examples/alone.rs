@@ -94,8 +94,11 @@ fn main() {
     let [_, listen, mode, server, pool_size] = &arguments[..] else {
         panic!("alone LISTEN MODE SERVER POOL_SIZE");
     };
-    let split = (mode == "split")
-        .then(|| SplitSettings { mode: split::Mode::Conservative, ..SplitSettings::default() });
+    let split = (mode == "split").then(|| SplitSettings {
+        mode: split::Mode::Conservative,
+        max_lag_bytes: None,
+        ..SplitSettings::default()
+    });
     let mode = match mode.as_str() {
         "tcp" => Mode::Tcp,
         "session" => Mode::Session,

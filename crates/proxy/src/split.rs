@@ -15,7 +15,7 @@ mod settings;
 pub use bans::Bans;
 pub use choice::{Candidate, Choice, NoReplica, Rejection, choose};
 pub use failure::{Failure, Remedy, after_failure};
-pub use session::{Decision, Place, Session, Statement, Why};
+pub use session::{AtLeast, Decision, Place, Session, Statement, Why};
 pub use settings::{Consistency, Fallback, Mode, SplitSettings};
 
 use bellwether_types::{Lsn, TimelineId};
@@ -34,6 +34,11 @@ impl Position {
     /// Whether who has replayed up to here shows a write that ended at `write`.
     pub fn shows(self, write: Position) -> bool {
         self.timeline >= write.timeline && self.lsn >= write.lsn
+    }
+
+    /// Whoever shows this shows both.
+    pub fn and(self, other: Position) -> Position {
+        Position { timeline: self.timeline.max(other.timeline), lsn: self.lsn.max(other.lsn) }
     }
 }
 

@@ -41,6 +41,7 @@ use crate::{
     report::WorkerReport,
     routes::Routes,
     settings::{Mode, Settings},
+    split::Position,
 };
 
 /// How often the clock is looked at while somebody waits for it, and else.
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Cancel(u32, Vec<u8>),
     /// An administrator asks for this.
     Pools(PoolCommand),
+    /// How far the primary is, and when that was asked; `None`: it could not be found out.
+    Position(Option<Position>, Timestamp),
     /// What a database says of its functions and relations; `None`: it could not be read.
     Catalogue(Arc<str>, Option<Arc<Catalogue>>),
     /// These instead of the ones before.
@@ -92,6 +95,7 @@ impl std::fmt::Debug for Command {
             Self::Secret(..) => "Secret",
             Self::Report(_) => "Report",
             Self::Console(..) => "Console",
+            Self::Position(..) => "Position",
             Self::Cancel(..) => "Cancel",
             Self::Pools(_) => "Pools",
             Self::Catalogue(..) => "Catalogue",
@@ -241,6 +245,7 @@ impl Worker {
                     self.pooled.secret_found(&mut self.context, client, answer)
                 }
                 Command::Catalogue(database, catalogue) => self.pooled.catalogue_read(&database, catalogue),
+                Command::Position(position, asked) => self.pooled.primary_is_at(position, asked),
                 Command::Settings(settings) => self.context.settings = settings,
                 Command::Console(client, answer) => {
                     self.pooled.console_answered(&mut self.context, client, &answer)

@@ -13,12 +13,14 @@ pub struct RouterPorts {
     pub pooled: u16,
     /// Reads at replicas, everything else at the primary.
     pub split: u16,
+    /// The same, with reads that are at most a second old.
+    pub bounded: u16,
 }
 
 impl RouterPorts {
     pub(crate) fn take(ports: &mut Ports) -> Self {
-        let [primary, replicas, pooled, split] = [(); 4].map(|()| ports.take_one());
-        Self { primary, replicas, pooled, split }
+        let [primary, replicas, pooled, split, bounded] = [(); 5].map(|()| ports.take_one());
+        Self { primary, replicas, pooled, split, bounded }
     }
 
     /// The section of the node's file.
@@ -33,6 +35,7 @@ impl RouterPorts {
                 "async": {"enabled": false},
                 "pooled": {"port": self.pooled, "role": "primary", "mode": "transaction"},
                 "split": {"port": self.split, "mode": "transaction", "split": "conservative", "split_wait": "500ms"},
+                "bounded": {"port": self.bounded, "mode": "transaction", "split": "conservative", "split_max_lag": "1s"},
             },
         }})
     }

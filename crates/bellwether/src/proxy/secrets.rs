@@ -15,12 +15,15 @@ use bellwether_pgwire::auth::{
     userlist::{Users, exposure},
 };
 use bellwether_postgres::Visit;
-use bellwether_proxy::{Answer, Secrets};
+use bellwether_proxy::{Answer, Secrets, split::Position};
 use bellwether_sql::catalogue::{self, Catalogue};
-use bellwether_types::topology::Topology;
+use bellwether_types::{Lsn, TimelineId, topology::Topology};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
+/// Fails on a server that is in recovery: it is no measure for others.
+const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text, \
+     ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// At the local server, be it primary or replica, so that logins go on while there is no primary; at the leader if the local one does not
@@ -29,11 +32,13 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct AtTheServer {
     config: Mutex<Arc<Config>>,
     topology: watch::Receiver<Arc<Topology>>,
+    /// A connection to the primary, which is asked over and over where lag is limited.
+    primary: Arc<tokio::sync::Mutex<Option<(HostPort, Visit)>>>,
 }
 
 impl AtTheServer {
     pub(super) fn new(config: &Config, topology: watch::Receiver<Arc<Topology>>) -> Self {
-        Self { config: Mutex::new(Arc::new(config.clone())), topology }
+        Self { config: Mutex::new(Arc::new(config.clone())), topology, primary: Arc::default() }
     }
 
     /// The file was read again.
@@ -64,6 +69,29 @@ impl Secrets for AtTheServer {
                 }
                 (answer, _) => answer,
             }
+        })
+    }
+
+    fn primary_position(&self) -> Pin<Box<dyn Future<Output = Result<Position, String>> + Send>> {
+        let config = self.config();
+        let leader = leader_of(&self.topology.borrow());
+        let held = self.primary.clone();
+        Box::pin(async move {
+            let leader = leader.ok_or("nobody leads")?;
+            let mut held = held.lock().await;
+            // One that failed, or was another's, is opened anew.
+            let visit = match held.take() {
+                Some((address, visit)) if address == leader => visit,
+                _ => visit(&config, &leader, &config.postgresql.database).await?,
+            };
+            let row = visit.client().query_one(POSITION, &[]).await.map_err(|error| chain(&error))?;
+            let lsn = row.try_get::<_, String>(0).map_err(|error| chain(&error))?;
+            let timeline = row.try_get::<_, i32>(1).map_err(|error| chain(&error))?;
+            *held = Some((leader, visit));
+            Ok(Position {
+                timeline: TimelineId(u32::try_from(timeline).unwrap_or(0)),
+                lsn: lsn.parse::<Lsn>().map_err(|error| error.to_string())?,
+            })
         })
     }
 

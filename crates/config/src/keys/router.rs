@@ -51,6 +51,20 @@ const LISTENER: &[Key] = &[
         "5s",
         "With `eventual`: for so long after its write a client reads at the primary.",
     ),
+    key(
+        "split_max_lag",
+        Text,
+        Reload,
+        "",
+        "Reads are no older than this, whoever wrote; else the primary answers. Not under a few times `split_wait`.",
+    ),
+    key(
+        "split_max_lag_bytes",
+        Any,
+        Reload,
+        "",
+        "Replicas that are further behind are not asked; as the primary was within the last second.",
+    ),
     key("enabled", Flag, Reload, "true", "`false` takes a customary listener away."),
 ];
 

@@ -51,6 +51,10 @@ pub struct Split {
     pub wait: Duration,
     /// At the primary after a write, where no position is kept.
     pub sticky: Duration,
+    /// Reads are no older.
+    pub max_lag: Option<Duration>,
+    /// Replicas that are further behind are not asked.
+    pub max_lag_bytes: Option<u64>,
 }
 
 /// `split_consistency`: which writes a client sees on a replica.
@@ -162,15 +166,18 @@ fn read_stats(root: &Section<'_>, router: &Section<'_>) -> Vec<SocketAddr> {
 
 fn read_lag(section: &Section<'_>) -> u64 {
     const DEFAULT: u64 = 100 << 20;
-    let Some(node) = section.node("max_replica_lag") else { return DEFAULT };
-    match int_with_unit(&node.to_value(), Some(Unit::Bytes)).and_then(|bytes| u64::try_from(bytes).ok()) {
-        Some(bytes) => bytes,
-        None => {
-            let problem = section.about("max_replica_lag", "is no number of bytes");
-            section.report.problem(problem.help("write bytes, or a number with a unit, for example `100MB`"));
-            DEFAULT
-        }
+    read_bytes(section, "max_replica_lag").unwrap_or(DEFAULT)
+}
+
+fn read_bytes(section: &Section<'_>, key: &str) -> Option<u64> {
+    let node = section.node(key)?;
+    let bytes =
+        int_with_unit(&node.to_value(), Some(Unit::Bytes)).and_then(|bytes| u64::try_from(bytes).ok());
+    if bytes.is_none() {
+        let problem = section.about(key, "is no number of bytes");
+        section.report.problem(problem.help("write bytes, or a number with a unit, for example `100MB`"));
     }
+    bytes
 }
 
 fn read_listeners(root: &Section<'_>, router: &Section<'_>) -> Vec<Listener> {
@@ -266,6 +273,8 @@ fn read_split(listener: &Section<'_>, role: ListenerRole, mode: ListenerMode) ->
     let span = |key: &str, otherwise| listener.span(key, Duration::from_secs(1), SPAN).unwrap_or(otherwise);
     let wait = span("split_wait", Duration::from_millis(50));
     let sticky = span("split_sticky", Duration::from_secs(5));
+    let max_lag = listener.span("split_max_lag", Duration::from_secs(1), SPAN);
+    let max_lag_bytes = read_bytes(listener, "split_max_lag_bytes");
     let is_manual = is_manual?;
     if role != ListenerRole::Primary || !matches!(mode, ListenerMode::Transaction | ListenerMode::Statement) {
         let problem =
@@ -273,7 +282,8 @@ fn read_split(listener: &Section<'_>, role: ListenerRole, mode: ListenerMode) ->
         listener.report.problem(problem.help("write `role: primary` and `mode: transaction`"));
         return None;
     }
-    Some(Split { is_manual, consistency: consistency.unwrap_or(SplitConsistency::Session), wait, sticky })
+    let consistency = consistency.unwrap_or(SplitConsistency::Session);
+    Some(Split { is_manual, consistency, wait, sticky, max_lag, max_lag_bytes })
 }
 
 /// Addresses and not names: a name may lead to another host one day.

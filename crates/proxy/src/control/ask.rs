@@ -4,9 +4,11 @@ use std::{collections::HashMap, fmt, future::Future, pin::Pin, sync::Arc, time::
 
 use bellwether_pgwire::auth::secret::Secret;
 use bellwether_sql::catalogue::Catalogue;
+use bellwether_types::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::console::Console;
+use crate::split::Position;
 use crate::worker::{Command, Mailbox, epoll::Key};
 
 /// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
@@ -22,6 +24,11 @@ pub type Answer = Result<Option<Secret>, String>;
 /// Where secrets of users come from: called with a user's name.
 pub trait Secrets: Send + Sync + fmt::Debug {
     fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    /// How far the primary's WAL is at this moment. Without it nothing is read from replicas where lag is limited.
+    fn primary_position(&self) -> Pin<Box<dyn Future<Output = Result<Position, String>> + Send>> {
+        Box::pin(async { Err("nobody is there to ask".to_owned()) })
+    }
 
     /// What a database says of its functions and relations ([`bellwether_sql::catalogue::QUERY`]). Without it nothing is read from
     /// replicas.
@@ -52,6 +59,8 @@ pub(crate) enum What {
     Cancel { process: u32, secret: Vec<u8> },
     /// To do what is typed on the console.
     Console { text: String, may_change: bool },
+    /// How far the primary is, asked at this moment.
+    Position(Timestamp),
     /// What this database says of its functions and relations.
     Catalogue(Arc<str>),
 }
@@ -64,6 +73,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
     let mut waiting: HashMap<String, Vec<(usize, Key)>> = HashMap::new();
     let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
     let mut catalogues = JoinSet::new();
+    let mut positions = JoinSet::new();
     let tell = |(worker, client): (usize, Key), answer: Answer| {
         if let Some(mailbox) = workers.get(worker) {
             mailbox.send(Command::Secret(client, answer));
@@ -88,6 +98,10 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                                 mailbox.send(Command::Cancel(process, secret.clone()));
                             }
                         }
+                        continue;
+                    }
+                    What::Position(asked) => {
+                        positions.spawn(read_position(secrets.clone(), workers.get(worker).cloned(), asked));
                         continue;
                     }
                     What::Catalogue(database) => {
@@ -123,6 +137,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
             }
             Some(_) = commands.join_next() => {}
             Some(_) = catalogues.join_next() => {}
+            Some(_) = positions.join_next() => {}
             Some(found) = looks.join_next() => {
                 let Ok((user, answer)) = found else { continue };
                 for asker in waiting.remove(&user).unwrap_or_default() {
@@ -134,6 +149,17 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                 }
             }
         }
+    }
+}
+
+async fn read_position(secrets: Arc<dyn Secrets>, worker: Option<Mailbox>, asked: Timestamp) {
+    let read = tokio::time::timeout(LIMIT, secrets.primary_position()).await;
+    let position = read.unwrap_or_else(|_| Err("the look took too long".to_owned()));
+    let position = position.inspect_err(|error| {
+        tracing::info!(%error, "reads with a limit of lag go to the primary: how far it is is not known");
+    });
+    if let Some(worker) = worker {
+        worker.send(Command::Position(position.ok(), asked));
     }
 }
 

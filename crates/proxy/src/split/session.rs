@@ -114,6 +114,19 @@ pub struct Statement<'a> {
     pub pinned: bool,
     /// The newest position of the cluster's primary, asked after this statement has arrived; only `global` consistency needs it.
     pub newest: Option<Position>,
+    /// By the limits of lag.
+    pub at_least: AtLeast,
+}
+
+/// What a replica must have replayed, whoever wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtLeast {
+    /// Lag is not limited.
+    #[default]
+    Anything,
+    /// How far the primary is is not known, or not recently enough.
+    Unknown,
+    Position(Position),
 }
 
 impl Session {
@@ -186,6 +199,12 @@ impl Session {
                 // Its own last write is no newer than the cluster's newest.
                 (_, Some(newest)) => Some(newest),
             },
+        };
+        let after = match (statement.at_least, after) {
+            (AtLeast::Anything, after) => after,
+            (AtLeast::Unknown, _) => return primary(Why::PositionUnknown),
+            (AtLeast::Position(bound), None) => Some(bound),
+            (AtLeast::Position(bound), Some(own)) => Some(own.and(bound)),
         };
         Decision { place: Place::Replica { after }, why }
     }

@@ -19,7 +19,7 @@ fn conservative() -> SplitSettings {
 }
 
 fn plain(class: &Class) -> Statement<'_> {
-    Statement { class, hint: None, pinned: false, newest: None }
+    Statement { class, hint: None, pinned: false, newest: None, at_least: AtLeast::Anything }
 }
 
 fn position(timeline: u32, lsn: u64) -> Position {
@@ -111,6 +111,24 @@ fn without_positions_a_client_stays_at_the_primary_for_a_while() {
         assert_eq!(at(4_999).why, Why::Sticky);
         assert_eq!(at(5_000).place, any_replica());
     }
+}
+
+#[test]
+fn a_limit_of_lag_holds_besides_the_own_writes() {
+    let mut session = Session::default();
+    let place = |session: &Session, at_least| {
+        session.decide(&Statement { at_least, ..plain(&READ) }, &conservative(), NOW).place
+    };
+    let replica = |timeline, lsn| Place::Replica { after: Some(position(timeline, lsn)) };
+    assert_eq!(place(&session, AtLeast::Unknown), Place::Primary, "how old a replica is cannot be told");
+    assert_eq!(place(&session, AtLeast::Position(position(2, 9))), replica(2, 9));
+    session.write_ended_at(position(2, 20));
+    assert_eq!(place(&session, AtLeast::Position(position(2, 9))), replica(2, 20));
+    assert_eq!(
+        place(&session, AtLeast::Position(position(3, 9))),
+        replica(3, 20),
+        "whoever shows it shows both"
+    );
 }
 
 #[test]

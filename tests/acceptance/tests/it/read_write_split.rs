@@ -1,8 +1,8 @@
 //! One address for everything: reads are answered by replicas, and each client sees what it has written, whatever the replicas lack.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually, sql::Session};
+use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually, sql::Session, wait::throughout};
 use tokio_postgres::SimpleQueryMessage;
 
 const WHERE: &str = "SELECT inet_server_port()";
@@ -99,6 +99,13 @@ async fn reads_go_to_replicas_and_clients_see_their_writes() {
     }
     assert!(readers.iter().any(|port| replicas.contains(port)), "and not only at the primary: {readers:?}");
 
+    let bounded = Session::at(others[0].router.bounded).await.expect("a session");
+    eventually("a replica shows what is a second old", PATIENCE, || async {
+        let found = server_of(&bounded, WHERE).await;
+        if replicas.contains(&found) { Ok(()) } else { Err(format!("{found} answers")) }
+    })
+    .await;
+
     // Also while the replicas lack it; others go on reading there.
     let readers = stall(primary, &others).await;
     session.client.batch_execute("INSERT INTO t VALUES (1000)").await.expect("a write");
@@ -108,6 +115,13 @@ async fn reads_go_to_replicas_and_clients_see_their_writes() {
     assert!(replicas.contains(&server_of(&stranger, WHERE).await));
     let old = stranger.client.query(seen, &[]).await.expect("an answer");
     assert!(old.is_empty(), "who has not written it may see it later");
+    // Whose reads may be a second old finds it a second later, and from then on.
+    let found = async || match bounded.client.query(seen, &[]).await.expect("an answer").is_empty() {
+        false => Ok(()),
+        true => Err("what others have written is not seen"),
+    };
+    eventually("the primary answers", PATIENCE, &found).await;
+    throughout("the primary answers", Duration::from_secs(2), &found).await;
     drop(readers);
     eventually("the writer reads at a replica again", PATIENCE, || async {
         let found = server_of(&session, seen).await;

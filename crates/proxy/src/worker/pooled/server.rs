@@ -76,6 +76,8 @@ pub(super) struct Server {
     pub(super) timeline: u32,
     /// What it has been seen to show: a lower bound.
     pub(super) replayed: Option<Position>,
+    /// When it has been asked for something that it does not show yet.
+    pub(super) lacked_at: Option<Timestamp>,
     /// For which client it is asked for its position, and after which of its writes.
     pub(super) locates: Option<(Key, u64)>,
 }
@@ -119,6 +121,7 @@ impl Pooled {
                     is_condemned: false,
                     timeline: 0,
                     replayed: None,
+                    lacked_at: None,
                     locates: None,
                 })
             }),

@@ -148,6 +148,7 @@ impl World {
         self.note(host, "agent", &[1], || "starts".to_owned());
         let jitter = self.random.between(MICROS, 200 * MILLIS);
         self.later(host, jitter, AgentEvent::KeepAlive);
+        self.voters_changed();
         self.ask_store(host, Operation::Snapshot, Purpose::FirstRead);
     }
 
@@ -173,6 +174,7 @@ impl World {
         agent.frozen = false;
         agent.incarnation += 1;
         agent.mind = Mind::new(self.scenario.settings.clone());
+        self.voters_changed();
     }
 
     pub(crate) fn respawn_agent(&mut self, host: HostId, delay: Nanos) {

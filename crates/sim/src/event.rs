@@ -11,7 +11,6 @@ use crate::{
         takeover::Making,
     },
     faults::Fault,
-    schedule::Nanos,
     store::{Answer, Operation},
     wal::Pos,
 };
@@ -26,10 +25,10 @@ pub enum Event {
     FaultEnds(Box<Fault>),
     Operator,
     Inspect,
-    /// By now somebody else should lead than the leader that was lost at that time.
+    /// By now somebody else should lead than the leader that was lost by that fault, if nothing has happened since.
     TakenOver {
         from: HostId,
-        lost_at: Nanos,
+        disturbance: u64,
     },
 
     // --- the store ---
@@ -41,6 +40,10 @@ pub enum Event {
     },
     LeaseExpiry {
         lease: LeaseId,
+    },
+    /// Its voters have agreed on a leader, unless anything has changed for them since.
+    StoreElected {
+        change: u64,
     },
 
     // --- one agent ---

@@ -226,6 +226,7 @@ impl World {
         }
         self.active_faults += 1;
         self.checks.disturbed_at = self.now;
+        self.checks.disturbances += 1;
         match *fault {
             Fault::KillPostgres { host } => self.pg_kill(host),
             Fault::KillPostmaster { host, orphans_for } => self.pg_lose_postmaster(host, orphans_for),
@@ -266,6 +267,7 @@ impl World {
             }
         }
         self.ways_changed();
+        self.voters_changed();
     }
 
     pub(crate) fn fault_ends(&mut self, fault: &Fault) {
@@ -273,6 +275,7 @@ impl World {
         self.note_world(&[2], || line);
         self.active_faults -= 1;
         self.checks.disturbed_at = self.now;
+        self.checks.disturbances += 1;
         match *fault {
             Fault::FreezePostgres { host } if self.hosts[host].pg.frozen => {
                 self.hosts[host].pg.frozen = false;
@@ -311,6 +314,7 @@ impl World {
             _ => {}
         }
         self.ways_changed();
+        self.voters_changed();
     }
 
     fn each_way(&mut self, host: HostId, change: impl Fn(&mut crate::network::Network, usize, usize)) {
@@ -380,7 +384,7 @@ impl World {
 
     /// `bellwether resume` refuses while a running primary has no agent that has seen the pause; the operator tries again.
     fn resume_cluster(&mut self) {
-        let place = self.network.store();
+        let place = self.store_place();
         let unseen = (0..self.hosts.len()).any(|index| {
             // It asks the agent itself: the member key of a frozen or isolated one says "paused" for a whole ttl.
             let host = &self.hosts[index];

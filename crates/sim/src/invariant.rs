@@ -62,6 +62,8 @@ pub struct Checks {
     pub(crate) decisions_seen: u64,
     /// A fault began or ended then.
     pub(crate) disturbed_at: Nanos,
+    /// How many have begun or ended.
+    pub(crate) disturbances: u64,
     /// The last write that was acknowledged before a take-over, until one is acknowledged after it.
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.

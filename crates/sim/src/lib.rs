@@ -25,6 +25,7 @@ pub mod random;
 pub mod scenario;
 pub mod schedule;
 pub mod shrink;
+pub mod sites;
 pub mod store;
 pub mod trace;
 pub mod wal;

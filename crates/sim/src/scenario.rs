@@ -33,6 +33,8 @@ pub struct Scenario {
     pub founding: Option<Disturbance>,
     /// Whoever founds the cluster restores the same backup: all have one identifier, and WAL of their own from there on.
     pub same_backup: bool,
+    /// The store is where the members are, in two sites and with a witness: see [`crate::sites`].
+    pub sites: bool,
 }
 
 impl Scenario {
@@ -60,6 +62,7 @@ impl Scenario {
             faults: Vec::new(),
             founding: None,
             same_backup: false,
+            sites: false,
         };
         scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
         scenario.founding = Self::founding(&scenario, bug, &mut random.fork(2));
@@ -67,6 +70,9 @@ impl Scenario {
         let takeover = random.fork(4).percent(75);
         scenario.settings.quorum_takeover =
             scenario.settings.synchronous_mode == SyncMode::Quorum && (takeover || bug.is_of_take_over());
+        if bug == Bug::None {
+            scenario.draw_sites(&mut random.fork(5));
+        }
         scenario
     }
 
@@ -124,10 +130,11 @@ impl Scenario {
             synchronous_mode, synchronous_mode_strict, synchronous_node_count, failsafe_mode, ..
         } = &self.settings;
         format!(
-            "seed {}: {} members, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, take-over {}, failsafe {}, \
+            "seed {}: {} members{}, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, take-over {}, failsafe {}, \
              guardian {}, check_timeline {}, {} faults",
             self.seed,
             self.members,
+            if self.sites { " in two sites" } else { "" },
             self.ttl / SECONDS,
             self.loop_wait / SECONDS,
             synchronous_mode,

@@ -15,6 +15,7 @@ use crate::{
     random::Random,
     scenario::Scenario,
     schedule::{MILLIS, Nanos, Schedule},
+    sites::Seat,
     store::Store,
     trace::{Trace, Verbosity},
     wal::{Forest, RecordKind},
@@ -32,6 +33,7 @@ pub struct World {
     pub(crate) hosts: Vec<Host>,
     pub(crate) network: Network,
     pub(crate) store: Store,
+    pub(crate) seat: Seat,
     pub(crate) wal: Forest,
     pub(crate) connections: Vec<Connection>,
     pub(crate) checks: Checks,
@@ -111,6 +113,7 @@ impl World {
             hosts,
             network: Network::new(scenario.members),
             store: Store::default(),
+            seat: Seat::default(),
             wal: Forest::default(),
             connections: Vec::new(),
             checks: Checks::default(),
@@ -130,6 +133,7 @@ impl World {
             let delay = self.random.between(1, 2_000) * MILLIS;
             self.respawn_agent(host, delay);
         }
+        self.begin_without_majority();
         self.inspect_later();
         while self.violation.is_none() && !self.finished {
             let Some((at, sequence, event)) = self.schedule.pop() else { break };
@@ -151,11 +155,12 @@ impl World {
             Event::FaultEnds(fault) => self.fault_ends(&fault),
             Event::Operator => self.operator_tries_again(),
             Event::Inspect => self.inspect(),
-            Event::TakenOver { from, lost_at } => self.check_taken_over(from, lost_at),
+            Event::TakenOver { from, disturbance } => self.check_taken_over(from, disturbance),
             Event::StoreRequest { from, agent, id, operation } => {
                 self.store_request(from, agent, id, *operation)
             }
             Event::LeaseExpiry { lease } => self.lease_expiry(lease),
+            Event::StoreElected { change } => self.store_elected(change),
             Event::AgentStarts { host, .. } => self.agent_starts(host),
             Event::Agent { host, what, .. } => self.on_agent(host, what),
             Event::Question { from, agent, to, round, question } => {

@@ -63,7 +63,7 @@ impl World {
         let incarnation = agent.incarnation;
         let id = agent.mind.fresh_id();
         agent.mind.pending.push(Pending { id, sent_at: clock, purpose });
-        let place = self.network.store();
+        let place = self.store_place();
         if self.network.is_open(host, place) {
             let mut delay = self.delay(host, place);
             if matches!(operation, Operation::Commit { .. }) {
@@ -78,7 +78,7 @@ impl World {
 
     /// The request arrives at the store.
     pub(crate) fn store_request(&mut self, from: HostId, agent: u32, id: u64, operation: Operation) {
-        let place = self.network.store();
+        let place = self.store_place();
         if self.store.silenced > 0 || !self.network.is_open(from, place) {
             return;
         }
@@ -121,7 +121,7 @@ impl World {
         if !concerns_others(before, &after) {
             return;
         }
-        let place = self.network.store();
+        let place = self.store_place();
         for host in 0..self.hosts.len() {
             if self.hosts[host].agent.alive && self.network.is_open(place, host) && self.hosts[host].powered {
                 let delay = self.delay(place, host);

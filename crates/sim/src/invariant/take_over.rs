@@ -25,8 +25,9 @@ impl World {
     pub(crate) fn expect_take_over(&mut self, host: HostId) {
         if self.is_take_over_possible(host) {
             self.stats.takeovers_expected += 1;
-            let lost_at = self.now;
-            self.schedule.push(lost_at + BUDGET, Event::TakenOver { from: host, lost_at });
+            let disturbance = self.checks.disturbances + 1;
+            let budget = BUDGET + self.election_after_loss_of(host);
+            self.schedule.push(self.now + budget, Event::TakenOver { from: host, disturbance });
         }
     }
 
@@ -55,8 +56,8 @@ impl World {
             && sync.is_some_and(left)
     }
 
-    pub(crate) fn check_taken_over(&mut self, from: HostId, lost_at: Nanos) {
-        if self.checks.disturbed_at != lost_at {
+    pub(crate) fn check_taken_over(&mut self, from: HostId, disturbance: u64) {
+        if self.checks.disturbances != disturbance {
             return;
         }
         if self.primary().is_none_or(|primary| primary == from) {

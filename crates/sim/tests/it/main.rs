@@ -4,4 +4,5 @@
 mod bugs;
 mod clean;
 mod determinism;
+mod sites;
 mod takeover;

@@ -17,6 +17,7 @@ mod properties;
 mod rewind;
 mod schedules;
 mod slots;
+mod small_shapes;
 mod standby_cluster;
 mod starts;
 mod stories;

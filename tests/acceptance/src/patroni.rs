@@ -29,6 +29,8 @@ pub enum Program {
     AsPatroni,
     /// The real one.
     Patroni,
+    /// `bellwether witness FILE`: a vote in the store, and no PostgreSQL.
+    Witness,
 }
 
 impl Program {
@@ -38,6 +40,11 @@ impl Program {
             Self::Bellwether => {
                 let mut command = binary::bellwether(account);
                 command.arg("run");
+                command
+            }
+            Self::Witness => {
+                let mut command = binary::bellwether(account);
+                command.arg("witness");
                 command
             }
             Self::AsPatroni => binary::called("patroni", account),

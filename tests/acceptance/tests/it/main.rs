@@ -42,6 +42,7 @@ mod switchover;
 mod synchronous_replication;
 mod takeover;
 mod tree_killed;
+mod two_and_witness;
 mod vip_manager;
 mod who_takes_over;
 mod zookeeper;

@@ -24,6 +24,8 @@ pub(crate) struct ClientSide {
     pub(crate) unnamed: Option<Arc<Statement>>,
     /// What was passed on of a transaction, as long as the server has not answered any of it.
     pub(crate) repeat: Vec<u8>,
+    /// It has prepared statements on a server of its own.
+    pub(crate) has_prepared: bool,
     /// Not all of it was kept.
     pub(crate) is_too_long: bool,
     /// A transaction, or a statement of its own, has begun.

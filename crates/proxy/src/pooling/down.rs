@@ -127,7 +127,7 @@ impl ServerSide {
                 _ => Verdict::Pass,
             },
             b'T' | b'n' => {
-                if matches!(self.expected.front(), Some(Expect::Describe)) {
+                if matches!(self.expected.front(), Some(Expect::Describe(_))) {
                     self.expected.pop_front();
                 }
                 self.unless_ours()
@@ -234,6 +234,11 @@ impl ServerSide {
             message::report_field(body, b'V').or(message::report_field(body, b'S')).unwrap_or_default();
         let is_fatal = matches!(severity, b"FATAL" | b"PANIC");
         self.has_failed = true;
+        if let Some(Expect::Bind(Some(id)) | Expect::Describe(Some(id))) = self.expected.front()
+            && message::report_field(body, b'R') == Some(b"RevalidateCachedQuery")
+        {
+            self.stale.push(*id);
+        }
         if is_fatal {
             self.is_ending = true;
             // A server that is shut down says so before it answers anything only if nothing has been done.
@@ -242,6 +247,8 @@ impl ServerSide {
                 && sqlstate == b"57P01"
                 && client.is_busy
                 && !client.is_too_long
+                // Another server does not have the session's statements.
+                && !(self.is_own && client.has_prepared)
                 && !client.repeat.is_empty()
             {
                 down.repeatable = true;

@@ -58,7 +58,7 @@ fn carry_up(bytes: &[u8], sizes: &[usize]) -> Outcome {
 fn carry_down(bytes: &[u8], sizes: &[usize]) -> Outcome {
     let (mut client, mut server) = (ClientSide::default(), ServerSide::default());
     for expect in
-        [Expect::Query, Expect::Ours, Expect::Parse(None), Expect::Bind, Expect::Execute, Expect::Sync]
+        [Expect::Query, Expect::Ours, Expect::Parse(None), Expect::Bind(None), Expect::Execute, Expect::Sync]
     {
         server.expected.push_back(expect);
     }

@@ -20,8 +20,9 @@ pub(crate) enum Expect {
     Parse(Option<Arc<Statement>>),
     /// Ours, before a client's message that needs the statement.
     ParseOurs(Option<Arc<Statement>>),
-    Bind,
-    Describe,
+    /// Of the statement with this id of ours.
+    Bind(Option<u64>),
+    Describe(Option<u64>),
     Execute,
     Close,
     CloseOurs,
@@ -59,6 +60,10 @@ pub(crate) struct ServerSide {
     pub(crate) is_skipping: bool,
     /// It has been asked something since the last ReadyForQuery: a transaction may be open although it has not said so.
     pub(crate) is_amid: bool,
+    /// It is its client's until that one disconnects (mode `session`): statements have the client's names.
+    pub(crate) is_own: bool,
+    /// Statements of ours whose plans no longer fit: who prepares them again is given others.
+    pub(crate) stale: Vec<u64>,
     /// It takes a COPY whose end the client has not sent yet: a Sync before that is overheard.
     pub(crate) is_copying: bool,
     /// It reads for somebody else: what it cannot do, the primary can.
@@ -83,6 +88,8 @@ impl Default for ServerSide {
             has_failed: false,
             is_skipping: false,
             is_amid: false,
+            is_own: false,
+            stale: Vec::new(),
             is_copying: false,
             gives_way: false,
         }
@@ -111,8 +118,8 @@ impl ServerSide {
                 },
                 // It was closed for one that is not there now: it is closed again when that one comes.
                 Expect::Query
-                | Expect::Bind
-                | Expect::Describe
+                | Expect::Bind(_)
+                | Expect::Describe(_)
                 | Expect::Execute
                 | Expect::Close
                 | Expect::CloseOurs

@@ -61,6 +61,11 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
+    /// Whoever prepares the text of this one again gets another: the servers' plans for this one have another result.
+    pub(crate) fn retire(&mut self, id: u64) {
+        self.known.retain(|shared| shared.0.id != id);
+    }
+
     /// The statement with this definition.
     pub(crate) fn intern(&mut self, definition: &[u8], sql: &[u8]) -> Arc<Statement> {
         if let Some(Shared(known)) = self.known.get(definition) {

@@ -438,3 +438,38 @@ fn a_copy_overhears_the_sync_before_its_end() {
     pair.up(&bare(b"dc"));
     assert!(pair.server.is_at_rest(), "what comes too late is about nothing");
 }
+
+#[test]
+fn in_a_session_of_its_own_statements_have_the_clients_names() {
+    let mut pair = Pair::default();
+    pair.server.is_own = true;
+    let sent = [parse("s", "select 1"), bind("s"), execute(), bare(b"S")].concat();
+    assert_eq!(pair.up(&sent), (sent.clone(), vec![]));
+    let answered = [bare(b"12"), answer("SELECT 1", b'I')].concat();
+    assert_eq!(pair.down(&answered).0, answered);
+    assert!(pair.server.is_at_rest());
+    pair.client.at_rest();
+    pair.up(&query("select 2"));
+    let (_, done) = pair.down(&error("FATAL", "57P01"));
+    assert!(!done.repeatable, "another server has no such statement");
+}
+
+#[test]
+fn a_plan_that_no_longer_fits_is_made_anew_for_who_prepares_again() {
+    let mut pair = Pair::default();
+    pair.up(&[parse("s", "select * from t"), bare(b"S")].concat());
+    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+    let first = pair.client.statement(b"s").unwrap().id;
+    pair.up(&[bind("s"), execute(), bare(b"S")].concat());
+    let mut stale = Vec::new();
+    put(&mut stale, b'E', |out| {
+        out.extend_from_slice(b"SERROR\0VERROR\0C0A000\0Mm\0RRevalidateCachedQuery\0\0")
+    });
+    pair.down(&[stale, answer("", b'I')[6..].to_vec()].concat());
+    assert!(pair.server.is_at_rest());
+    assert_eq!(pair.server.stale, [first]);
+    pair.registry.retire(first);
+    let (sent, _) = pair.up(&[parse("again", "select * from t"), bare(b"S")].concat());
+    assert_eq!(tags(&sent), "PS");
+    assert_ne!(pair.client.statement(b"again").unwrap().id, first);
+}

@@ -160,6 +160,11 @@ impl Link<'_, '_, '_> {
 
     fn parse(&mut self, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
         let parse = Parse::read(body).ok_or("malformed Parse message")?;
+        if self.server.is_own {
+            self.client.has_prepared = true;
+            self.pass_expecting(Expect::Parse(None), whole);
+            return Ok(());
+        }
         let statement = self.keeping.registry.intern(parse.definition, parse.sql());
         self.client.define(parse.name, statement.clone());
         if parse.name.is_empty() {
@@ -186,6 +191,9 @@ impl Link<'_, '_, '_> {
 
     /// Sees to it that the server has the client's statement; its name there. `None`: let the server say that there is none.
     fn bring(&mut self, name: &[u8]) -> Option<std::sync::Arc<Statement>> {
+        if self.server.is_own {
+            return None;
+        }
         let statement = self.client.statement(name)?.clone();
         if name.is_empty() {
             if self.server.unnamed != Some(statement.id) {
@@ -204,7 +212,7 @@ impl Link<'_, '_, '_> {
     fn bind(&mut self, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
         let bind = Bind::read(body).ok_or("malformed Bind message")?;
         let statement = self.bring(bind.statement);
-        self.expect(Expect::Bind);
+        self.expect(Expect::Bind(statement.as_ref().map(|statement| statement.id)));
         match statement {
             Some(statement) => {
                 self.client.leave_behind(&statement.effects);
@@ -223,7 +231,7 @@ impl Link<'_, '_, '_> {
         match Target::read(body).ok_or("malformed Describe message")? {
             Target::Statement(name) if !name.is_empty() => {
                 let statement = self.bring(name);
-                self.expect(Expect::Describe);
+                self.expect(Expect::Describe(statement.as_ref().map(|statement| statement.id)));
                 match statement {
                     Some(statement) => {
                         self.out.insert(|out| Target::write_statement(b'D', &statement.name, out));
@@ -232,10 +240,10 @@ impl Link<'_, '_, '_> {
                 }
             }
             Target::Statement(name) => {
-                self.bring(name);
-                self.pass_expecting(Expect::Describe, whole);
+                let statement = self.bring(name);
+                self.pass_expecting(Expect::Describe(statement.map(|statement| statement.id)), whole);
             }
-            Target::Portal(_) => self.pass_expecting(Expect::Describe, whole),
+            Target::Portal(_) => self.pass_expecting(Expect::Describe(None), whole),
         }
         Ok(())
     }
@@ -243,6 +251,7 @@ impl Link<'_, '_, '_> {
     fn close(&mut self, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
         match Target::read(body).ok_or("malformed Close message")? {
             // Others may use it; the server keeps it until it must make room.
+            Target::Statement(_) if self.server.is_own => self.pass_expecting(Expect::Close, whole),
             Target::Statement(name) if !name.is_empty() => {
                 self.client.forget(name);
                 self.inject(b'3');

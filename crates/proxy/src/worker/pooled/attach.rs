@@ -83,6 +83,7 @@ impl Pooled {
         client.server = Some(server_key);
         server.client = Some(client_key);
         server.side.gives_way = client.split.as_ref().is_some_and(|split| split.gives_way);
+        server.side.is_own = client.split.is_none() && self.pools.get(server.pool).mode == Mode::Session;
         let mut statements = settings::difference(&server.side.settings, client.side.session.current());
         if !confirmation.is_empty() {
             if !statements.is_empty() {

@@ -313,7 +313,9 @@ impl Pooled {
                     .iter()
                     .find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name))
                     // In the server's own form, if it was started with it.
-                    .filter(|(own, _)| !startup.iter().any(|(known, _)| known == own));
+                    .filter(|(own, own_value)| {
+                        !startup.iter().any(|(known, _)| known == own) && !is_same_word(own_value, value)
+                    });
                 message::parameter_status(
                     &mut welcome,
                     name,
@@ -370,6 +372,14 @@ fn wanted_settings(startup: &Startup) -> Vec<(String, String)> {
         }
     }
     wanted
+}
+
+/// `utf-8` is `UTF8`.
+fn is_same_word(one: &str, other: &[u8]) -> bool {
+    let letters = |text: &[u8]| -> Vec<u8> {
+        text.iter().filter(|byte| **byte != b'-').map(u8::to_ascii_lowercase).collect()
+    };
+    letters(one.as_bytes()) == letters(other)
 }
 
 /// What a session's server is started with: all but the name of the application, which differs from client to client.

@@ -238,6 +238,9 @@ impl Pooled {
         let mut out = Gather::new(bytes, &mut self.scratch);
         let done =
             down(&mut server.side, client.as_deref_mut().map(|client| &mut client.side), bytes, &mut out);
+        for id in server.side.stale.drain(..) {
+            self.registry.retire(id);
+        }
         let output = if done.for_primary { &[] } else { out.finish() };
         let mut client_failed = false;
         if let Some(client) = &mut client

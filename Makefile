@@ -47,12 +47,15 @@ audit: ## licences, bans, sources and advisories of dependencies, and spelling (
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
 
-.PHONY: fuzz-proxy sql-corpus
+.PHONY: fuzz-proxy sql-corpus proxy-regress
 fuzz-proxy: ## hostile input for the proxy's framing, authentication, sessions and SQL scanner (not in CI; CASES=200000)
 	PROPTEST_CASES=$(or $(CASES),200000) cargo test --locked -p bellwether-pgwire -p bellwether-sql -p bellwether-proxy -- hostile oracle
 
 sql-corpus: test-prerequisites ## PostgreSQL's own regression tests: our reads on a real hot standby (not in CI; FILES="select join")
 	scripts/sql-corpus $(FILES)
+
+proxy-regress: test-prerequisites ## PostgreSQL's own regression tests through the proxy (root; after sql-corpus; not in CI; MODES="tcp session")
+	scripts/proxy-regress $(MODES)
 
 model: ## check the protocol of quorum take-over in small clusters: make model STATES=20000000
 	cargo run --release --locked -p bellwether-model -- $(STATES)

@@ -196,10 +196,14 @@ fn a_request_to_cancel_finds_its_client_in_any_thread() {
         // Each request comes by a connection of its own, which either thread may take.
         for round in 0..6 {
             let token = user.cancel_token();
-            let sleep = user.batch_execute("SELECT pg_sleep(60)");
+            // A text of its own: the server tells of the error before it leaves the statement of the round before.
+            let text = format!("SELECT pg_sleep({})", 60 + round);
+            let sleep = user.batch_execute(&text);
             let cancel = async {
-                let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(60)'";
-                while ask(&watcher, running).await.unwrap() == "0" {
+                let running = format!(
+                    "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{text}'"
+                );
+                while ask(&watcher, &running).await.unwrap() == "0" {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 token.cancel_query(tokio_postgres::NoTls).await.unwrap();

@@ -2,7 +2,11 @@
 
 mod command;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bellwether_types::program::{ProgramOption, ReplicaMethod, ours};
 use tokio::{process::Command, sync::watch};
@@ -18,6 +22,7 @@ use crate::{
     settings::PgSettings,
 };
 
+const MEGABYTE: u64 = 1024 * 1024;
 const ATTEMPTS: u32 = 2;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 
@@ -56,6 +61,14 @@ pub enum CloneError {
     Wipe(#[from] WipeError),
     #[error(transparent)]
     Config(#[from] ConfigFileError),
+    /// The source's own estimate, which leaves out the WAL that is written meanwhile.
+    #[error(
+        "the copy needs {} MB more and `{}` has {} MB left: make room there, or put the data directory on a larger disk",
+        needed.div_ceil(MEGABYTE),
+        path.display(),
+        free / MEGABYTE
+    )]
+    NoSpace { needed: u64, free: u64, path: PathBuf },
     #[error("could not look for a running postmaster")]
     Look(#[source] io::Error),
     #[error("could not write a password file")]
@@ -67,7 +80,10 @@ impl CloneError {
     pub fn is_retryable(&self) -> bool {
         !matches!(
             self,
-            Self::ForbiddenOption { .. } | Self::Running { .. } | Self::Program(ProgramError::Spawn { .. })
+            Self::ForbiddenOption { .. }
+                | Self::Running { .. }
+                | Self::NoSpace { .. }
+                | Self::Program(ProgramError::Spawn { .. })
         )
     }
 
@@ -209,13 +225,27 @@ async fn try_once(
         .await
         .map_err(CloneError::Passfile)?;
     let mut pending = String::new();
+    let mut refused = None;
+    let mut is_first = true;
+    let give_up = cancel.child_token();
     let mut listen = |chunk: &[u8]| {
-        if let Some((done, total)) = last_progress(&mut pending, chunk) {
+        if let Some(Report { done, total, tablespaces }) = last_progress(&mut pending, chunk) {
             progress.send_modify(|progress| (progress.bytes_done, progress.bytes_total) = (done, total));
+            // Other tablespaces may be on other disks.
+            if std::mem::take(&mut is_first) && tablespaces == 1 {
+                refused = no_space(&settings.data_dir, total.saturating_sub(done));
+                if refused.is_some() {
+                    give_up.cancel();
+                }
+            }
         }
     };
     let command = command(settings, source, &passfile);
-    let finished = run_listening(command, None, cancel, &mut listen).await?;
+    let finished = run_listening(command, None, &give_up, &mut listen).await;
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let finished = finished?;
     if finished.status.success() {
         return Ok(());
     }
@@ -250,8 +280,23 @@ fn refuse_forbidden(options: &[ProgramOption]) -> Result<(), CloneError> {
     }
 }
 
-/// Bytes done and in total from the last complete report in `pending` + `chunk`: `  31017/223543 kB (13%), 0/1 tablespace`.
-fn last_progress(pending: &mut String, chunk: &[u8]) -> Option<(u64, u64)> {
+/// Whether so many bytes do not fit. Where that cannot be told, they may.
+fn no_space(data_dir: &Path, needed: u64) -> Option<CloneError> {
+    let disk = rustix::fs::statvfs(data_dir).ok()?;
+    let free = disk.f_bavail * disk.f_frsize;
+    (free < needed).then(|| CloneError::NoSpace { needed, free, path: data_dir.to_owned() })
+}
+
+/// What pg_basebackup tells of its progress, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Report {
+    done: u64,
+    total: u64,
+    tablespaces: u32,
+}
+
+/// The last report in `pending` + `chunk`: `  31017/223543 kB (13%), 0/1 tablespace`.
+fn last_progress(pending: &mut String, chunk: &[u8]) -> Option<Report> {
     pending.push_str(&String::from_utf8_lossy(chunk));
     let reported = pending.split(['\r', '\n']).filter_map(parse_report).next_back();
     let rest = pending.rfind(['\r', '\n']).map_or(0, |at| at + 1);
@@ -259,11 +304,14 @@ fn last_progress(pending: &mut String, chunk: &[u8]) -> Option<(u64, u64)> {
     reported
 }
 
-fn parse_report(line: &str) -> Option<(u64, u64)> {
-    let (numbers, _) = line.trim_start().split_once(" kB")?;
+fn parse_report(line: &str) -> Option<Report> {
+    let (numbers, rest) = line.trim_start().split_once(" kB")?;
     let (done, total) = numbers.split_once('/')?;
     let bytes = |text: &str| text.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024);
-    Some((bytes(done)?, bytes(total)?))
+    let (_, tablespaces) = rest.split_once("), ")?.1.split_once('/')?;
+    // Without the blank behind it the number may go on.
+    let tablespaces = tablespaces.split_once(' ')?.0.parse().ok()?;
+    Some(Report { done: bytes(done)?, total: bytes(total)?, tablespaces })
 }
 
 #[cfg(test)]
@@ -272,14 +320,26 @@ mod tests {
 
     #[test]
     fn progress_is_read_across_chunks() {
+        let report = |done| Some(Report { done, total: 2_048_000, tablespaces: 1 });
         let mut pending = String::new();
         assert_eq!(
             last_progress(&mut pending, b"waiting for checkpoint\r    0/2000 kB (0%), 0/1 tabl"),
-            Some((0, 2_048_000))
+            report(0)
         );
-        assert_eq!(last_progress(&mut pending, b"espace\r  10"), Some((0, 2_048_000)));
-        assert_eq!(last_progress(&mut pending, b"00/2000 kB (50%)\r"), Some((1_024_000, 2_048_000)));
+        assert_eq!(last_progress(&mut pending, b"espace\r  10"), report(0));
+        assert_eq!(last_progress(&mut pending, b"00/2000 kB (50%), 0/1 tablespace\r"), report(1_024_000));
+        let several = parse_report(" 10/2000 kB (0%), 1/3 tablespaces (base/1)").unwrap();
+        assert_eq!(several.tablespaces, 3);
         assert_eq!(last_progress(&mut pending, b"pg_basebackup: error: x\n"), None);
+    }
+
+    #[test]
+    fn a_copy_that_does_not_fit_is_refused_before_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(no_space(dir.path(), 1).is_none());
+        let error = no_space(dir.path(), u64::MAX).unwrap();
+        assert!(error.to_string().contains("make room there") && !error.is_retryable(), "{error}");
+        assert!(no_space(&dir.path().join("nothing"), u64::MAX).is_none(), "nobody knows");
     }
 
     #[test]

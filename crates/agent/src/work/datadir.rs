@@ -27,6 +27,9 @@ use super::{
 };
 use crate::job::{JobContext, JobNews};
 
+/// How soon a copy is tried again that did not fit on the disk.
+const NO_SPACE_PAUSE: Duration = Duration::from_secs(10);
+
 /// The first data directory, then the first start: as primary, or as what becomes one when it has recovered.
 pub(crate) async fn bootstrap(
     job: JobContext,
@@ -122,6 +125,10 @@ pub(crate) async fn clone(
     });
     let result = clone::create_replica(&settings, from.as_ref(), &progress, &job.cancel).await;
     narrate.abort();
+    if matches!(result, Err(clone::CloneError::NoSpace { .. })) {
+        // Each try costs the source a checkpoint.
+        let _ = job.cancel.run_until_cancelled(tokio::time::sleep(NO_SPACE_PAUSE)).await;
+    }
     match result {
         Ok(()) => JobOutcome::Succeeded,
         Err(error) if error.is_cancelled() => JobOutcome::Cancelled,

@@ -34,6 +34,7 @@ use crate::{
     failed_bootstraps::FailedBootstraps,
     failsafe::FailsafeBook,
     fencing::Fencing,
+    health::HealthKeeper,
     hearing::Ear,
     interrupted::Mark,
     job::Jobs,
@@ -42,6 +43,7 @@ use crate::{
     lease::LeaseHandle,
     local::Local,
     look::Looks,
+    measures::Measures,
     monitor::MonitorHandle,
     news::News,
     peers::PollQueue,
@@ -84,6 +86,8 @@ pub struct Agent {
     pub(crate) callbacks: CallbackRunner,
     pub(crate) service_manager: ServiceManager,
     pub(crate) slots: SlotKeeper,
+    pub(crate) health: HealthKeeper,
+    pub(crate) measures: Measures,
     /// Among members that all run Bellwether.
     pub(crate) floors: Floors,
     pub(crate) floors_in_force: Floors,
@@ -187,7 +191,7 @@ impl Agent {
                 }
                 () = news.arrives(self.routine) => {}
                 () = device_news.arrives() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(wait) => self.measures.woke_late(clock::now().since(now + wait)),
             }
             while let Ok(event) = self.events.try_recv() {
                 self.hear(event).await;
@@ -240,7 +244,9 @@ impl Agent {
         let decision = bellwether_ha::decide(&view);
         self.lease.beat(clock::now());
         self.tell_decision(&view, &decision.reasons, &decision.actions);
+        let alarms = std::mem::take(&mut self.memory.gray.alarms);
         self.memory = decision.memory;
+        self.tell_alarms(&alarms);
         self.wake_at = decision.wake_at.min(self.impatience(&view)).min(self.cycle.due_at(&view));
 
         let mut again = false;
@@ -342,6 +348,7 @@ fn is_deed(action: &Action) -> bool {
             | Action::ArmGuardian { .. }
             | Action::ActivateWatchdog
             | Action::GenerateWal
+            | Action::ProbeCommit
             | Action::ProveNamesInForce
             | Action::SetState { .. }
     )

@@ -254,6 +254,9 @@ fn weight(reason: &Reason) -> Weight {
         | Reason::RequestNoCandidates { .. }
         | Reason::RequestNoHealthyMembers { .. }
         | Reason::RequestNotInSync { .. }
+        | Reason::StandbyLeftOut { .. }
+        | Reason::TroubleHandingOver { .. }
+        | Reason::TroubleWithoutHeir { .. }
         | Reason::StaleScheduled { .. }
         | Reason::SyncStrictDelays { .. } => Weight::Warning,
         _ => Weight::Info,

@@ -117,6 +117,7 @@ impl Agent {
             Action::WipeDataDirectory { why } => self.wipe_data_directory(&why),
             Action::SetDataDirectoryAside => self.set_data_directory_aside().await,
             Action::SetSyncNames { names } => self.set_sync_names(names).await,
+            Action::ProbeCommit => self.try_commit(),
             Action::GenerateWal => self.generate_wal().await,
             Action::ProveNamesInForce => self.prove_names_in_force().await,
             Action::Checkpoint => self.checkpoint(),

@@ -32,7 +32,7 @@ use tracing::{debug, info, warn};
 
 use self::handle::Command;
 pub(crate) use self::handle::{Acquired, LeaseHandle, LeaseState, Over, Released, Wanted};
-use crate::{clock, fencing::Fencing};
+use crate::{clock, fencing::Fencing, measures::Measures};
 
 /// The task. Spawn [`LeaseKeeper::run`] and await it.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub(crate) struct LeaseKeeper {
     /// For how long the store guaranteed the last renewal; `None` before the first one of a lease.
     guaranteed: Option<Duration>,
     next_renewal: Timestamp,
+    /// How long renewals take.
+    pub(crate) measures: Measures,
 }
 
 impl LeaseKeeper {
@@ -76,6 +78,7 @@ impl LeaseKeeper {
                 granted_ttl,
                 guaranteed: None,
                 next_renewal,
+                measures: Measures::default(),
             },
             handle,
         )
@@ -188,6 +191,7 @@ impl LeaseKeeper {
 
     async fn conclude(&mut self, renewal: Renewal, sent_at: Timestamp, holding: bool) {
         if let Renewal::Valid { guaranteed } = renewal {
+            self.measures.renewed(clock::now().since(sent_at));
             self.guaranteed = Some(guaranteed);
             self.next_renewal = sent_at + self.pace();
         }

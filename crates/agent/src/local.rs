@@ -370,6 +370,7 @@ pub(crate) mod tests {
             hot_standby_feedback: false,
             wal_level: "replica".into(),
             max_replication_slots: 10,
+            activity: None,
         }
     }
 

@@ -42,6 +42,7 @@ enum Call {
     Run(PostmasterId, Errand, oneshot::Sender<Result<bool, MonitorError>>),
     ReadConfiguration(PostmasterId, oneshot::Sender<Result<bool, MonitorError>>),
     Detach(Box<Detachment>),
+    Checksums(PostmasterId, oneshot::Sender<Result<u64, MonitorError>>),
     Settings(Arc<PgSettings>),
     Disconnect,
 }
@@ -179,6 +180,21 @@ impl MonitorHandle {
         }
     }
 
+    /// How many pages with a wrong checksum the server has read.
+    pub(crate) async fn checksum_failures(
+        &self,
+        postmaster: &PostmasterId,
+        limit: Duration,
+    ) -> Result<u64, NoAnswer> {
+        let (answer, answered) = oneshot::channel();
+        let call = Call::Checksums(postmaster.clone(), answer);
+        self.calls.try_send(call).map_err(|_| NoAnswer::Pending)?;
+        match tokio::time::timeout(limit, answered).await {
+            Ok(Ok(result)) => Ok(result?),
+            _ => Err(NoAnswer::Pending),
+        }
+    }
+
     pub(crate) async fn set_settings(&self, settings: Arc<PgSettings>) {
         let _ = self.calls.send(Call::Settings(settings)).await;
     }
@@ -220,6 +236,11 @@ async fn serve(mut monitor: Monitor, mut calls: mpsc::Receiver<Call>, stop: Canc
                     // Given up: the files must not be changed behind the back of whoever goes on without it.
                     () = done.closed() => {}
                     end = detach::detach(&server, &mut monitor, &postmaster, &plan, limit) => drop(done.send(end)),
+                }
+            }
+            Some(Call::Checksums(postmaster, answer)) => {
+                if !answer.is_closed() {
+                    let _ = answer.send(monitor.checksum_failures(&postmaster).await);
                 }
             }
             Some(Call::Run(postmaster, errand, answer)) => {

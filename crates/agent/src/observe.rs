@@ -30,9 +30,13 @@ impl Agent {
             Some(postmaster) => {
                 self.look_at_signal_files().await;
                 self.ask_server(&postmaster).await;
+                self.look_at_health(&postmaster).await;
                 self.guess_role_of_silent_server();
             }
-            None => self.look_at_control_file().await,
+            None => {
+                self.health.lost_postmaster();
+                self.look_at_control_file().await;
+            }
         }
         self.derive_upstream();
         self.listen();
@@ -270,6 +274,7 @@ impl Agent {
             failsafe: FailsafeView { accepted: self.failsafe.present(), round: self.failsafe_round.clone() },
             takeover: self.takeover_view(),
             fencing: Fencing { guardian: self.fencing.view(), watchdog: self.fencing.watchdog.view() },
+            health: self.health_view(),
             job: self.jobs.view(),
             last_job: self.jobs.last(),
             requests: self.next_requests(),

@@ -39,6 +39,7 @@ impl Agent {
         }
         document.checkpoint_pending = update.checkpoint_pending;
         document.pause = update.pause;
+        document.alarms = self.memory.gray.alarms.keys().copied().collect();
         document.scheduled_restart = update.scheduled_restart.as_ref().map(scheduled_restart);
         document.pending_restart = !self.local.pending_restart.is_empty();
         document.pending_restart_reason = Some(self.pending_restart_reason());
@@ -120,6 +121,8 @@ impl Agent {
             tags: self.config.tags.clone(),
             scheduled_restart: self.memory.restart_at.as_ref().map(scheduled_restart),
             watchdog_failed: self.fencing.watchdog.has_failed(),
+            alarms: self.memory.gray.alarms.keys().copied().collect(),
+            measured: self.measures.in_short(now),
             lease_until: self.lease_until(),
             store: mirrored.cluster.as_deref().filter(|_| fresh).cloned(),
             store_last_seen: mirrored
@@ -302,6 +305,8 @@ pub(crate) fn first_status(
         tags: config.tags.clone(),
         scheduled_restart: None,
         watchdog_failed: false,
+        alarms: Default::default(),
+        measured: Default::default(),
         lease_until: None,
         store: None,
         store_last_seen: None,

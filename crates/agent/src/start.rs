@@ -33,6 +33,7 @@ use crate::{
     failsafe::FailsafeBook,
     fencing::{Fencing, GuardianUse},
     handle::AgentHandle,
+    health::HealthKeeper,
     hearing::Ear,
     interrupted::Mark,
     job::Jobs,
@@ -42,6 +43,7 @@ use crate::{
     level,
     local::Local,
     look::Looks,
+    measures::Measures,
     monitor::MonitorHandle,
     notes::Notes,
     pace,
@@ -185,7 +187,10 @@ pub async fn start(
     end_leftovers(&config, by_command).await?;
     tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
-    let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
+    let measures = Measures::default();
+    let (mut keeper, lease) =
+        LeaseKeeper::new(store.clone(), config.name.clone(), ttl_changes, fencing.clone());
+    keeper.measures = measures.clone();
     let (monitor, asking) = MonitorHandle::spawn(settings.clone(), children.clone());
     let mut services = JoinSet::new();
     services.spawn(async move {
@@ -253,6 +258,12 @@ pub async fn start(
         events_in.clone(),
         citus.clone(),
     );
+    let health = HealthKeeper::new(
+        config.postgresql.data_dir.clone(),
+        events_in.clone(),
+        measures.clone(),
+        children.clone(),
+    );
     journal.record(
         "start",
         serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id()}),
@@ -271,6 +282,8 @@ pub async fn start(
         callbacks: CallbackRunner::new(settings.clone()),
         service_manager: ServiceManager::of_environment(),
         slots: SlotKeeper::new(events_in.clone()),
+        health,
+        measures,
         floors,
         floors_in_force,
         dynamic,

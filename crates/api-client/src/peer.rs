@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bellwether_types::{
-    Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId, takeover::Word,
+    Alarm, Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId,
+    measured::{Measured, Span},
+    takeover::Word,
 };
 use serde_json::{Map, Value};
 
@@ -26,6 +28,10 @@ pub struct PeerStatus {
     pub replication_state: Option<ReplicationState>,
     pub tags: Tags,
     pub watchdog_failed: bool,
+    /// What is wrong there although its PostgreSQL runs; those of later versions are left out.
+    pub alarms: Vec<Alarm>,
+    /// How fast things are there; nothing, as members of Patroni.
+    pub measured: Measured,
     pub pause: bool,
     pub pending_restart: bool,
     pub sync_standby: bool,
@@ -90,6 +96,12 @@ impl PeerStatus {
                 .map(|tags| Tags(tags.clone().into_iter().collect()))
                 .unwrap_or_default(),
             watchdog_failed: set("watchdog_failed"),
+            measured: fields.get("measured").map(measured).unwrap_or_default(),
+            alarms: fields
+                .get("alarms")
+                .and_then(Value::as_array)
+                .map(|alarms| alarms.iter().filter_map(|alarm| Alarm::of_code(alarm.as_str()?)).collect())
+                .unwrap_or_default(),
             pause: set("pause"),
             pending_restart: set("pending_restart"),
             sync_standby: set("sync_standby"),
@@ -138,6 +150,22 @@ fn wal(value: &Value) -> Option<PeerWal> {
     let (received, replayed) = (lsn("received_location"), lsn("replayed_location"));
     let known = received.or(replayed)?;
     Some(PeerWal::Standby { received: received.unwrap_or(known), replayed: replayed.unwrap_or(Lsn::ZERO) })
+}
+
+fn measured(value: &Value) -> Measured {
+    let span = |key: &str| {
+        let field = |name: &str| value.get(key)?.get(name)?.as_f64();
+        let time = |name| {
+            let ms = field(name).unwrap_or_default();
+            Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+        };
+        Span {
+            count: field("count").unwrap_or_default() as u32,
+            typical: time("typical_ms"),
+            worst: time("worst_ms"),
+        }
+    };
+    Measured { store: span("store"), commit: span("commit"), late: span("late") }
 }
 
 /// A number, or its decimal text.

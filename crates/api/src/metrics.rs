@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-use bellwether_types::{PostgresState, ReplicationState, Role, status::WalStatus};
+use bellwether_types::{Alarm, PostgresState, ReplicationState, Role, status::WalStatus};
 
 use serde_json::Value;
 
@@ -141,6 +141,18 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
         "Time since the agent published its status.",
         facts.now.since(status.taken_at).as_secs_f64(),
     );
+    let name = "bellwether_alarm";
+    page.head(
+        name,
+        "1 while something is wrong here although PostgreSQL runs; what it is stands in the label.",
+        "gauge",
+        None,
+    );
+    for alarm in Alarm::ALL {
+        let labels =
+            [("scope", status.cluster.as_str()), ("name", status.me.as_str()), ("alarm", alarm.code())];
+        page.line(name, &render_labels(&labels), u8::from(status.alarms.contains(alarm)));
+    }
     let name = "bellwether_reason_info";
     page.head(name, "Why the last cycle did what it did; the reason is in the label.", "gauge", None);
     let labels = [

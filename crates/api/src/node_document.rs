@@ -2,6 +2,7 @@
 
 use bellwether_types::{
     TimelineId, Timestamp,
+    measured::{Measured, Span},
     status::{ServerStatus, WalStatus},
 };
 use serde_json::{Map, Value, json};
@@ -71,6 +72,13 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
     if let Some(word) = status.takeover.word(facts.now) {
         put("takeover", json!(word));
     }
+    if !status.alarms.is_empty() {
+        // Ours; Patroni reads over it.
+        put("alarms", json!(status.alarms));
+    }
+    if status.measured.store.count > 0 {
+        put("measured", measured(&status.measured));
+    }
     if let (waiting @ 3.., lost) = facts.log_backlog {
         put("logger_queue_size", json!(waiting));
         if lost > 0 {
@@ -78,6 +86,13 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+/// Ours: how fast things are here, in milliseconds.
+fn measured(measured: &Measured) -> Value {
+    let ms = |time: std::time::Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+    let span = |span: &Span| json!({"count": span.count, "typical_ms": ms(span.typical), "worst_ms": ms(span.worst)});
+    json!({"store": span(&measured.store), "commit": span(&measured.commit), "late": span(&measured.late)})
 }
 
 /// The same, and how old its position is, for a caller whose request came at `asked_at`. Fields of ours: Patroni reads over them.

@@ -16,7 +16,7 @@ pub use self::{
     reading::{
         CompletionArgs, DsnArgs, EntrypointsArgs, ExplainArgs, HaproxyConfigArgs, HistoryArgs,
         KeepalivedConfigArgs, ListArgs, ManArgs, PgbouncerConfigArgs, QueryArgs, ShowConfigArgs, StoryFormat,
-        SupportBundleArgs, TopologyArgs, VersionArgs, Watch, WhatIfArgs,
+        SupportBundleArgs, TimingArgs, TopologyArgs, VersionArgs, Watch, WhatIfArgs,
     },
 };
 
@@ -124,6 +124,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Tell what would happen if a member were lost: who would lead, how soon, and what could be lost. Changes nothing.
     WhatIf(WhatIfArgs),
+    /// Tell which `ttl` the measured speed of store, disk and machines allows, and what each second of it costs.
+    Timing(TimingArgs),
     /// Collect journals, configuration and states into one file for support; secrets are left out.
     SupportBundle(SupportBundleArgs),
     /// Print a shell's completion script.
@@ -161,6 +163,7 @@ impl Command {
             Self::PromoteCluster(_) => "promote-cluster",
             Self::Explain(_) => "explain",
             Self::WhatIf(_) => "what-if",
+            Self::Timing(_) => "timing",
             Self::SupportBundle(_) => "support-bundle",
             Self::Completion(_) => "completion",
             Self::Man(_) => "man",
@@ -196,6 +199,7 @@ impl Command {
             Self::PromoteCluster(args) => args.globals.clone(),
             Self::Explain(args) => args.globals.clone(),
             Self::WhatIf(args) => args.globals.clone(),
+            Self::Timing(args) => args.globals.clone(),
             Self::SupportBundle(args) => args.globals.clone(),
             Self::Completion(_) | Self::Man(_) => Globals::default(),
         }

@@ -19,5 +19,6 @@ pub(crate) mod restart;
 pub(crate) mod shell;
 pub(crate) mod show_config;
 pub(crate) mod support_bundle;
+pub(crate) mod timing;
 pub(crate) mod version;
 pub(crate) mod what_if;

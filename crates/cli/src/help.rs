@@ -10,9 +10,10 @@ const WIDTH: usize = 78;
 const NAMES: usize = 30;
 
 /// What only we have: it works, and is not shown among what Patroni's users look for.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "explain",
     "what-if",
+    "timing",
     "support-bundle",
     "completion",
     "man",

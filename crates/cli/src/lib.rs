@@ -1,4 +1,4 @@
-//! Operators' commands and their rendering: everything that `patronictl` does, and what only we have (`explain`, `what-if`, `support-bundle`).
+//! Operators' commands and their rendering: everything that `patronictl` does, and what only we have (`explain`, `what-if`, `timing`, `support-bundle`).
 //!
 //! [`run`] carries out one [`Command`] in one of two [`Manner`]s and gives the exit status; [`run_patronictl`] also reads the
 //! command line. A binary embeds [`Command`] in its own and brings the [`Surroundings`]: the terminal, the environment, and

@@ -83,6 +83,7 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Outcome, Cl
         Command::PromoteCluster(args) => commands::cluster_role::promote(session, &args).await,
         Command::Explain(args) => commands::explain::explain(session, &args).await,
         Command::WhatIf(args) => commands::what_if::what_if(session, &args).await,
+        Command::Timing(args) => commands::timing::timing(session, &args).await,
         Command::SupportBundle(args) => commands::support_bundle::support_bundle(session, &args).await,
         Command::Completion(_) | Command::Man(_) => Ok(Outcome::Done), // carried out before there is a session
     }

@@ -1,5 +1,6 @@
 //! The dynamic configuration: the document in the store's `/config`, parsed and adjusted.
 
+mod health;
 mod slots;
 mod standby;
 mod timing;
@@ -93,6 +94,7 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     let postgresql = read_postgresql(&mut reader);
     read_postgresql_switches(&postgresql, &mut settings);
     slots::read(&mut reader, &mut settings);
+    health::read(&mut reader, &mut settings);
     if !reader.reasons.is_empty() {
         return Err(DynamicError { reasons: reader.reasons });
     }
@@ -139,6 +141,11 @@ impl<'a> Reader<'a> {
 
     fn refuse(&mut self, key: &str, reason: &str, value: &Value) {
         self.reasons.push(format!("{key}: {reason} (found `{value}`)"));
+    }
+
+    /// A value that is not understood, and counts as not set.
+    fn told_wrong(&mut self, key: &str, expected: &str, value: &Value) {
+        self.messages.push(format!("{key}: expects {expected}, and counts as not set (found `{value}`)"));
     }
 
     /// What is no number counts as not set, as in Patroni: one such value must not keep a member from following the rest.

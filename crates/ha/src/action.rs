@@ -212,6 +212,8 @@ pub enum Action {
     },
     /// Write a little WAL so that standbys have something to pass the gate with; never waits for a standby.
     GenerateWal,
+    /// Try a commit beside the loop, unless one is under way. How it goes is in the next views.
+    ProbeCommit,
     /// Make the checkpointer read the configuration files, and find out whether it has. What is found is in the next view.
     ProveNamesInForce,
     Checkpoint,
@@ -340,6 +342,8 @@ pub enum DropWhy {
     NoRestartLsn,
     /// A failover slot of the time when this was the primary, which keeps the server from synchronising the present one.
     NotSynced,
+    /// Its member is away, and what it holds back fills the disk of the WAL.
+    DiskFull,
 }
 
 /// How far to move a logical slot. It takes a session in its own database.

@@ -8,7 +8,8 @@ use bellwether_types::cluster::Cluster;
 use crate::{
     Decision, Reason, View, bootstrap, demote,
     draft::Draft,
-    failsafe, fence, following, leading, member, pause, race, recovery, requests, restart, slots, takeover,
+    failsafe, fence, following, gray, leading, member, pause, race, recovery, requests, restart, slots,
+    takeover,
     view::{DataDirectory, JobKind, LeaseView, Process},
 };
 
@@ -16,6 +17,7 @@ use crate::{
 pub fn decide(view: &View) -> Decision {
     let mut draft = Draft::new(view);
     remember(&mut draft);
+    gray::look(&mut draft);
     let reason = tick(&mut draft);
     member::publish(&mut draft);
     draft.finish(reason)

@@ -14,7 +14,7 @@ use crate::{
     draft::Draft,
     facts::Held,
     fence::{self, Fences},
-    history, mandate,
+    gray, history, mandate,
     memory::{Attempt, Checkpoint, RewindState},
     slots, standby_cluster, switchover, sync, timelines,
     view::{JobKind, JobOutcome, Process},
@@ -49,6 +49,9 @@ fn decide_role(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     if view.is_primary()
         && let Some(reason) = switchover::at_leader(draft, cluster)
     {
+        return reason;
+    }
+    if let Some(reason) = gray::hand_over(draft, cluster) {
         return reason;
     }
     match fence::set_up(draft, held.until) {

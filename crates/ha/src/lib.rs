@@ -12,11 +12,13 @@ pub mod citus;
 pub mod decide;
 pub mod decision;
 pub mod draft;
+pub mod gray;
 pub mod lease;
 pub mod memory;
 pub mod reason;
 pub mod sync;
 pub mod takeover;
+pub mod timing;
 pub mod view;
 pub mod what_if;
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     action::NextTimeline,
+    gray::GrayMemory,
     view::{JobKind, RestartConditions},
 };
 
@@ -100,6 +101,9 @@ pub struct Memory {
     /// When `previous_position` was taken.
     pub position_seen_at: Timestamp,
     pub restart_at: Option<ScheduledRestart>,
+    /// What is wrong with a server that runs.
+    #[serde(default)]
+    pub gray: GrayMemory,
     /// This agent does not belong to the running server (identity checks failed): it must not stop it when it ends.
     pub refused_to_attach: bool,
 }
@@ -159,6 +163,7 @@ pub enum Attempt {
     ForceFeedback,
     SyncNames,
     GenerateWal,
+    ProbeCommit,
     ProveNamesInForce,
     ResumeReplay,
     SetRole,

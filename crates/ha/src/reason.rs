@@ -145,6 +145,11 @@ reasons! {
     NoHeirStartingAgain = "no_heir_starting_again", "nobody has received the shutdown checkpoint: keeping the leader key and starting PostgreSQL again as primary";
     CheckpointBeforeStepDown { action: String } = "checkpoint_before_step_down", "{action}: waiting for the checkpoint after the promotion";
 
+    // --- trouble of a server that runs ---
+    TroubleHandingOver { alarm: String, heir: MemberName } = "trouble_handing_over", "stepping down because of trouble here ({alarm}): {heir} is well and has everything";
+    TroubleWithoutHeir { alarm: String } = "trouble_without_heir", "there is trouble here ({alarm}), and nobody who is better off could take over";
+    StandbyLeftOut { name: String } = "standby_left_out", "{name} keeps commits waiting: it does not count as synchronous standby until it has caught up";
+
     // --- the store is silent ---
     ViewOlderThanOurLock = "view_older_than_our_lock", "What the store was last seen to hold is from before this member was given the lock: nobody is followed by it";
     StoreUnreachable = "store_unreachable", "DCS is not accessible";

@@ -37,6 +37,9 @@ use crate::{
     draft::Draft,
     memory::{PendingSync, SyncMemory},
 };
+pub(crate) use eligible::position as acknowledged;
+#[cfg(test)]
+pub(crate) use eligible::replicas;
 use scene::Scene;
 
 /// One step of synchronous replication on the running primary that holds the lock.

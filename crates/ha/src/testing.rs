@@ -24,6 +24,7 @@ use crate::{
     memory::Memory,
     view::{
         FailsafeView, Fencing, Guardian, LeaseView, Me, Peers, Server, StoreView, TakeoverView, Watchdog,
+        health::Health,
     },
 };
 
@@ -116,6 +117,7 @@ impl Scene {
                 guardian: if is_leader { armed(NOW) } else { Guardian::Ready },
                 watchdog: Watchdog::Off,
             },
+            health: Health::default(),
             job: None,
             last_job: None,
             requests: Vec::new(),

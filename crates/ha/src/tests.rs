@@ -5,6 +5,7 @@ mod bootstrap;
 mod citus;
 mod elections;
 mod failsafe;
+mod gray;
 mod handover;
 mod hanging;
 mod lock;

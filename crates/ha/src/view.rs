@@ -2,6 +2,7 @@
 //!
 //! Observations are evidence: each says how old it is, and "unknown" is a value of its own, never `false`.
 
+pub mod health;
 mod job;
 mod peers;
 mod postgres;
@@ -26,6 +27,7 @@ pub use self::{
     takeover::{Hearing, Kept, TakeoverView},
 };
 use crate::Memory;
+use health::Health;
 
 /// What one member knows when it decides.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub struct View {
     #[serde(default)]
     pub takeover: TakeoverView,
     pub fencing: Fencing,
+    #[serde(default)]
+    pub health: Health,
     /// The long action that runs now; never two.
     pub job: Option<Job>,
     /// How the last long action ended. Stays until the next one ends.

@@ -24,7 +24,7 @@ use crate::{
     Action, Memory, Reason, View, decide,
     view::{
         AsOf, DataDirectory, FailsafeView, Fencing, Guardian, LeaseView, Me, PeerAnswer, PeerReport, Peers,
-        PostgresView, Process, Server, StoreView, TakeoverView, Watchdog,
+        PostgresView, Process, Server, StoreView, TakeoverView, Watchdog, health::Health,
     },
 };
 
@@ -201,6 +201,7 @@ impl Situation<'_> {
                     false => Watchdog::Off,
                 },
             },
+            health: Health::default(),
             job: None,
             last_job: None,
             requests: Vec::new(),

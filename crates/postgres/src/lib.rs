@@ -25,6 +25,7 @@ pub mod callbacks;
 pub mod checkpointer;
 pub mod citus;
 pub mod clone;
+pub mod commit_probe;
 pub mod config;
 mod config_check;
 pub mod config_files;

@@ -94,6 +94,16 @@ impl Monitor {
             .await
     }
 
+    /// How many pages with a wrong checksum the server has read, by its statistics.
+    pub async fn checksum_failures(&mut self, postmaster: &PostmasterId) -> Result<u64, MonitorError> {
+        let statement = "SELECT coalesce(sum(checksum_failures), 0)::text FROM pg_stat_database";
+        let rows = self.query(postmaster, statement, &[]).await?;
+        let counted = text(rows.first(), 0)?;
+        counted
+            .parse()
+            .map_err(|_| MonitorError::Answer { what: format!("a count of failed checksums: {counted}") })
+    }
+
     /// The value of a parameter in this session.
     pub async fn show(&mut self, postmaster: &PostmasterId, parameter: &str) -> Result<String, MonitorError> {
         let rows = self.query(postmaster, "SELECT current_setting($1)", &[&parameter]).await?;

@@ -35,6 +35,23 @@ pub struct Observation {
     pub hot_standby_feedback: bool,
     pub wal_level: String,
     pub max_replication_slots: u32,
+    /// A primary only.
+    pub activity: Option<Activity>,
+}
+
+/// What the sessions of a primary do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Activity {
+    pub clients: u32,
+    /// How many sessions there may be, and how many of them are kept for superusers and the like.
+    pub max_connections: u32,
+    pub reserved: u32,
+    /// Sessions that wait for WAL to be written or flushed.
+    pub flushing: u32,
+    /// Sessions whose commit waits for synchronous standbys.
+    pub waiting_for_standbys: u32,
+    /// The session of [`crate::commit_probe`] is one of these.
+    pub probe_waits_for_standbys: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -154,7 +171,16 @@ SELECT json_build_object(
        usename, application_name, host(client_addr) AS client_addr, state, sync_state, sync_priority,
        sent_lsn, write_lsn, flush_lsn, replay_lsn
      FROM pg_stat_replication) s),
-  'slots', (SELECT coalesce(json_agg(l), '[]') FROM pg_replication_slots l)
+  'slots', (SELECT coalesce(json_agg(l), '[]') FROM pg_replication_slots l),
+  'activity', CASE WHEN NOT r.in_recovery THEN (SELECT json_build_object(
+     'clients', count(*) FILTER (WHERE backend_type = 'client backend'),
+     'max_connections', current_setting('max_connections')::int,
+     'reserved', current_setting('superuser_reserved_connections')::int
+       + coalesce(current_setting('reserved_connections', true), '0')::int,
+     'flushing', count(*) FILTER (WHERE lower(wait_event) IN ('walsync', 'walwrite')),
+     'waiting_for_standbys', count(*) FILTER (WHERE wait_event = 'SyncRep'),
+     'probe_waits_for_standbys', count(*) FILTER (WHERE wait_event = 'SyncRep' AND application_name = 'Bellwether commit probe') > 0)
+     FROM pg_stat_get_activity(NULL)) END
 )::text
 FROM (SELECT pg_is_in_recovery() AS in_recovery, pg_last_xact_replay_timestamp() AS replayed_at) r";
 
@@ -186,6 +212,7 @@ struct Answer {
     hot_standby_feedback: bool,
     wal_level: String,
     max_replication_slots: u32,
+    activity: Option<Activity>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -284,6 +311,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         hot_standby_feedback: answer.hot_standby_feedback,
         wal_level: answer.wal_level,
         max_replication_slots: answer.max_replication_slots,
+        activity: answer.activity,
     })
 }
 

@@ -98,6 +98,16 @@ impl Postmaster {
         !has_exited(&self.pidfd)
     }
 
+    /// Whether a signal has stopped it (SIGSTOP): it takes no connection and obeys nothing until it is woken. Cheap.
+    pub fn is_stopped(&self) -> bool {
+        process::is_stopped(self.id.pid)
+    }
+
+    /// Wakes a stopped one up: asked to end, it could not obey otherwise.
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        if self.is_stopped() { self.signal(Signal::CONT) } else { Ok(()) }
+    }
+
     /// Completes when the process has ended. Safe to cancel.
     pub async fn exited(&self) -> io::Result<()> {
         exited(&self.pidfd).await

@@ -93,10 +93,14 @@ impl Server {
     {
         stage.send_replace(StopStage::Preparing);
         let clock = Clock::start(request, boottime);
-        self.prepare(postmaster, request, &clock, last_word).await;
-
         let signalled =
             |result: std::io::Result<()>| result.map_err(ServerError::io("could not signal the postmaster"));
+        if request.mode == StopMode::Fast {
+            // One that is killed in the end needs no waking, and must not fork once more.
+            signalled(postmaster.wake())?;
+        }
+        self.prepare(postmaster, request, &clock, last_word).await;
+
         signalled(postmaster.signal_stop(request.mode))?;
         tracing::info!(pid = postmaster.id().pid, mode = ?request.mode, "stopping PostgreSQL");
         stage.send_replace(StopStage::Signalled);

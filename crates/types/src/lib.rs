@@ -6,6 +6,7 @@
 //! [`topology::Topology`] (what entry points may believe). Values are parsed once, at the edge: a value that exists is valid.
 
 mod address;
+mod alarm;
 mod chain;
 pub mod citus;
 pub mod cluster;
@@ -13,6 +14,7 @@ pub mod failsafe;
 mod failure;
 mod id;
 mod lsn;
+pub mod measured;
 mod name;
 pub mod program;
 mod role;
@@ -27,6 +29,7 @@ mod timeline;
 pub mod topology;
 
 pub use address::{HostPort, InvalidAddress, Listen};
+pub use alarm::Alarm;
 pub use chain::chain;
 pub use failure::Failure;
 pub use id::{InvalidSystemId, LeaseId, Revision, SystemId, Term};

@@ -62,6 +62,41 @@ pub struct Settings {
     pub use_pg_rewind: bool,
     pub remove_data_directory_on_rewind_failure: bool,
     pub remove_data_directory_on_diverged_timelines: bool,
+    /// Commits are tried on the primary while others commit.
+    #[serde(default = "yes")]
+    pub commit_probe: bool,
+    /// How long a leader may be in trouble before it hands over; zero = it never does. `None` = twice the `ttl`, 10 s at least.
+    #[serde(default)]
+    pub gray_failure_timeout: Option<Duration>,
+    #[serde(default)]
+    pub wal_disk_guard: WalDiskGuard,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is done about a file system of `pg_wal` that fills up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WalDiskGuard {
+    pub mode: WalDiskMode,
+    /// An alarm comes up when the disk will be full within this time.
+    pub forecast: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WalDiskMode {
+    Off,
+    #[default]
+    Alarm,
+    /// Drop slots of members that are away, the one that holds back most first, when the disk is nearly full.
+    EvictSlots,
+}
+
+impl Default for WalDiskGuard {
+    fn default() -> Self {
+        Self { mode: WalDiskMode::Alarm, forecast: Duration::from_secs(30 * 60) }
+    }
 }
 
 /// A cluster that follows another one.
@@ -118,6 +153,9 @@ impl Default for Settings {
             use_pg_rewind: false,
             remove_data_directory_on_rewind_failure: false,
             remove_data_directory_on_diverged_timelines: false,
+            commit_probe: true,
+            gray_failure_timeout: None,
+            wal_disk_guard: WalDiskGuard::default(),
         }
     }
 }
@@ -126,6 +164,13 @@ impl Settings {
     /// The mode in force: a standby cluster has no synchronous replication.
     pub fn sync_mode(&self) -> SyncMode {
         if self.standby_cluster.is_some() { SyncMode::Off } else { self.synchronous_mode }
+    }
+
+    /// How long a leader may be in trouble before it hands over; `None` = it never does.
+    pub fn gray_failure_limit(&self) -> Option<Duration> {
+        let least = Duration::from_secs(10);
+        let limit = self.gray_failure_timeout.unwrap_or_else(|| (self.ttl * 2).max(least));
+        (!limit.is_zero()).then_some(limit)
     }
 
     /// The fewest synchronous standbys that commits may be left with.

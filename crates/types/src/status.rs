@@ -1,12 +1,15 @@
 //! What one member knows about itself, as the REST API shows it. Published by the agent; answering needs no SQL and no store.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    ClusterName, Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId,
+    Alarm, ClusterName, Lsn, MemberName, PostgresState, ReplicationState, Role, SystemId, Tags, TimelineId,
     Timestamp, WallTime,
     cluster::{Cluster, FailsafeMap},
+    measured::Measured,
     settings::Settings,
     takeover::{Heard, Promise, Word},
 };
@@ -30,6 +33,12 @@ pub struct NodeStatus {
     pub tags: Tags,
     pub scheduled_restart: Option<Value>,
     pub watchdog_failed: bool,
+    /// What is wrong here although PostgreSQL runs.
+    #[serde(default)]
+    pub alarms: BTreeSet<Alarm>,
+    /// How fast things are here.
+    #[serde(default)]
+    pub measured: Measured,
 
     /// The leader lease of this member: believed until then.
     pub lease_until: Option<Timestamp>,

@@ -129,6 +129,9 @@ fn tell_why(name: &str, why: DropWhy) {
         DropWhy::NoRestartLsn => {
             warn!("Dropping physical replication slot {name} because it has no restart_lsn");
         }
+        DropWhy::DiskFull => warn!(
+            "Dropping replication slot '{name}': its member is away, and the WAL that it holds back fills the disk (wal_disk_guard); copy the member anew"
+        ),
         DropWhy::NotSynced => {
             info!(
                 "Dropping failover slot '{name}' of a former primary: the server synchronises the present one"

@@ -115,6 +115,8 @@ pub(crate) fn replica() -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        alarms: Default::default(),
+        measured: Default::default(),
         lease_until: None,
         store: Some(view()),
         store_last_seen: Some(WallTime::from_unix_millis(1_795_309_200_900)),

@@ -63,6 +63,8 @@ fn primary() -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        alarms: Default::default(),
+        measured: Default::default(),
         lease_until: None,
         store: None,
         store_last_seen: None,

@@ -235,6 +235,16 @@ pub struct WhatIfArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+pub struct TimingArgs {
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: StoryFormat,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
 pub struct SupportBundleArgs {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,

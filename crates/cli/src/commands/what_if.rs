@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bellwether_config::{Dynamic, Floors, dynamic};
 use bellwether_dcs::{Snapshot, codec};
 use bellwether_ha::{
+    takeover,
     view::{AsOf, PeerReport},
     what_if::{
         Commits, Outlook, Situation, Told, Verdict,
@@ -76,7 +77,9 @@ pub(crate) async fn what_if(session: &mut Session, args: &WhatIfArgs) -> Result<
                 _ => LeaseManner::punctual(&settings, by_loop),
             };
             let past = past_takeovers(&journals(session, &cluster, &snapshot).await);
-            Some(forecast::after_silent_loss(&settings, lease, &past))
+            let forecast = forecast::after_silent_loss(&settings, lease, &past);
+            let is_on = takeover::why_off(&settings, &cluster, capabilities.multi_key_transactions).is_none();
+            Some(if is_on { forecast.with_quorum_takeover(&settings) } else { forecast })
         }
         _ => None,
     };
@@ -104,7 +107,7 @@ fn lost(cluster: &Cluster, given: Option<&str>) -> Result<MemberName, CliError> 
 }
 
 /// As the members have them in force.
-fn settings(target: &Target, cluster: &Cluster) -> Result<Settings, CliError> {
+pub(super) fn settings(target: &Target, cluster: &Cluster) -> Result<Settings, CliError> {
     let ours = Floors::bellwether(target.store.capabilities().minimum_ttl);
     let all_ours = cluster.members.values().all(|member| member.bellwether.is_some());
     let floors = if all_ours { ours } else { Floors::patroni() };
@@ -132,6 +135,7 @@ async fn ask(session: &Session, cluster: &Cluster) -> BTreeMap<MemberName, Told>
                 failover_priority: status.tags.failover_priority(),
                 watchdog_failed: status.watchdog_failed,
                 takeover: status.takeover.clone(),
+                unfit: status.alarms.iter().any(|alarm| alarm.makes_unfit()),
             };
             let answer = Told {
                 report,

@@ -183,6 +183,10 @@ fn note(record: &Record) -> Option<Note> {
         "vip" | "dns" | "provider" => entry_point(record),
         "start" => format!("the agent started (version {})", record.text("version").unwrap_or("unknown")),
         "configuration" => "a changed dynamic configuration was taken into use".to_owned(),
+        "alarm" => {
+            let over = if record.fields.get("stands") == Some(&Value::Bool(false)) { "over: " } else { "" };
+            format!("{over}{}: {}", record.text("alarm").unwrap_or("?"), record.sentence())
+        }
         "guardian_fired" => {
             "the guardian had killed PostgreSQL: the lease ran out without an agent to renew it".to_owned()
         }

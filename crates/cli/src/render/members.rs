@@ -8,7 +8,7 @@ use std::{
 use bellwether_config::{Floors, dynamic};
 use bellwether_ha::takeover;
 use bellwether_types::{
-    Lsn, MemberName, ReplicationState,
+    Alarm, Lsn, MemberName, ReplicationState,
     cluster::{Cluster, ConfigDocument, Initialize, Member, Schedule},
     settings::{Settings, SyncMode},
 };
@@ -108,9 +108,16 @@ fn title(named: Named<'_>) -> String {
     }
 }
 
-/// Below the table: the pause, a quorum take-over that is wanted and does not apply, and a scheduled switchover.
+/// Below the table: what is wrong, the pause, a quorum take-over that is wanted and does not apply, and a scheduled switchover.
 fn footer(cluster: &Cluster) -> String {
     let mut text = String::new();
+    for member in cluster.members.values() {
+        let codes = member.raw.get("alarms").and_then(Value::as_array).into_iter().flatten();
+        for code in codes.filter_map(Value::as_str) {
+            let sentence = Alarm::of_code(code).map_or(code, |alarm| alarm.sentence());
+            text.push_str(&format!(" Alarm: {}: {sentence}\n", member.name));
+        }
+    }
     let settings = settings(cluster);
     if settings.pause {
         text.push_str(" Maintenance mode: on\n");

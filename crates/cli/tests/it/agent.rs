@@ -21,6 +21,7 @@ use bellwether_types::{
     citus::CitusEvent,
     cluster::{Cluster, ConfigDocument},
     failsafe::{FailsafeAnswer, FailsafeRequest},
+    measured::{Measured, Span},
     settings::Settings,
     status::{NodeStatus, ServerStatus, WalStatus},
 };
@@ -121,6 +122,8 @@ impl Control for Agent {
             tags: Default::default(),
             scheduled_restart: None,
             watchdog_failed: false,
+            alarms: Default::default(),
+            measured: measured(),
             lease_until: leads.then(|| now() + Duration::from_secs(20)),
             settings: dynamic::parse(&config, floors)
                 .map_or_else(|_| Settings::default(), |dynamic| dynamic.settings),
@@ -242,6 +245,13 @@ fn server(leads: bool) -> ServerStatus {
         latest_end_lsn: None,
         replication: Vec::new(),
     }
+}
+
+/// A store that takes its time.
+fn measured() -> Measured {
+    let span =
+        |ms| Span { count: 100, typical: Duration::from_millis(ms), worst: Duration::from_millis(3 * ms) };
+    Measured { store: span(120), commit: span(5), late: span(2) }
 }
 
 /// Names of members with their agents.

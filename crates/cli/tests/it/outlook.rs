@@ -1,4 +1,4 @@
-//! `what-if`.
+//! `what-if` and `timing`.
 
 use serde_json::{Value, json};
 
@@ -73,5 +73,28 @@ async fn a_member_that_is_not_there_is_refused() {
         ended.err.contains("no member zz") && ended.err.contains("its members are a, b, c"),
         "{}",
         ended.err
+    );
+}
+
+#[tokio::test]
+async fn the_measured_speed_tells_which_ttl_is_safe() {
+    let mut world = World::new().await;
+    world.stop("c").await;
+    let ended = world.bellwether(&["timing", "-f", "json"], &[]).await;
+    assert_eq!(ended.status, 0, "{}", ended.err);
+    let told: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!((&told["ttl"], &told["verdict"]), (&json!(30.0), &json!("fits")), "{told}");
+    assert_eq!(told["smallest_ttl"], 6, "a worst answer of 0.36 s, three times: {told}");
+    assert_eq!(told["members"][0]["store"]["worst_ms"], 360.0);
+    assert!(told["members"][2]["error"].is_string(), "{told}");
+
+    world.put("config", r#"{"ttl":5,"loop_wait":1,"retry_timeout":2}"#).await;
+    for name in ["a", "b", "c"] {
+        world.change_member(name, json!({"bellwether": {"version": "0.1.0", "level": 1}})).await;
+    }
+    let text = world.bellwether(&["timing"], &[]).await.out;
+    assert!(
+        text.contains("ttl 5 is too tight") && text.contains("bellwether edit-config -s ttl=6"),
+        "{text}"
     );
 }

@@ -90,5 +90,26 @@ const DCS: &[Key] = &[
     key("permanent_replication_slots", Any, Bootstrap, "", "Old name of `slots`."),
     key("ignore_slots", Any, Bootstrap, "", "Slots that the daemon leaves alone."),
     key("member_slots_ttl", Any, Bootstrap, "30min", "How long the slot of an absent member is kept."),
+    key(
+        "commit_probe",
+        Flag,
+        Bootstrap,
+        "on",
+        "Ours: try a commit on the primary now and then, while others commit.",
+    ),
+    key(
+        "gray_failure_timeout",
+        Any,
+        Bootstrap,
+        "",
+        "Ours: how long a leader may be in trouble before it hands over; 0 = never; by default twice the `ttl`, 10 s at least.",
+    ),
+    key(
+        "wal_disk_guard",
+        Any,
+        Bootstrap,
+        "alarm",
+        "Ours: what is done when the disk of `pg_wal` fills up: `off`, `alarm`, `evict_slots`, or a map of `mode` and `forecast` (30min).",
+    ),
     key("postgresql", Any, Bootstrap, "", "The dynamic `postgresql` section."),
 ];

@@ -1,7 +1,7 @@
 //! `members/{name}`: what a member says about itself.
 
 use bellwether_types::{
-    Lsn, MemberName, PostgresState, ReplicationState, Revision, Role, Tags, TimelineId,
+    Alarm, Lsn, MemberName, PostgresState, ReplicationState, Revision, Role, Tags, TimelineId,
     cluster::{Member, PeerProtocol},
 };
 use serde_json::{Map, Value};
@@ -16,7 +16,7 @@ use super::json;
 pub const COMPATIBLE_VERSION: &str = "4.1.5";
 
 /// Every field that [`MemberDocument`] writes, in Patroni's order; ours comes last.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 19] = [
     "conn_url",
     "api_url",
     "state",
@@ -34,6 +34,7 @@ const FIELDS: [&str; 18] = [
     "timeline",
     "scheduled_restart",
     "pause",
+    "alarms",
     "bellwether",
 ];
 
@@ -66,6 +67,8 @@ pub struct MemberDocument {
     pub scheduled_restart: Option<Value>,
     /// This member has seen the pause.
     pub pause: bool,
+    /// Ours: what is wrong there; left out when nothing is.
+    pub alarms: Vec<Alarm>,
     pub bellwether: PeerProtocol,
 }
 
@@ -95,6 +98,7 @@ impl MemberDocument {
             timeline: None,
             scheduled_restart: None,
             pause: false,
+            alarms: Vec::new(),
             bellwether,
         }
     }
@@ -108,7 +112,8 @@ impl MemberDocument {
         let position = |lsn: Option<Lsn>| lsn.filter(|lsn| *lsn != Lsn::ZERO).map(|lsn| lsn.0.into());
         let tags = self.tags.published();
         let tags = || tags.0.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let values: [(&str, Option<Value>); 18] = [
+        let alarms = || self.alarms.iter().map(|alarm| alarm.code().into()).collect();
+        let values: [(&str, Option<Value>); 19] = [
             ("conn_url", Some(self.conn_url.clone().into())),
             ("api_url", Some(self.api_url.clone().into())),
             ("state", Some(self.state.as_str().into())),
@@ -131,6 +136,7 @@ impl MemberDocument {
             ("timeline", self.timeline.filter(|timeline| timeline.0 != 0).map(|timeline| timeline.0.into())),
             ("scheduled_restart", self.scheduled_restart.clone().filter(json::truthy)),
             ("pause", self.pause.then_some(Value::Bool(true))),
+            ("alarms", (!self.alarms.is_empty()).then(|| Value::Array(alarms()))),
             ("bellwether", Some(protocol_value(&self.bellwether))),
         ];
         values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()

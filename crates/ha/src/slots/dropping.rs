@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bellwether_types::{
+    Alarm,
     cluster::{Cluster, ConfigDocument},
+    settings::WalDiskMode,
     slots::SlotKind,
 };
 
@@ -16,6 +18,9 @@ use crate::{
     view::{Server, Slot},
 };
 
+/// Two segments of WAL.
+const WORTH_IT: u64 = 2 * 16 * 1024 * 1024;
+
 pub(super) fn process(
     draft: &mut Draft,
     cluster: &Cluster,
@@ -27,12 +32,18 @@ pub(super) fn process(
     if view.settings.pause || view.store.usable(view.now, view.patience()).is_none() {
         return;
     }
+    let evicted = evicted(draft, server, wanted);
     let slots: BTreeMap<String, DropWhy> = server
         .slots
         .iter()
         .filter(|slot| !slot.temporary && !slot.active && !is_ignored(draft, slot))
         .filter(|slot| server.in_recovery || !is_of_citus(draft, slot))
-        .filter_map(|slot| Some((slot.name.clone(), why(draft, cluster, server, slot, wanted)?)))
+        .filter_map(|slot| {
+            let is_evicted = evicted.as_ref() == Some(&slot.name);
+            let why =
+                is_evicted.then_some(DropWhy::DiskFull).or_else(|| why(draft, cluster, server, slot, wanted));
+            Some((slot.name.clone(), why?))
+        })
         .collect();
     if slots.is_empty() {
         draft.memory.retained_slots.retain(|name, _| {
@@ -41,6 +52,26 @@ pub(super) fn process(
         return;
     }
     draft.every(view.settings.loop_wait, Attempt::DropSlots, Action::DropSlots { slots });
+}
+
+/// The one that holds back most of those that this program made for members that are away. Their members have to be copied anew, so
+/// this is done only where `wal_disk_guard` says so, on the primary, one per `loop_wait`, and only while the disk is nearly full.
+fn evicted(draft: &Draft, server: &Server, wanted: &BTreeMap<String, Wanted>) -> Option<String> {
+    let is_asked_for = draft.view.settings.wal_disk_guard.mode == WalDiskMode::EvictSlots;
+    let is_full = draft.memory.gray.alarms.contains_key(&Alarm::WalDiskFull);
+    if !is_asked_for || !is_full || server.in_recovery {
+        return None;
+    }
+    let is_ours = |slot: &&Slot| {
+        let origin = wanted.get(&slot.name).map(|wanted| wanted.origin);
+        matches!(origin, Some(Origin::Member | Origin::Retained))
+            || draft.memory.retained_slots.contains_key(&slot.name)
+    };
+    let away = server.slots.iter().filter(|slot| slot.physical && !slot.active && !slot.temporary);
+    let holding = away.filter(is_ours).filter_map(|slot| Some((slot.restart_lsn?, &slot.name)));
+    // A slot that was made anew holds back nothing worth the copy.
+    let (_, name) = holding.filter(|(at, _)| server.position - *at >= WORTH_IT).min()?;
+    Some(name.clone())
 }
 
 fn is_ignored(draft: &Draft, slot: &Slot) -> bool {

@@ -9,7 +9,7 @@ use bellwether_types::{
 };
 
 use crate::{
-    View,
+    View, gray,
     view::{Server, Standby},
 };
 
@@ -41,6 +41,9 @@ pub(crate) fn replicas(view: &View, cluster: &Cluster, server: &Server) -> Vec<R
         let Some(position) = position(server, standby) else { continue };
         let Some(member) = member_named(cluster, &standby.application_name) else { continue };
         if !member.is_running() || member.tags.nosync() || view.me.name.same_standby(&member.name) {
+            continue;
+        }
+        if gray::is_stuck(view, &standby.application_name, position) {
             continue;
         }
         // After a break in the network the old connection is listed for a while beside the new one.

@@ -34,6 +34,7 @@ pub fn standby() -> PeerReport {
         failover_priority: 1,
         watchdog_failed: false,
         takeover: Word::default(),
+        unfit: false,
     }
 }
 

@@ -41,6 +41,9 @@ pub struct PeerReport {
     /// What it says about a lost primary; nothing, as members of Patroni.
     #[serde(default)]
     pub takeover: Word,
+    /// It is in trouble itself, see [`bellwether_types::Alarm::makes_unfit`].
+    #[serde(default)]
+    pub unfit: bool,
 }
 
 /// When a member looked up the position that it told.

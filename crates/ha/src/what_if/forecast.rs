@@ -95,6 +95,16 @@ pub fn after_silent_loss(settings: &Settings, lease: LeaseManner, past: &[Durati
     Forecast { detection, takeover, past: past.len() }
 }
 
+impl Forecast {
+    /// The same where voters may replace a leader that they do not hear any more, without waiting for its lease.
+    pub fn with_quorum_takeover(mut self, settings: &Settings) -> Self {
+        let heard_last = settings.detect_timeout;
+        self.detection.min = self.detection.min.min(heard_last);
+        self.detection.typical = self.detection.typical.min(heard_last + USUAL).max(self.detection.min);
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -145,7 +155,8 @@ mod tests {
             let manner = if consul { LeaseManner::consul } else { LeaseManner::punctual };
             let past: Vec<Duration> = past.into_iter().map(Duration::from_millis).collect();
             let forecast = after_silent_loss(&settings, manner(&settings, by_loop), &past);
-            for span in [forecast.detection, forecast.takeover, forecast.total()] {
+            let quick = forecast.with_quorum_takeover(&settings);
+            for span in [forecast.detection, forecast.takeover, forecast.total(), quick.detection, quick.total()] {
                 prop_assert!(span.min <= span.typical && span.typical <= span.max, "{forecast:?}");
             }
         }

@@ -265,6 +265,7 @@ impl World {
                 self.pg_set_sync_names(host, &names);
                 self.takes(host, 5 * MILLIS)
             }
+            Action::ProbeCommit => Step::Done,
             Action::GenerateWal => {
                 self.pg_generate_wal(host);
                 self.takes(host, MILLIS)

@@ -6,7 +6,7 @@ use bellwether_ha::{
     View,
     view::{
         Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
-        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for,
+        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for, health::Health,
     },
 };
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
@@ -54,6 +54,7 @@ impl World {
             failsafe: FailsafeView { accepted: h.acceptance.clone(), round: mind.rounds.failsafe.clone() },
             takeover: self.takeover_view(host),
             fencing: Fencing { guardian: self.guardian_view(host), watchdog: Watchdog::Off },
+            health: Health::default(),
             job: mind.job.as_ref().map(|job| job.shown.clone()),
             last_job: mind.last_job.clone(),
             requests: mind.requests.clone(),

@@ -172,6 +172,7 @@ impl World {
             failover_priority: 1,
             watchdog_failed: false,
             takeover: self.word(host),
+            unfit: false,
         }
     }
 

@@ -75,11 +75,7 @@ fn basis(forecast: &Forecast) -> String {
         1 => "the rest as in the 1 change of leader in the journals".to_owned(),
         past => format!("the rest as in the {past} changes of leader in the journals"),
     };
-    format!(
-        "({} to {} s until the lease has run out; {rest})",
-        seconds(detection.min),
-        seconds(detection.max)
-    )
+    format!("({} to {} s until its silence counts; {rest})", seconds(detection.min), seconds(detection.max))
 }
 
 fn at_risk(risk: Risk) -> String {

@@ -59,7 +59,7 @@ pub(super) const ABOUT_OTHERS: [&str; 5] = [
 ];
 
 /// Codes with which a leader gives up.
-pub(super) const GAVE_UP: [&str; 12] = [
+pub(super) const GAVE_UP: [&str; 13] = [
     "switchover_demoting",
     "failover_demoting",
     "lost_leader_lock",
@@ -72,4 +72,5 @@ pub(super) const GAVE_UP: [&str; 12] = [
     "watchdog_unusable_primary",
     "guardian_stays_dead",
     "start_timeout_stopped",
+    "trouble_handing_over",
 ];

@@ -1,0 +1,103 @@
+//! The file systems that PostgreSQL writes to: what is free, and when it will be used up.
+
+use std::{collections::VecDeque, io, path::Path, time::Duration};
+
+use bellwether_ha::view::health::{Disk, Disks};
+use bellwether_types::Timestamp;
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use crate::clock;
+
+/// A trend is read from so much of the past at most, and at least.
+const LONGEST: Duration = Duration::from_secs(600);
+const SHORTEST: Duration = Duration::from_secs(60);
+
+/// Blocks on a disk that hangs.
+pub(super) fn look(data_dir: &Path) -> io::Result<Disks> {
+    let data = disk(data_dir)?;
+    // `pg_wal` may be a link to a disk of its own; before the first server there is none.
+    let wal = disk(&data_dir.join("pg_wal")).unwrap_or_else(|_| data.clone());
+    Ok(Disks { looked_at: clock::now(), wal, data })
+}
+
+fn disk(path: &Path) -> io::Result<Disk> {
+    let found = statvfs(path)?;
+    Ok(Disk {
+        size: found.f_blocks * found.f_frsize,
+        // What is reserved for root is nothing that PostgreSQL gets.
+        free: found.f_bavail * found.f_frsize,
+        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+        full_in: None,
+    })
+}
+
+/// How a disk fills.
+#[derive(Debug, Default)]
+pub(super) struct Trend {
+    seen: VecDeque<(Timestamp, u64)>,
+}
+
+impl Trend {
+    /// Takes one more figure in. When nothing will be left, if it goes on as it did lately; `None`: it does not fill, or too little is
+    /// known.
+    pub(super) fn full_in(&mut self, now: Timestamp, free: u64) -> Option<Duration> {
+        self.seen.push_back((now, free));
+        while self.seen.front().is_some_and(|(at, _)| now.since(*at) > LONGEST) {
+            self.seen.pop_front();
+        }
+        let (began_at, before) = *self.seen.front()?;
+        let lasted = now.since(began_at);
+        let used = before.checked_sub(free).filter(|used| *used > 0)?;
+        if lasted < SHORTEST {
+            return None;
+        }
+        Some(lasted.mul_f64((free as f64 / used as f64).min(1e6)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: u64 = 1024 * 1024;
+
+    fn second(second: u64) -> Timestamp {
+        Timestamp::from_millis(1_000_000 + second * 1_000)
+    }
+
+    #[test]
+    fn a_disk_that_fills_evenly_is_full_when_it_says() {
+        let mut trend = Trend::default();
+        assert_eq!(trend.full_in(second(0), 1_000 * MB), None);
+        assert_eq!(trend.full_in(second(30), 970 * MB), None, "too little is known");
+        assert_eq!(trend.full_in(second(100), 900 * MB), Some(Duration::from_secs(900)));
+        assert_eq!(trend.full_in(second(200), 1_000 * MB), None, "a checkpoint has removed segments");
+    }
+
+    #[test]
+    fn what_was_long_ago_does_not_count() {
+        let mut trend = Trend::default();
+        trend.full_in(second(0), 2_000 * MB);
+        trend.full_in(second(10), 1_000 * MB);
+        for at in (20..=700).step_by(10) {
+            trend.full_in(second(at), 1_000 * MB);
+        }
+        assert_eq!(trend.full_in(second(701), 1_000 * MB), None);
+    }
+
+    #[test]
+    fn no_figure_is_too_large_or_too_small() {
+        let mut trend = Trend::default();
+        for (at, free) in [(0, u64::MAX), (100, u64::MAX - 1), (200, 0), (300, 1), (400, 0)] {
+            trend.full_in(second(at), free);
+        }
+    }
+
+    #[test]
+    fn this_machine_has_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let disks = look(dir.path()).unwrap();
+        assert_eq!(disks.wal, disks.data, "no pg_wal here");
+        assert!(disks.data.size > 0 && disks.data.free <= disks.data.size && !disks.data.read_only);
+    }
+}

@@ -1,0 +1,316 @@
+//! Trouble of a server that runs: alarms, and when a leader steps down.
+
+use std::time::Duration;
+
+use bellwether_types::{
+    Alarm, Lsn, MemberName,
+    settings::{SyncMode, WalDiskMode},
+};
+
+use super::demotion;
+use crate::{
+    Action, Decision,
+    action::{DemoteMode, DropWhy},
+    gray::REST,
+    testing::{POSITION, Scene, held, leader, name, replica, silence, standby, standby_at},
+    view::{
+        PeerAnswer, PeerReport, Standby,
+        health::{Activity, Disk, Disks, Probe, ProbeFailure, ProbeStage},
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const GB: u64 = 1 << 30;
+
+/// A commit is being tried for so long.
+fn stalled(scene: Scene, lasts: Duration) -> Scene {
+    scene.view(|view| {
+        let began_at = view.now.saturating_sub(lasts);
+        view.health.probe = Some(Probe { began_at, stage: ProbeStage::Committing, at: Some(POSITION) });
+    })
+}
+
+fn waiting_for_standbys(scene: Scene, lasts: Duration) -> Scene {
+    stalled(scene, lasts).view(|view| {
+        view.health.activity = Some(Activity { probe_waits_for_standbys: true, ..Activity::default() });
+    })
+}
+
+fn disks(change: impl FnOnce(&mut Disks)) -> impl FnOnce(&mut crate::View) {
+    move |view| {
+        let roomy = Disk { size: 100 * GB, free: 50 * GB, read_only: false, full_in: None };
+        let mut disks = Disks { looked_at: view.now, wal: roomy.clone(), data: roomy };
+        change(&mut disks);
+        view.health.disks = Some(disks);
+    }
+}
+
+fn with_heirs(scene: Scene) -> Scene {
+    scene.answers(&[("b", standby_at(POSITION)), ("c", standby_at(POSITION))])
+}
+
+/// The sign has been there without a break since so long ago.
+fn since(scene: Scene, alarm: Alarm, lasts: Duration) -> Scene {
+    let began_at = scene.view.now.saturating_sub(lasts);
+    scene.memory(|memory| {
+        memory.gray.signs.insert(alarm, began_at);
+    })
+}
+
+fn alarms(decision: &Decision) -> Vec<&'static str> {
+    decision.memory.gray.alarms.keys().map(|alarm| alarm.code()).collect()
+}
+
+/// In the order in which things are looked at: the sign appears, lasts, and is answered.
+fn troubled(scene: impl Fn() -> Scene, alarm: Alarm, lasts: Duration) -> Decision {
+    since(with_heirs(scene()), alarm, lasts).decide()
+}
+
+#[test]
+fn a_healthy_leader_has_no_alarm() {
+    let decision = leader().view(disks(|_| {})).decide();
+    assert_eq!((alarms(&decision), decision.code()), (vec![], "leader_with_the_lock"));
+}
+
+#[test]
+fn each_trouble_is_an_alarm_and_some_end_in_a_hand_over() {
+    let limit = 10 * SECOND;
+    let exhausted = Activity { clients: 97, clients_allowed: 97, ..Activity::default() };
+    let failed = |why: ProbeFailure| {
+        move |view: &mut crate::View| {
+            view.health.probe =
+                Some(Probe { began_at: view.now, stage: ProbeStage::Failed { why: why.clone() }, at: None });
+        }
+    };
+    type Case<'a> = (&'a str, Box<dyn Fn() -> Scene + 'a>, Alarm, Option<DemoteMode>);
+    let cases: Vec<Case<'_>> = vec![
+        (
+            "stalled",
+            Box::new(|| stalled(leader(), 12 * SECOND)),
+            Alarm::CommitsStall,
+            Some(DemoteMode::Immediate),
+        ),
+        (
+            "hangs",
+            Box::new(|| leader().hanging_for(12 * SECOND)),
+            Alarm::CommitsStall,
+            Some(DemoteMode::Immediate),
+        ),
+        (
+            "frozen",
+            Box::new(|| leader().view(|view| view.health.postmaster_stopped = true)),
+            Alarm::PostmasterFrozen,
+            Some(DemoteMode::Graceful),
+        ),
+        (
+            "takes no connection",
+            Box::new(move || leader().view(failed(ProbeFailure::NoConnection))),
+            Alarm::PostmasterFrozen,
+            Some(DemoteMode::Graceful),
+        ),
+        (
+            "full",
+            Box::new(|| leader().view(disks(|disks| disks.wal.free = GB / 64))),
+            Alarm::WalDiskFull,
+            Some(DemoteMode::Graceful),
+        ),
+        (
+            "full by its own words",
+            Box::new(move || leader().view(failed(ProbeFailure::DiskFull))),
+            Alarm::WalDiskFull,
+            Some(DemoteMode::Graceful),
+        ),
+        (
+            "read-only",
+            Box::new(|| leader().view(disks(|disks| disks.data.read_only = true))),
+            Alarm::DiskReadOnly,
+            Some(DemoteMode::Immediate),
+        ),
+        (
+            "filling",
+            Box::new(|| leader().view(disks(|disks| disks.wal.full_in = Some(60 * SECOND)))),
+            Alarm::WalDiskFilling,
+            None,
+        ),
+        (
+            "exhausted",
+            Box::new(|| leader().view(|view| view.health.activity = Some(exhausted.clone()))),
+            Alarm::ConnectionsExhausted,
+            None,
+        ),
+        (
+            "not even for superusers",
+            Box::new(move || leader().view(failed(ProbeFailure::NoConnectionLeft))),
+            Alarm::ConnectionsExhausted,
+            None,
+        ),
+        (
+            "rotten",
+            Box::new(|| leader().view(|view| view.health.checksum_failures = 1)),
+            Alarm::ChecksumFailures,
+            None,
+        ),
+        (
+            "waits for a standby",
+            Box::new(|| waiting_for_standbys(leader(), 12 * SECOND)),
+            Alarm::CommitsWaitForStandby,
+            None,
+        ),
+    ];
+    for (case, scene, alarm, mode) in cases {
+        let decision = troubled(&scene, alarm, limit);
+        assert_eq!(alarms(&decision), [alarm.code()], "{case}");
+        assert_eq!(demotion(&decision), mode, "{case}: {decision:#?}");
+        if mode.is_some() {
+            assert_eq!(decision.code(), "trouble_handing_over", "{case}");
+        }
+        let first = with_heirs(scene()).decide();
+        assert_eq!(demotion(&first), None, "not at once: {case}");
+    }
+}
+
+#[test]
+fn nobody_steps_down_for_somebody_who_is_no_better_off() {
+    let scene = |b: PeerAnswer, c: PeerAnswer| {
+        let scene = stalled(leader(), 12 * SECOND).answers(&[("b", b), ("c", c)]);
+        since(scene, Alarm::CommitsStall, 10 * SECOND)
+    };
+    let unfit = || PeerAnswer::Answered(PeerReport { unfit: true, ..standby() });
+    let behind = || standby_at(Lsn(POSITION.0 - 8));
+    for (case, b, c) in
+        [("silent", silence(), silence()), ("in trouble", unfit(), unfit()), ("behind", behind(), silence())]
+    {
+        let decision = scene(b, c).decide();
+        assert_eq!(demotion(&decision), None, "{case}: {decision:#?}");
+        assert!(decision.says("trouble_without_heir"), "{case}");
+        // They are not asked in every tick.
+        let next = scene(silence(), silence()).after(&decision).decide();
+        assert!(!next.actions.iter().any(|action| matches!(action, Action::PollPeers { .. })), "{case}");
+    }
+    let one = scene(unfit(), standby_at(POSITION)).decide();
+    assert_eq!(demotion(&one), Some(DemoteMode::Immediate));
+    let votes = scene(standby_at(POSITION), silence()).sync(SyncMode::Quorum, "a", &["b", "c"], 1).decide();
+    assert_eq!(demotion(&votes), None, "the heir would lack a vote: {votes:#?}");
+    let both = scene(standby_at(POSITION), behind()).sync(SyncMode::Quorum, "a", &["b", "c"], 1).decide();
+    assert_eq!(demotion(&both), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn nobody_steps_down_in_pause_or_where_it_is_switched_off() {
+    let scene = || since(with_heirs(stalled(leader(), 12 * SECOND)), Alarm::CommitsStall, 10 * SECOND);
+    assert!(demotion(&scene().decide()).is_some());
+    assert_eq!(demotion(&scene().settings(|settings| settings.pause = true).decide()), None);
+    let never = scene().settings(|settings| settings.gray_failure_timeout = Some(Duration::ZERO)).decide();
+    assert_eq!((demotion(&never), alarms(&never)), (None, vec!["commits_stall"]));
+    let patient = scene().settings(|settings| settings.gray_failure_timeout = Some(60 * SECOND)).decide();
+    assert_eq!(demotion(&patient), None);
+}
+
+#[test]
+fn who_has_stepped_down_is_no_heir_for_a_while() {
+    let decision = troubled(|| stalled(leader(), 12 * SECOND), Alarm::CommitsStall, 10 * SECOND);
+    let gray = decision.memory.gray;
+    let later = |by: Duration| replica().memory(|memory| memory.gray = gray.clone()).later(by).decide();
+    assert_eq!(alarms(&later(20 * SECOND)), ["gave_up_leading"]);
+    assert!(Alarm::GaveUpLeading.makes_unfit());
+    assert!(alarms(&later(REST)).is_empty());
+}
+
+#[test]
+fn a_slow_commit_now_and_then_does_not_add_up() {
+    let slow = stalled(leader(), 3 * SECOND).decide();
+    assert_eq!(alarms(&slow), ["commits_stall"]);
+    let later = |decision: &Decision, by: Duration| {
+        leader().after(decision).later(by).view(|view| view.lease = held(view.now))
+    };
+    let fine = later(&slow, SECOND).decide();
+    assert!(fine.memory.gray.signs.is_empty());
+    assert_eq!(alarms(&fine), ["commits_stall"], "told once");
+    let again = stalled(with_heirs(later(&fine, 9 * SECOND)), 3 * SECOND).decide();
+    assert_eq!(demotion(&again), None, "{again:#?}");
+    let over = later(&fine, 12 * SECOND).decide();
+    assert!(alarms(&over).is_empty());
+}
+
+#[test]
+fn a_commit_is_tried_only_where_others_commit() {
+    let tries = |decision: &Decision| decision.actions.contains(&Action::ProbeCommit);
+    let first = leader().decide();
+    assert!(!tries(&first), "an idle cluster writes nothing because of this");
+    let after =
+        |written: u64| leader().after(&first).later(SECOND).server(|server| server.position.0 += written);
+    assert!(!tries(&after(4_000).decide()), "housekeeping");
+    let busy = after(20_000).decide();
+    assert!(tries(&busy));
+    let next = after(20_200).after(&busy).later(2 * SECOND).decide();
+    assert!(!tries(&next), "its own record is no sign of life");
+    let waiting = leader().after(&first).view(|view| {
+        view.health.activity = Some(Activity { flushing: 1, ..Activity::default() });
+    });
+    assert!(tries(&waiting.clone().decide()));
+    assert!(!tries(&stalled(waiting.clone(), SECOND).decide()), "one at a time");
+    assert!(!tries(&waiting.clone().settings(|settings| settings.commit_probe = false).decide()));
+    assert!(!tries(&replica().server(|server| server.position.0 += 20_000).decide()));
+}
+
+#[test]
+fn a_standby_that_keeps_commits_waiting_is_left_out_until_it_has_caught_up() {
+    let row = |member: &str, flush: Lsn| Standby {
+        application_name: member.to_owned(),
+        connection: member.to_owned(),
+        state: "streaming".to_owned(),
+        sync_state: "quorum".to_owned(),
+        write: Some(flush),
+        flush: Some(flush),
+        replay: Some(flush),
+    };
+    let scene = |b: Lsn| {
+        let scene = waiting_for_standbys(leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1), 12 * SECOND);
+        scene.server(|server| server.standbys = vec![row("b", b), row("c", POSITION)])
+    };
+    let behind = Lsn(POSITION.0 - 0x100);
+    let early = since(scene(behind), Alarm::CommitsWaitForStandby, 5 * SECOND).decide();
+    assert!(early.memory.gray.stuck.is_empty());
+    let late = since(scene(behind), Alarm::CommitsWaitForStandby, 10 * SECOND).decide();
+    assert_eq!(late.memory.gray.stuck.keys().collect::<Vec<_>>(), ["b"]);
+    assert!(late.says("standby_left_out"));
+    assert_eq!(demotion(&late), None, "no reason to step down");
+    let replicas = |scene: Scene| {
+        let view = scene.after(&late).build();
+        let cluster = view.store.cluster.clone().unwrap();
+        let replicas = crate::sync::replicas(&view, &cluster, view.server().unwrap());
+        replicas.into_iter().map(|replica| replica.name).collect::<Vec<MemberName>>()
+    };
+    assert_eq!(replicas(scene(behind)), [name("c")]);
+    assert_eq!(replicas(scene(POSITION)).len(), 2, "it has caught up");
+}
+
+#[test]
+fn slots_of_absent_members_are_given_up_only_where_that_is_asked_for() {
+    let full = |mode: WalDiskMode| {
+        let scene = leader()
+            .view(disks(|disks| disks.wal.free = GB / 64))
+            .settings(move |settings| settings.wal_disk_guard.mode = mode)
+            .server(|server| {
+                server.position = Lsn(POSITION.0 + GB);
+                for slot in &mut server.slots {
+                    slot.active = slot.name == "c";
+                    slot.restart_lsn = Some(POSITION);
+                }
+            })
+            .slot("by_hand", |slot| slot.active = false);
+        since(scene, Alarm::WalDiskFull, 3 * SECOND)
+    };
+    let dropped = |decision: &Decision| {
+        decision.actions.iter().find_map(|action| match action {
+            Action::DropSlots { slots } => Some(slots.clone()),
+            _ => None,
+        })
+    };
+    let silent = |scene: Scene| scene.answers(&[("b", silence()), ("c", silence())]).decide();
+    let evicting = dropped(&silent(full(WalDiskMode::EvictSlots))).expect("something is dropped");
+    assert_eq!(evicting.get("b"), Some(&DropWhy::DiskFull), "{evicting:?}");
+    assert!(!evicting.contains_key("c"), "it is in use");
+    let only_alarm = dropped(&silent(full(WalDiskMode::Alarm))).unwrap_or_default();
+    assert!(!only_alarm.contains_key("b"), "{only_alarm:?}");
+}

@@ -30,6 +30,7 @@ pub mod haproxy;
 pub mod journal;
 pub mod ledger;
 pub mod links;
+pub mod mounts;
 pub mod namespace;
 pub mod node;
 pub mod patroni;

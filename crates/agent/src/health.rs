@@ -7,6 +7,7 @@ mod disks;
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,11 +15,11 @@ use std::{
 
 use bellwether_ha::{
     gray::Standing,
-    view::health::{Activity, Disks, Health, Probe, ProbeFailure, ProbeStage},
+    view::health::{Activity, Disks, Health, Probe, ProbeFailure, ProbeStage, Stopped},
 };
 use bellwether_postgres::{
     commit_probe::{CommitProbe, ProbeError},
-    postmaster::{Postmaster, PostmasterId},
+    postmaster::{self, Postmaster, PostmasterId},
     settings::PgSettings,
 };
 use bellwether_types::{Alarm, Role, Timestamp};
@@ -30,6 +31,8 @@ use tracing::{debug, info, warn};
 use crate::{agent::Agent, clock, event::Event, execute::Effect, measures::Measures, work};
 use disks::Trend;
 
+/// How often the state of the postmaster is read.
+const STOPPED_EVERY: Duration = Duration::from_millis(200);
 /// How often the disks are looked at.
 const DISKS_EVERY: Duration = Duration::from_secs(5);
 /// How often the server is asked for failed checksums, and how long it is waited for.
@@ -45,7 +48,7 @@ pub(crate) struct HealthKeeper {
     /// Kept from one commit to the next; whoever holds it tries.
     session: Arc<tokio::sync::Mutex<CommitProbe>>,
     trying: Option<(PostmasterId, JoinHandle<()>)>,
-    pub(crate) postmaster_stopped: bool,
+    stopped: Stopped,
     checksums: Checksums,
     measures: Measures,
 }
@@ -80,7 +83,7 @@ impl HealthKeeper {
             disks,
             session: Arc::default(),
             trying: None,
-            postmaster_stopped: false,
+            stopped: Stopped::Nothing,
             checksums: Checksums::default(),
             measures,
         }
@@ -88,7 +91,7 @@ impl HealthKeeper {
 
     pub(crate) fn facts(&self) -> Health {
         Health {
-            postmaster_stopped: self.postmaster_stopped,
+            stopped: self.stopped,
             probe: lock(&self.probe).clone(),
             activity: None,
             disks: lock(&self.disks).clone(),
@@ -138,7 +141,7 @@ impl HealthKeeper {
 
     /// No server runs.
     pub(crate) fn lost_postmaster(&mut self) {
-        self.postmaster_stopped = false;
+        self.stopped = Stopped::Nothing;
         if self.trying.is_some() {
             self.leave_off();
         }
@@ -169,9 +172,22 @@ impl HealthKeeper {
 }
 
 impl Agent {
+    /// Whether the server can answer at all: one that is stopped is not worth the wait.
+    pub(crate) async fn may_answer(&mut self, postmaster: &Postmaster) -> bool {
+        self.health.stopped = match postmaster.stopped().await {
+            Ok(postmaster::Stopped::Nothing) => Stopped::Nothing,
+            Ok(postmaster::Stopped::Postmaster) => Stopped::Postmaster,
+            Ok(postmaster::Stopped::Everything) => Stopped::Everything,
+            Err(error) => {
+                debug!(%error, "the processes of PostgreSQL cannot be looked at");
+                Stopped::Nothing
+            }
+        };
+        self.health.stopped != Stopped::Everything
+    }
+
     /// What can be told without waiting for anybody, and now and then the count of failed checksums.
     pub(crate) async fn look_at_health(&mut self, postmaster: &Postmaster) {
-        self.health.postmaster_stopped = postmaster.is_stopped();
         self.health.runs(postmaster.id(), self.local.role == Role::Primary);
         if !self.local.answered || self.monitor.is_waiting() || !self.health.asks_for_checksums(clock::now())
         {
@@ -215,6 +231,19 @@ impl Agent {
             info!(alarm = alarm.code(), "the trouble is over");
             let record = json!({"alarm": alarm.code(), "sentence": alarm.sentence(), "stands": false});
             self.journal.record("alarm", record);
+        }
+    }
+}
+
+/// Wakes the loop as soon as a signal stops the postmaster, or wakes it up. Never ends by itself.
+pub(crate) async fn watch_for_stop(postmaster: &Postmaster, events: &mpsc::Sender<Event>) -> Infallible {
+    let mut was_stopped = false;
+    loop {
+        tokio::time::sleep(STOPPED_EVERY).await;
+        let is_stopped = postmaster.is_stopped();
+        if is_stopped != was_stopped {
+            was_stopped = is_stopped;
+            let _ = events.send(Event::Nudge).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use bellwether_postgres::postmaster::Postmaster;
 use bellwether_types::{Role, Timestamp, program::ReplicaMethod};
 use tracing::{debug, error, info, warn};
 
-use crate::{agent::Agent, clock, event::Event, local::ControlFacts, monitor::NoAnswer, work};
+use crate::{agent::Agent, clock, event::Event, health, local::ControlFacts, monitor::NoAnswer, work};
 
 /// How long a tick waits for the monitoring query before it goes on with the last answer.
 const QUERY_PATIENCE: Duration = Duration::from_millis(300);
@@ -29,7 +29,9 @@ impl Agent {
         match self.local.postmaster.clone() {
             Some(postmaster) => {
                 self.look_at_signal_files().await;
-                self.ask_server(&postmaster).await;
+                if self.may_answer(&postmaster).await {
+                    self.ask_server(&postmaster).await;
+                }
                 self.look_at_health(&postmaster).await;
                 self.guess_role_of_silent_server();
             }
@@ -115,7 +117,8 @@ impl Agent {
                 () = stop.cancelled() => {}
                 ended = watched.exited() => if ended.is_ok() {
                     let _ = events.send(Event::PostmasterExited(watched.id().clone())).await;
-                }
+                },
+                never = health::watch_for_stop(&watched, &events) => match never {},
             }
         });
         self.local.adopt(postmaster, clock::now());

@@ -115,16 +115,17 @@ pub(crate) fn hand_over(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> 
     if view.settings.pause || !view.is_primary() || view.is_standby_cluster() || draft.is_busy() {
         return None;
     }
-    let (alarm, remedy) = worst(draft, limit)?;
+    let (alarm, remedy) = worst(draft, limit, has_voters(view, cluster))?;
     if draft.memory.gray.no_heir_at.is_some_and(|at| view.now.since(at) < ASK_AGAIN) {
         draft.wake_in(ASK_AGAIN);
         return None;
     }
     let candidates = candidate::successors(view, cluster);
     let Some(peers) = candidate::fresh_answers(draft, &candidates) else { return Some(Reason::PollingPeers) };
-    // What is not on disk here was acknowledged to nobody.
+    // Whoever wins by votes has all that was acknowledged. Where nobody votes, the last known end must be there.
     let end = view.postgres.server.as_ref().map_or(Lsn::ZERO, |server| server.position);
-    let lag = if remedy == DemoteMode::Graceful { Lag::Tolerable } else { Lag::AtLeast(end) };
+    let needs_end = remedy != DemoteMode::Graceful && !has_voters(view, cluster);
+    let lag = if needs_end { Lag::AtLeast(end) } else { Lag::Tolerable };
     let is_well = |name: &&MemberName| {
         candidate::report(peers, name).is_some_and(|report| !report.unfit)
             && candidate::fit_to_lead(view, cluster, name, peers, lag).is_ok()
@@ -142,6 +143,12 @@ pub(crate) fn hand_over(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> 
     Some(fence::stop(draft, remedy, reason))
 }
 
+/// What was acknowledged is with those who elect, however this server ends.
+fn has_voters(view: &View, cluster: &Cluster) -> bool {
+    let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
+    sync.is_some_and(|sync| !sync.voters.is_empty())
+}
+
 /// Whoever wins the race needs so many answers.
 fn votes_suffice(view: &View, cluster: &Cluster, voters: &[&MemberName], peers: &crate::view::Peers) -> bool {
     let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
@@ -153,9 +160,12 @@ fn votes_suffice(view: &View, cluster: &Cluster, voters: &[&MemberName], peers: 
 }
 
 /// The trouble that has lasted long enough, and the kind of stop that fits it.
-fn worst(draft: &mut Draft, limit: Duration) -> Option<(Alarm, DemoteMode)> {
+fn worst(draft: &mut Draft, limit: Duration, has_voters: bool) -> Option<(Alarm, DemoteMode)> {
     let now = draft.now();
+    // Woken up to stop in order it still has everything; that takes time, so it is done only where a kill could lose something.
+    let frozen = if has_voters { DemoteMode::Immediate } else { DemoteMode::Graceful };
     let remedies = [
+        (Alarm::PostgresFrozen, frozen, signs::FROZEN_FOR),
         // Nothing can be written any more, not even a checkpoint: what is there is what is.
         (Alarm::DiskReadOnly, DemoteMode::Immediate, signs::READ_ONLY_FOR),
         (Alarm::CommitsStall, DemoteMode::Immediate, limit),

@@ -44,6 +44,17 @@ pub enum StopMode {
     Immediate,
 }
 
+/// How much of a server has been stopped by a signal (SIGSTOP), or by a debugger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stopped {
+    #[default]
+    Nothing,
+    /// Sessions go on; nobody new comes in, and no process is started.
+    Postmaster,
+    /// Every process of it: nobody is served.
+    Everything,
+}
+
 /// A handle to a running (or just ended) postmaster, ours or not. Cheap to clone; it stays valid when the directory vanishes.
 #[derive(Clone, Debug)]
 pub struct Postmaster {
@@ -103,9 +114,35 @@ impl Postmaster {
         process::is_stopped(self.id.pid)
     }
 
-    /// Wakes a stopped one up: asked to end, it could not obey otherwise.
-    pub(crate) fn wake(&self) -> io::Result<()> {
-        if self.is_stopped() { self.signal(Signal::CONT) } else { Ok(()) }
+    /// How much of the server is stopped. Cheap where the postmaster is not.
+    pub async fn stopped(&self) -> io::Result<Stopped> {
+        if !self.is_stopped() {
+            return Ok(Stopped::Nothing);
+        }
+        let this = self.clone();
+        blocking(move || {
+            let table = ProcessTable::read()?;
+            let is_whole = this.members(&table).into_iter().all(process::Process::is_stopped);
+            Ok(if is_whole { Stopped::Everything } else { Stopped::Postmaster })
+        })
+        .await
+    }
+
+    /// Wakes everything that is stopped, the postmaster last: asked to end, it could not obey otherwise.
+    pub(crate) async fn wake(&self) -> io::Result<()> {
+        if !self.is_stopped() {
+            return Ok(());
+        }
+        let this = self.clone();
+        blocking(move || {
+            let table = ProcessTable::read()?;
+            for member in this.members(&table).into_iter().filter(|member| member.is_stopped()) {
+                process::signal(member, Signal::CONT)?;
+            }
+            Ok::<_, io::Error>(())
+        })
+        .await?;
+        self.signal(Signal::CONT)
     }
 
     /// Completes when the process has ended. Safe to cancel.

@@ -55,11 +55,15 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Process>> {
     }))
 }
 
-/// A signal (or a debugger) has stopped it, and it will do nothing before another one wakes it.
+/// [`Process::is_stopped`], for one that is known. Cheap.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    matches!(state, Some('T' | 't'))
+    state.is_some_and(means_stopped)
+}
+
+fn means_stopped(state: char) -> bool {
+    matches!(state, 'T' | 't')
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -76,6 +80,11 @@ impl Process {
     /// Sleeps until something happens; neither runs nor was stopped.
     pub(crate) fn is_asleep(&self) -> bool {
         self.state == 'S'
+    }
+
+    /// A signal (or a debugger) has stopped it, and it will do nothing before another one wakes it.
+    pub(crate) fn is_stopped(&self) -> bool {
+        means_stopped(self.state)
     }
 
     /// Its program is PostgreSQL's server (`postgres`, `postgres-15`, `edb-postgres`, `postmaster`), also after an upgrade has

@@ -63,6 +63,8 @@ pub enum StopEnd {
 
 /// How long a killed process may need to vanish.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// A stop that has no more time than this is not worth waking a stopped server for.
+const HURRY: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// How soon a deadline that passed during a suspension is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(100);
@@ -95,14 +97,17 @@ impl Server {
         let clock = Clock::start(request, boottime);
         let signalled =
             |result: std::io::Result<()>| result.map_err(ServerError::io("could not signal the postmaster"));
-        if request.mode == StopMode::Fast {
-            // One that is killed in the end needs no waking, and must not fork once more.
-            signalled(postmaster.wake())?;
+        if request.mode != StopMode::Immediate && request.immediate_after.is_none_or(|after| after > HURRY) {
+            signalled(postmaster.wake().await)?;
         }
         self.prepare(postmaster, request, &clock, last_word).await;
 
-        signalled(postmaster.signal_stop(request.mode))?;
         tracing::info!(pid = postmaster.id().pid, mode = ?request.mode, "stopping PostgreSQL");
+        if request.mode == StopMode::Immediate && postmaster.is_stopped() {
+            // It would not take the signal, and is not to be woken for it: it might fork, and acknowledge, once more.
+            return self.kill(postmaster, stage, StopEnd::Killed).await;
+        }
+        signalled(postmaster.signal_stop(request.mode))?;
         stage.send_replace(StopStage::Signalled);
 
         let mut end = StopEnd::AsAsked;
@@ -127,7 +132,16 @@ impl Server {
                 () = watch.look() => {}
             }
         }
-        // A backend may outlive its postmaster, and could still acknowledge a commit.
+        self.kill(postmaster, stage, end).await
+    }
+
+    /// Ends whatever is left: a backend may outlive its postmaster, and could still acknowledge a commit.
+    async fn kill(
+        &self,
+        postmaster: &Postmaster,
+        stage: &watch::Sender<StopStage>,
+        end: StopEnd,
+    ) -> Result<StopEnd, ServerError> {
         postmaster.kill_tree(KILL_LIMIT).await.map_err(ServerError::Unkillable)?;
         stage.send_replace(StopStage::Gone);
         Ok(end)

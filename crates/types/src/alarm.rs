@@ -37,6 +37,7 @@ macro_rules! alarms {
 alarms! {
     CommitsStall = "commits_stall", "no commit goes through: the disk of the WAL does not take it, or PostgreSQL hangs", unfit: true;
     CommitsWaitForStandby = "commits_wait_for_standby", "commits wait for a synchronous standby that does not acknowledge them", unfit: false;
+    PostgresFrozen = "postgres_frozen", "all processes of PostgreSQL are stopped (SIGSTOP, a freezer): nobody is served", unfit: true;
     PostmasterFrozen = "postmaster_frozen", "the postmaster is stopped (SIGSTOP, a debugger, a freezer) or takes no new connection", unfit: true;
     ConnectionsExhausted = "connections_exhausted", "no connection is left for ordinary users: raise max_connections or use a pooler", unfit: false;
     WalDiskFull = "wal_disk_full", "the file system of pg_wal is nearly full: PostgreSQL will stop with a PANIC", unfit: true;

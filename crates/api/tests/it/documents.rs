@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_types::{
-    PostgresState, WallTime,
+    Alarm, PostgresState, WallTime,
     cluster::{FailoverRequest, Keyed, Schedule},
     settings::SyncMode,
 };
@@ -244,10 +244,11 @@ async fn metrics_keep_their_names_types_and_order() {
     ];
     let expected: Vec<_> = expected.iter().map(|(name, value)| format!("{name}{labels} {value}")).collect();
     assert_eq!(samples[..expected.len()], expected);
-    assert_eq!(
-        samples[expected.len()..],
-        [r#"bellwether_reason_info{scope="demo",name="b",code="following"} 1"#]
-    );
+    let alarm =
+        |alarm: &Alarm| format!(r#"bellwether_alarm{{scope="demo",name="b",alarm="{}"}} 0"#, alarm.code());
+    let mut rest: Vec<_> = Alarm::ALL.iter().map(alarm).collect();
+    rest.push(r#"bellwether_reason_info{scope="demo",name="b",code="following"} 1"#.to_owned());
+    assert_eq!(samples[expected.len()..], rest);
 
     let counters: Vec<_> = answer.body.lines().filter(|line| line.ends_with(" counter")).collect();
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::{
     timing::{self, Verdict},
     view::{
         Process,
-        health::{Disk, ProbeFailure, ProbeStage},
+        health::{Disk, ProbeFailure, ProbeStage, Stopped},
     },
 };
 
@@ -18,6 +18,8 @@ use crate::{
 const SLOW: Duration = Duration::from_secs(2);
 /// Commits are tried no more often.
 pub(super) const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// Tools that look into a process may stop it for a moment.
+pub(super) const FROZEN_FOR: Duration = Duration::from_secs(1);
 pub(super) const READ_ONLY_FOR: Duration = Duration::from_secs(1);
 pub(super) const FULL_FOR: Duration = Duration::from_secs(2);
 /// PostgreSQL stops with a PANIC when it finds no room for the next segment of 16 MB.
@@ -35,7 +37,10 @@ pub(super) fn of(view: &View, gave_up_at: Option<Timestamp>) -> BTreeSet<Alarm> 
         }
     };
     let leads = view.is_primary() && view.held().is_some();
-    if leads && matches!(view.postgres.process, Process::Running { .. }) {
+    let runs = matches!(view.postgres.process, Process::Running { .. });
+    add(runs && view.health.stopped == Stopped::Everything, Alarm::PostgresFrozen);
+    add(runs && view.health.stopped == Stopped::Postmaster, Alarm::PostmasterFrozen);
+    if leads && runs && view.health.stopped != Stopped::Everything {
         commits(view, &mut add);
         let activity = view.health.activity.as_ref().filter(|_| view.server().is_some());
         let is_exhausted =
@@ -66,7 +71,6 @@ fn commits(view: &View, add: &mut impl FnMut(bool, Alarm)) {
     let is_silent = view.server().is_none()
         && view.postgres.server.as_ref().is_some_and(|last| view.now.since(last.answered_at) >= 2 * slow);
     add(is_silent, Alarm::CommitsStall);
-    add(view.health.postmaster_stopped, Alarm::PostmasterFrozen);
     let Some(probe) = &view.health.probe else { return };
     let lasts = view.now.since(probe.began_at);
     match &probe.stage {
@@ -97,6 +101,7 @@ fn is_full(disk: &Disk) -> bool {
 pub(super) fn patience(view: &View, alarm: Alarm) -> Duration {
     match alarm {
         Alarm::ConnectionsExhausted | Alarm::PostmasterFrozen => slow(view),
+        Alarm::PostgresFrozen => FROZEN_FOR,
         Alarm::DiskReadOnly => READ_ONLY_FOR,
         Alarm::WalDiskFull | Alarm::DataDiskFull => FULL_FOR,
         Alarm::TimingTooTight => UNUSUAL_FOR,

@@ -15,7 +15,7 @@ use crate::{
     testing::{POSITION, Scene, held, leader, name, replica, silence, standby, standby_at},
     view::{
         PeerAnswer, PeerReport, Standby,
-        health::{Activity, Disk, Disks, Probe, ProbeFailure, ProbeStage},
+        health::{Activity, Disk, Disks, Probe, ProbeFailure, ProbeStage, Stopped},
     },
 };
 
@@ -34,6 +34,11 @@ fn waiting_for_standbys(scene: Scene, lasts: Duration) -> Scene {
     stalled(scene, lasts).view(|view| {
         view.health.activity = Some(Activity { probe_waits_for_standbys: true, ..Activity::default() });
     })
+}
+
+/// Every process of it is stopped.
+fn frozen(scene: Scene) -> Scene {
+    scene.view(|view| view.health.stopped = Stopped::Everything)
 }
 
 fn disks(change: impl FnOnce(&mut Disks)) -> impl FnOnce(&mut crate::View) {
@@ -98,9 +103,16 @@ fn each_trouble_is_an_alarm_and_some_end_in_a_hand_over() {
         ),
         (
             "frozen",
-            Box::new(|| leader().view(|view| view.health.postmaster_stopped = true)),
+            Box::new(|| leader().view(|view| view.health.stopped = Stopped::Postmaster)),
             Alarm::PostmasterFrozen,
             Some(DemoteMode::Graceful),
+        ),
+        ("frozen whole", Box::new(|| frozen(leader())), Alarm::PostgresFrozen, Some(DemoteMode::Graceful)),
+        (
+            "frozen whole, with voters",
+            Box::new(|| frozen(leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1))),
+            Alarm::PostgresFrozen,
+            Some(DemoteMode::Immediate),
         ),
         (
             "takes no connection",
@@ -167,6 +179,28 @@ fn each_trouble_is_an_alarm_and_some_end_in_a_hand_over() {
         let first = with_heirs(scene()).decide();
         assert_eq!(demotion(&first), None, "not at once: {case}");
     }
+}
+
+#[test]
+fn a_frozen_server_is_given_up_within_a_second_and_by_nobody_else_than_a_leader() {
+    let at = |scene: Scene, lasts: Duration| {
+        since(with_heirs(frozen(scene)), Alarm::PostgresFrozen, lasts).decide()
+    };
+    let voters = || leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+    let early = at(voters(), SECOND - Duration::from_millis(1));
+    assert_eq!((demotion(&early), alarms(&early)), (None, vec![]), "somebody may look into it");
+    let due = at(voters(), SECOND);
+    assert_eq!((demotion(&due), alarms(&due)), (Some(DemoteMode::Immediate), vec!["postgres_frozen"]));
+    let standby = at(replica(), SECOND);
+    assert_eq!((demotion(&standby), alarms(&standby)), (None, vec!["postgres_frozen"]));
+    assert!(Alarm::PostgresFrozen.makes_unfit());
+    let never = voters().settings(|settings| settings.gray_failure_timeout = Some(Duration::ZERO));
+    assert_eq!(demotion(&at(never, SECOND)), None);
+    // Received a moment after the last look at it, and acknowledged to nobody.
+    let behind = || standby_at(Lsn(POSITION.0 - 8));
+    let scene = frozen(voters()).answers(&[("b", behind()), ("c", behind())]);
+    let decision = since(scene, Alarm::PostgresFrozen, SECOND).decide();
+    assert_eq!(demotion(&decision), Some(DemoteMode::Immediate), "the votes decide: {decision:#?}");
 }
 
 #[test]

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// The postmaster was stopped by a signal: it takes no connection and starts nothing.
-    pub postmaster_stopped: bool,
+    pub stopped: Stopped,
     /// The last commit that was tried; `None`: none in this life of the server.
     pub probe: Option<Probe>,
     /// What the server said of its sessions with its last answer; a primary only.
@@ -19,6 +18,17 @@ pub struct Health {
     /// How fast store, disk and loop are here.
     #[serde(default)]
     pub measured: Measured,
+}
+
+/// How much of the server a signal (SIGSTOP) has stopped. No guess: the kernel says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stopped {
+    #[default]
+    Nothing,
+    /// It takes no connection and starts nothing; sessions that are there go on.
+    Postmaster,
+    /// Nobody is served.
+    Everything,
 }
 
 /// A commit that was tried on the primary. One at a time: it goes on until it ends, or the server does.

@@ -6,7 +6,7 @@ use bellwether_postgres::{
     config::ConfigPlan,
     control::ClusterState,
     datadir::DataDirState,
-    postmaster::{Postmaster, StopMode},
+    postmaster::{Postmaster, StopMode, Stopped},
     server::{Readiness, ServerError},
     stop::{StopEnd, StopRequest, StopStage},
 };
@@ -155,6 +155,45 @@ fn a_stop_that_takes_too_long_is_escalated() {
             assert!(started.elapsed() >= Duration::from_millis(200), "not before its time");
             assert!(!postmaster.any_process_left().unwrap());
             until("the client's connection ended", async || client.is_closed()).await;
+        }
+    });
+}
+
+#[test]
+fn a_stopped_server_is_killed_at_once_or_woken_up_to_stop_in_order() {
+    run(async |root| {
+        for (mode, expected, state) in [
+            (StopMode::Immediate, StopEnd::Killed, ClusterState::InProduction),
+            (StopMode::Fast, StopEnd::AsAsked, ClusterState::ShutDown),
+        ] {
+            let name = format!("pg-{mode:?}");
+            let mut primary = TestServer::primary(settings(&root, &name)).await;
+            let _client = primary.client().await;
+            let postmaster = primary.postmaster.take().unwrap();
+            let signal = |pid: i32, signal| {
+                rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+            };
+            let pid = postmaster.id().pid;
+            assert_eq!(postmaster.stopped().await.unwrap(), Stopped::Nothing);
+            signal(pid, rustix::process::Signal::STOP);
+            let is = |stopped: Stopped| {
+                let postmaster = postmaster.clone();
+                async move || postmaster.stopped().await.unwrap() == stopped
+            };
+            until("the postmaster is stopped", is(Stopped::Postmaster)).await;
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            for child in children.split_whitespace() {
+                signal(child.parse().unwrap(), rustix::process::Signal::STOP);
+            }
+            until("everything is stopped", is(Stopped::Everything)).await;
+
+            let (stage, _) = watch::channel(StopStage::Preparing);
+            // No clock: what does not take a signal would not end.
+            let stop = primary.server.stop(&postmaster, &StopRequest::plain(mode), &stage);
+            let end = tokio::time::timeout(PATIENCE, stop).await.expect("it ends").unwrap();
+            assert_eq!(end, expected);
+            assert!(!postmaster.any_process_left().unwrap());
+            assert_eq!(primary.server.control_data().await.unwrap().state, state, "{mode:?}");
         }
     });
 }

@@ -6,7 +6,8 @@ use bellwether_ha::{
     View,
     view::{
         Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
-        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for, health::Health,
+        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for,
+        health::{Health, Stopped},
     },
 };
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
@@ -54,13 +55,17 @@ impl World {
             failsafe: FailsafeView { accepted: h.acceptance.clone(), round: mind.rounds.failsafe.clone() },
             takeover: self.takeover_view(host),
             fencing: Fencing { guardian: self.guardian_view(host), watchdog: Watchdog::Off },
-            health: Health::default(),
+            health: Health { stopped: self.stopped_view(host), ..Health::default() },
             job: mind.job.as_ref().map(|job| job.shown.clone()),
             last_job: mind.last_job.clone(),
             requests: mind.requests.clone(),
             stopping: mind.stopping,
             memory: mind.memory.clone(),
         }
+    }
+
+    fn stopped_view(&self, host: HostId) -> Stopped {
+        if self.hosts[host].pg.frozen { Stopped::Everything } else { Stopped::Nothing }
     }
 
     fn owns_claim(&self, host: HostId) -> bool {

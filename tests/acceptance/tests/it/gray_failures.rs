@@ -27,6 +27,29 @@ async fn hands_over<'c>(cluster: &'c Cluster, old: &Node, alarm: &str, since: Mo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_postgresql_is_frozen_leaves_the_lead_to_a_voter() {
+    let cluster = Cluster::start(3).await;
+    let old = cluster.whole().await;
+    cluster.synchronous(old).await;
+    let writer = cluster.writer();
+    writer.writes(20).await;
+
+    let since = Moment::now();
+    let frozen = old.postmaster_pid();
+    old.signal_postgres(Signal::STOP);
+    let new = hands_over(&cluster, old, "postgres_frozen", since).await;
+    writer.writes(20).await;
+    let codes = new.journal().since(since).codes();
+    assert!(!codes.iter().any(|code| code == "taking_over"), "nobody had to suspect it: {codes:?}");
+
+    // It was killed as it stood, and follows again.
+    let whole = cluster.whole().await;
+    assert_eq!(whole.name, new.name);
+    assert_ne!(old.postmaster_pid(), frozen);
+    cluster.holds(&writer.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_in_trouble_hands_over_to_somebody_who_is_better_off() {
     let patch = json!({
         "bootstrap": {"dcs": {
@@ -85,7 +108,7 @@ async fn a_leader_in_trouble_hands_over_to_somebody_who_is_better_off() {
     let index = cluster.nodes.iter().position(|node| node.name == frozen.name).expect("one of them");
     let filler = frozen.data_dir().join("pg_wal").join("filler");
     let free =
-        rustix::fs::statvfs(&frozen.data_dir()).map(|disk| disk.f_bavail * disk.f_frsize).expect("a disk");
+        rustix::fs::statvfs(frozen.data_dir()).map(|disk| disk.f_bavail * disk.f_frsize).expect("a disk");
     std::fs::write(&filler, vec![1; usize::try_from(free.saturating_sub(20 << 20)).expect("it is small")])
         .expect("there is room");
     let third = hands_over(&cluster, frozen, "wal_disk_full", since).await;

@@ -78,6 +78,7 @@ impl World {
         match step {
             0 => {
                 self.hosts[host].agent.mind.state = PostgresState::Restarting;
+                self.pg_wake(host);
                 self.pg_stop(host, true);
                 Next::At(1, LOOK_AGAIN)
             }
@@ -201,6 +202,12 @@ impl World {
 
     fn begin_stop(&mut self, host: HostId, mode: DemoteMode) {
         let fast = !matches!(mode, DemoteMode::Immediate | DemoteMode::ImmediateNoLock);
+        if !fast && self.hosts[host].pg.frozen {
+            return self.pg_kill(host);
+        }
+        if !matches!(mode, DemoteMode::Offline { .. }) {
+            self.pg_wake(host);
+        }
         self.pg_stop(host, fast);
     }
 
@@ -212,6 +219,9 @@ impl World {
         }
         if step == 0 {
             self.hosts[host].agent.mind.state = PostgresState::Stopping;
+            if mode == StopMode::Fast {
+                self.pg_wake(host);
+            }
             self.pg_stop(host, mode == StopMode::Fast);
         }
         if self.now > began + 30 * SECONDS {

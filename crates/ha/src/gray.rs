@@ -3,7 +3,7 @@
 //! [`look`] turns facts ([`crate::view::health`]) into alarms, on every member and in every tick; an alarm stands once its sign has
 //! lasted. [`hand_over`] lets a primary in trouble step down, and only where that is sure to help: somebody else is well, has what a
 //! stop would otherwise lose, and finds the votes that it needs. Who has stepped down is no heir for [`REST`], so members that are all
-//! in trouble do not pass the leadership round.
+//! in trouble do not pass the leadership round. In the race for a free lock a member in trouble [stands back](stands_back_until) for a moment.
 //!
 //! A stuck synchronous standby is no reason to step down: it is left out of the next list, see [`is_stuck`].
 
@@ -21,11 +21,13 @@ use crate::{
     candidate::{self, Lag},
     compare,
     draft::Draft,
-    fence,
+    fence, switchover,
 };
 
 /// Who has stepped down in trouble is not handed the leadership again for so long.
 pub const REST: Duration = Duration::from_secs(600);
+/// Who is in trouble itself leaves a free lock to others for so long. If nobody takes it, a leader in trouble is better than none.
+const STAND_BACK: Duration = Duration::from_secs(1);
 /// How soon members are asked again of which none could take over.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -106,6 +108,16 @@ fn leave_out_stuck(draft: &mut Draft) {
             draft.note(Reason::StandbyLeftOut { name: standby.application_name.clone() });
         }
     }
+}
+
+/// The lock is free, and others may have it before this member, which is in trouble. Whom an operator has named does not wait.
+pub(crate) fn stands_back_until(draft: &Draft, cluster: &Cluster) -> Option<Timestamp> {
+    let view = draft.view;
+    let until = draft.memory.unlocked_since? + STAND_BACK;
+    let is_unfit = draft.memory.gray.alarms.keys().any(|alarm| alarm.makes_unfit());
+    let request = switchover::due_request(view, cluster);
+    let is_named = request.is_some_and(|request| request.candidate.as_ref() == Some(&view.me.name));
+    (is_unfit && !view.is_primary() && !is_named && view.now < until).then_some(until)
 }
 
 /// The leader is in trouble for long enough: steps down if somebody is better off.

@@ -18,7 +18,7 @@ use crate::{
     compare::{self, Rivals},
     demote,
     draft::Draft,
-    failsafe, fence, following,
+    failsafe, fence, following, gray,
     memory::{Attempt, Claimed},
     switchover::{self, Part},
     takeover, timelines,
@@ -330,6 +330,10 @@ fn is_able(draft: &mut Draft) -> Result<(), Reason> {
     if let Some(at) = draft.memory.released_at {
         draft.wake_by(at + demote::HOLD_OFF);
         return Err(Reason::ReleasedShortlyAgo);
+    }
+    if let Some(until) = gray::stands_back_until(draft, cluster) {
+        draft.wake_by(until);
+        return Err(Reason::StandingBack);
     }
     if let Some(leader) = failsafe::living_leader(draft) {
         draft.wake_by(leader.until);

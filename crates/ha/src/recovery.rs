@@ -1,8 +1,11 @@
 //! PostgreSQL does not run, is starting, or its data are not what they should be.
 
+use std::time::Duration;
+
 use bellwether_types::{
     PostgresState, Role,
     cluster::{Cluster, Initialize},
+    settings::SyncMode,
 };
 
 use crate::{
@@ -17,6 +20,11 @@ use crate::{
     rewind, standby_cluster, switchover,
     view::{Control, ControlState, DataDirectory, JobKind, Process},
 };
+
+/// How much WAL a crashed server replays, for a guess: 64 MB per second, as it is when pages must be read.
+const REPLAYED_PER_MS: u64 = 64 * 1024;
+/// How long writes are away while another member takes over.
+const HANDED_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// A start that was decided on has ended, one way or the other.
 pub(crate) fn end_of_start(draft: &mut Draft) -> Option<Reason> {
@@ -229,7 +237,7 @@ pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
 fn with_lock(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let view = draft.view;
     let has_crashed = draft.memory.crashed_as_primary_at.is_some();
-    if has_crashed && view.settings.primary_start_timeout.is_zero() {
+    if has_crashed && is_heir_faster(view, cluster) {
         match switchover::is_failover_possible(draft, cluster) {
             None => return Reason::PollingPeers,
             Some(true) => return fence::stop(draft, DemoteMode::Immediate, Reason::FailingOverAfterCrash),
@@ -259,6 +267,20 @@ fn with_lock(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     draft.set_role(Role::Replica);
     draft.then(Action::Start { role: StartRole::Standby { upstream: None } });
     Reason::StartingReadonly
+}
+
+/// Restart or hand over, whichever serves writes again sooner. A crashed primary is back when it has replayed what was written since its
+/// last checkpoint; another member leads within a moment. Without voters that one may lack what was acknowledged last: then only
+/// `primary_start_timeout` makes somebody else lead.
+fn is_heir_faster(view: &View, cluster: &Cluster) -> bool {
+    if view.settings.primary_start_timeout.is_zero() {
+        return true;
+    }
+    let votes = view.settings.sync_mode() == SyncMode::Quorum;
+    let voters = cluster.active_sync().filter(|sync| votes && !sync.voters.is_empty());
+    let (Some(_), Some(control)) = (voters, &view.postgres.control) else { return false };
+    let to_replay = cluster.optime() - control.checkpoint;
+    Duration::from_millis(to_replay / REPLAYED_PER_MS) > HANDED_OVER_WITHIN
 }
 
 /// The control file says that this was a primary a moment ago, so that the timeline may go on.

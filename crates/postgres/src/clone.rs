@@ -23,6 +23,10 @@ use crate::{
 };
 
 const MEGABYTE: u64 = 1024 * 1024;
+/// What pg_basebackup takes for WAL before it tells how large the copy is.
+const FIRST_SEGMENTS: u64 = 2 * 16 * MEGABYTE;
+/// What the system says of a full disk.
+const DISK_FULL: &str = "No space left on device";
 const ATTEMPTS: u32 = 2;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 
@@ -69,6 +73,8 @@ pub enum CloneError {
         free / MEGABYTE
     )]
     NoSpace { needed: u64, free: u64, path: PathBuf },
+    #[error("the copy has filled the disk of `{}`: make room there, or put the data directory on a larger disk", path.display())]
+    DiskFull { path: PathBuf },
     #[error("could not look for a running postmaster")]
     Look(#[source] io::Error),
     #[error("could not write a password file")]
@@ -83,6 +89,7 @@ impl CloneError {
             Self::ForbiddenOption { .. }
                 | Self::Running { .. }
                 | Self::NoSpace { .. }
+                | Self::DiskFull { .. }
                 | Self::Program(ProgramError::Spawn { .. })
         )
     }
@@ -224,6 +231,9 @@ async fn try_once(
     let passfile = blocking(move || TemporaryPassfile::create(&pgpass, &address, &credentials))
         .await
         .map_err(CloneError::Passfile)?;
+    if let Some(error) = no_space(&settings.data_dir, FIRST_SEGMENTS) {
+        return Err(error);
+    }
     let mut pending = String::new();
     let mut refused = None;
     let mut is_first = true;
@@ -249,8 +259,12 @@ async fn try_once(
     if finished.status.success() {
         return Ok(());
     }
+    if finished.stderr.contains(DISK_FULL) {
+        // It was over before the program told how large the copy is.
+        return Err(CloneError::DiskFull { path: settings.data_dir.clone() });
+    }
     let (status, code) = (finished.status.to_string(), finished.status.code());
-    Err(CloneError::Exited { status, code, last_line: finished.last_line() })
+    Err(CloneError::Exited { status, code, last_line: finished.first_error() })
 }
 
 fn command(settings: &PgSettings, source: &Target, passfile: &TemporaryPassfile) -> Command {

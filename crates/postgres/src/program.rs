@@ -70,6 +70,12 @@ impl Finished {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
+    /// The first line in which a program of PostgreSQL tells of an error, what comes later being its consequence; else the last one.
+    pub(crate) fn first_error(&self) -> String {
+        let first = self.stderr.lines().map(str::trim).find(|line| line.contains(": error: "));
+        first.map_or_else(|| self.last_line(), ToOwned::to_owned)
+    }
+
     /// The last line that says something, for error messages.
     pub(crate) fn last_line(&self) -> String {
         let stdout = String::from_utf8_lossy(&self.stdout);
@@ -332,5 +338,10 @@ mod tests {
         let finished = run(command, None, &CancellationToken::new()).await.unwrap();
         assert_eq!((finished.status.code(), finished.last_line().as_str()), (Some(3), "last"));
         assert_eq!(finished.stdout_text(), "out\n");
+        assert_eq!(finished.first_error(), "last");
+        let mut command = settings().command("sh");
+        command.args(["-c", "echo 'x: error: no room' >&2; echo 'x: removing contents' >&2; exit 1"]);
+        let finished = run(command, None, &CancellationToken::new()).await.unwrap();
+        assert_eq!(finished.first_error(), "x: error: no room");
     }
 }

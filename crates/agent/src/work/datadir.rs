@@ -125,7 +125,7 @@ pub(crate) async fn clone(
     });
     let result = clone::create_replica(&settings, from.as_ref(), &progress, &job.cancel).await;
     narrate.abort();
-    if matches!(result, Err(clone::CloneError::NoSpace { .. })) {
+    if matches!(result, Err(clone::CloneError::NoSpace { .. } | clone::CloneError::DiskFull { .. })) {
         // Each try costs the source a checkpoint.
         let _ = job.cancel.run_until_cancelled(tokio::time::sleep(NO_SPACE_PAUSE)).await;
     }

@@ -7,12 +7,12 @@ use bellwether_types::{
     settings::{SyncMode, WalDiskMode},
 };
 
-use super::demotion;
+use super::{acquires, demotion};
 use crate::{
     Action, Decision,
     action::{DemoteMode, DropWhy},
     gray::REST,
-    testing::{POSITION, Scene, held, leader, name, replica, silence, standby, standby_at},
+    testing::{NOW, POSITION, Scene, held, leader, name, orphan, replica, silence, standby, standby_at},
     view::{
         PeerAnswer, PeerReport, Standby,
         health::{Activity, Disk, Disks, Probe, ProbeFailure, ProbeStage, Stopped},
@@ -248,6 +248,22 @@ fn who_has_stepped_down_is_no_heir_for_a_while() {
     assert_eq!(alarms(&later(20 * SECOND)), ["gave_up_leading"]);
     assert!(Alarm::GaveUpLeading.makes_unfit());
     assert!(alarms(&later(REST)).is_empty());
+}
+
+#[test]
+fn who_is_in_trouble_leaves_a_free_lock_to_others_for_a_moment() {
+    let scene = || {
+        let scene = orphan().answers(&[("a", silence()), ("c", standby_at(POSITION))]);
+        scene.memory(|memory| memory.gray.gave_up_at = Some(NOW))
+    };
+    let first = scene().decide();
+    assert!(first.says("standing_back") && !acquires(&first), "{first:#?}");
+    let named = scene().request(None, Some("b")).decide();
+    assert!(!named.says("standing_back"), "an operator wants it: {named:#?}");
+    let later = scene().memory(|memory| memory.unlocked_since = Some(NOW.saturating_sub(SECOND))).decide();
+    assert!(acquires(&later), "somebody must lead: {later:#?}");
+    let well = scene().memory(|memory| memory.gray.gave_up_at = None).decide();
+    assert!(acquires(&well), "{well:#?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bellwether_types::{Role, settings::SyncMode};
+use bellwether_types::{Lsn, Role, settings::SyncMode};
 
 use super::{acquires, demotion, promotes};
 use crate::{
@@ -89,4 +89,28 @@ fn without_a_start_timeout_a_promotion_has_a_ttl() {
     };
     assert!(promotes(&holding(4 * SECOND)));
     assert_eq!(holding(5 * SECOND).code(), "promotion_timed_out");
+}
+
+#[test]
+fn a_crashed_primary_with_much_to_replay_leaves_the_lock_to_a_voter() {
+    let crashed = |behind: u64, mode: SyncMode| {
+        let scene = with_heirs(leader()).sync(mode, "a", &["b", "c"], 1).crashed();
+        let scene = scene.settings(|settings| settings.primary_start_timeout = 300 * SECOND);
+        scene.view(|view| {
+            let end = view.store.cluster.as_ref().expect("there is one").optime();
+            let control = view.postgres.control.as_mut().expect("it has crashed");
+            control.checkpoint = Lsn(end.0 - behind);
+        })
+    };
+    let starts = |scene: Scene| {
+        let decision = scene.decide();
+        assert_eq!((decision.code(), demotion(&decision)), ("starting_primary", None), "{decision:#?}");
+    };
+    let much = POSITION.0;
+    starts(crashed(60 << 20, SyncMode::Quorum));
+    starts(crashed(much, SyncMode::Off));
+    let handed_over = crashed(much, SyncMode::Quorum).decide();
+    assert_eq!(demotion(&handed_over), Some(DemoteMode::Immediate), "{handed_over:#?}");
+    assert_eq!(handed_over.code(), "failing_over_after_crash");
+    starts(crashed(much, SyncMode::Quorum).answers(&[("b", silence()), ("c", silence())]));
 }

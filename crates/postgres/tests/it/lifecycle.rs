@@ -189,7 +189,8 @@ fn a_stopped_server_is_killed_at_once_or_woken_up_to_stop_in_order() {
 
             let (stage, _) = watch::channel(StopStage::Preparing);
             // No clock: what does not take a signal would not end.
-            let stop = primary.server.stop(&postmaster, &StopRequest::plain(mode), &stage);
+            let request = StopRequest::plain(mode);
+            let stop = primary.server.stop(&postmaster, &request, &stage);
             let end = tokio::time::timeout(PATIENCE, stop).await.expect("it ends").unwrap();
             assert_eq!(end, expected);
             assert!(!postmaster.any_process_left().unwrap());

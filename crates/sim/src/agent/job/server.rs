@@ -77,8 +77,8 @@ impl World {
         let stops_for = self.now - began;
         match step {
             0 => {
+                // One that hangs in the kernel is woken by no signal: the limit must see to its end.
                 self.hosts[host].agent.mind.state = PostgresState::Restarting;
-                self.pg_wake(host);
                 self.pg_stop(host, true);
                 Next::At(1, LOOK_AGAIN)
             }

@@ -151,6 +151,10 @@ fn back_off(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
 fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     let view = draft.view;
     is_able(draft)?;
+    if let Some(until) = gray::stands_back_until(draft, cluster) {
+        draft.wake_by(until);
+        return Err(Reason::StandingBack.into());
+    }
     let request = switchover::due_request(view, cluster);
     let is_stranger = failsafe::is_stranger(draft, cluster, &view.me.name);
     if is_stranger && (view.settings.pause || view.is_primary()) {
@@ -330,10 +334,6 @@ fn is_able(draft: &mut Draft) -> Result<(), Reason> {
     if let Some(at) = draft.memory.released_at {
         draft.wake_by(at + demote::HOLD_OFF);
         return Err(Reason::ReleasedShortlyAgo);
-    }
-    if let Some(until) = gray::stands_back_until(draft, cluster) {
-        draft.wake_by(until);
-        return Err(Reason::StandingBack);
     }
     if let Some(leader) = failsafe::living_leader(draft) {
         draft.wake_by(leader.until);

@@ -96,8 +96,8 @@ fn a_crashed_primary_with_much_to_replay_leaves_the_lock_to_a_voter() {
     let crashed = |behind: u64, mode: SyncMode| {
         let scene = with_heirs(leader()).sync(mode, "a", &["b", "c"], 1).crashed();
         let scene = scene.settings(|settings| settings.primary_start_timeout = 300 * SECOND);
+        let end = scene.cluster.optime();
         scene.view(|view| {
-            let end = view.store.cluster.as_ref().expect("there is one").optime();
             let control = view.postgres.control.as_mut().expect("it has crashed");
             control.checkpoint = Lsn(end.0 - behind);
         })

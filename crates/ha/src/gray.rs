@@ -174,10 +174,13 @@ fn votes_suffice(view: &View, cluster: &Cluster, voters: &[&MemberName], peers: 
 /// The trouble that has lasted long enough, and the kind of stop that fits it.
 fn worst(draft: &mut Draft, limit: Duration, has_voters: bool) -> Option<(Alarm, DemoteMode)> {
     let now = draft.now();
-    // Woken up to stop in order it still has everything; that takes time, so it is done only where a kill could lose something.
-    let frozen = if has_voters { DemoteMode::Immediate } else { DemoteMode::Graceful };
     let remedies = [
-        (Alarm::PostgresFrozen, frozen, signs::FROZEN_FOR),
+        // Where nobody votes, the last commits may be here alone, and are only lost if it is killed: that is left to people.
+        (
+            Alarm::PostgresFrozen,
+            DemoteMode::Immediate,
+            if has_voters { signs::FROZEN_FOR } else { Duration::MAX },
+        ),
         // Nothing can be written any more, not even a checkpoint: what is there is what is.
         (Alarm::DiskReadOnly, DemoteMode::Immediate, signs::READ_ONLY_FOR),
         (Alarm::CommitsStall, DemoteMode::Immediate, limit),
@@ -187,6 +190,9 @@ fn worst(draft: &mut Draft, limit: Duration, has_voters: bool) -> Option<(Alarm,
     ];
     for (alarm, remedy, after) in remedies {
         let Some(&since) = draft.memory.gray.signs.get(&alarm) else { continue };
+        if after == Duration::MAX {
+            continue;
+        }
         if now.since(since) >= after {
             return Some((alarm, remedy));
         }

@@ -128,21 +128,10 @@ impl Postmaster {
         .await
     }
 
-    /// Wakes everything that is stopped, the postmaster last: asked to end, it could not obey otherwise.
+    /// Wakes it up if it alone is stopped: asked to end, it could not obey otherwise. A server that is stopped whole stays so: its
+    /// sessions could still acknowledge what others know nothing of.
     pub(crate) async fn wake(&self) -> io::Result<()> {
-        if !self.is_stopped() {
-            return Ok(());
-        }
-        let this = self.clone();
-        blocking(move || {
-            let table = ProcessTable::read()?;
-            for member in this.members(&table).into_iter().filter(|member| member.is_stopped()) {
-                process::signal(member, Signal::CONT)?;
-            }
-            Ok::<_, io::Error>(())
-        })
-        .await?;
-        self.signal(Signal::CONT)
+        if self.stopped().await? == Stopped::Postmaster { self.signal(Signal::CONT) } else { Ok(()) }
     }
 
     /// Completes when the process has ended. Safe to cancel.

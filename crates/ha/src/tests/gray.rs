@@ -107,7 +107,7 @@ fn each_trouble_is_an_alarm_and_some_end_in_a_hand_over() {
             Alarm::PostmasterFrozen,
             Some(DemoteMode::Graceful),
         ),
-        ("frozen whole", Box::new(|| frozen(leader())), Alarm::PostgresFrozen, Some(DemoteMode::Graceful)),
+        ("frozen whole", Box::new(|| frozen(leader())), Alarm::PostgresFrozen, None),
         (
             "frozen whole, with voters",
             Box::new(|| frozen(leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1))),

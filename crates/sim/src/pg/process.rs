@@ -240,7 +240,7 @@ impl World {
         self.tell_agent(host, MILLIS / 2, AgentEvent::PostmasterExited);
     }
 
-    /// SIGCONT to every process of it: what came while it was stopped happens now.
+    /// Somebody lets it go on: what came while it was stopped happens now.
     pub(crate) fn pg_wake(&mut self, host: HostId) {
         if std::mem::take(&mut self.hosts[host].pg.frozen) {
             self.note(host, "pg", &[11], || "woken up".to_owned());

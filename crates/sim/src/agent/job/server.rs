@@ -77,7 +77,6 @@ impl World {
         let stops_for = self.now - began;
         match step {
             0 => {
-                // One that hangs in the kernel is woken by no signal: the limit must see to its end.
                 self.hosts[host].agent.mind.state = PostgresState::Restarting;
                 self.pg_stop(host, true);
                 Next::At(1, LOOK_AGAIN)
@@ -205,9 +204,6 @@ impl World {
         if !fast && self.hosts[host].pg.frozen {
             return self.pg_kill(host);
         }
-        if !matches!(mode, DemoteMode::Offline { .. }) {
-            self.pg_wake(host);
-        }
         self.pg_stop(host, fast);
     }
 
@@ -219,9 +215,6 @@ impl World {
         }
         if step == 0 {
             self.hosts[host].agent.mind.state = PostgresState::Stopping;
-            if mode == StopMode::Fast {
-                self.pg_wake(host);
-            }
             self.pg_stop(host, mode == StopMode::Fast);
         }
         if self.now > began + 30 * SECONDS {

@@ -277,7 +277,10 @@ impl World {
         self.checks.disturbed_at = self.now;
         self.checks.disturbances += 1;
         match *fault {
-            Fault::FreezePostgres { host } => self.pg_wake(host),
+            Fault::FreezePostgres { host } if self.hosts[host].pg.frozen => {
+                self.hosts[host].pg.frozen = false;
+                self.release_deferred(host);
+            }
             Fault::BusyCheckpointer { host } => self.hosts[host].checkpointer_busy -= 1,
             Fault::SlowStart { host } => self.hosts[host].slow_start = false,
             Fault::SlowStop { host } => self.hosts[host].slow_stop = false,

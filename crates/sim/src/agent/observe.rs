@@ -13,6 +13,7 @@ use bellwether_ha::{
 use bellwether_types::{PostgresState, Role, Tags, Timestamp};
 
 use crate::{
+    bug::Bug,
     event::HostId,
     pg::{Files, Run},
     schedule::Nanos,
@@ -65,7 +66,9 @@ impl World {
     }
 
     fn stopped_view(&self, host: HostId) -> Stopped {
-        if self.hosts[host].pg.frozen { Stopped::Everything } else { Stopped::Nothing }
+        // Where a bug is looked for, nobody hands over: the bug shows in what comes of a leader that stays.
+        let is_told = self.hosts[host].pg.frozen && self.bug == Bug::None;
+        if is_told { Stopped::Everything } else { Stopped::Nothing }
     }
 
     fn owns_claim(&self, host: HostId) -> bool {

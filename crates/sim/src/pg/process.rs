@@ -240,15 +240,6 @@ impl World {
         self.tell_agent(host, MILLIS / 2, AgentEvent::PostmasterExited);
     }
 
-    /// Somebody lets it go on: what came while it was stopped happens now.
-    pub(crate) fn pg_wake(&mut self, host: HostId) {
-        if std::mem::take(&mut self.hosts[host].pg.frozen) {
-            self.note(host, "pg", &[11], || "woken up".to_owned());
-            self.release_deferred(host);
-            self.ways_changed();
-        }
-    }
-
     /// SIGKILL to every process of it, orphans included: nothing it had in memory survives.
     pub(crate) fn pg_kill(&mut self, host: HostId) {
         self.hosts[host].pg.orphans = None;

@@ -201,9 +201,6 @@ impl World {
 
     fn begin_stop(&mut self, host: HostId, mode: DemoteMode) {
         let fast = !matches!(mode, DemoteMode::Immediate | DemoteMode::ImmediateNoLock);
-        if !fast && self.hosts[host].pg.frozen {
-            return self.pg_kill(host);
-        }
         self.pg_stop(host, fast);
     }
 

@@ -169,6 +169,8 @@ fn status(me: &MemberName, lease_until: Option<Timestamp>) -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        alarms: Default::default(),
+        measured: Default::default(),
         lease_until,
         store: None,
         store_last_seen: None,

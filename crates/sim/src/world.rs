@@ -58,6 +58,8 @@ pub struct Stats {
     /// Acknowledged writes that a promotion gave up; only without synchronous replication.
     pub lost: u64,
     pub promotions: u64,
+    /// When each of them was, in virtual time.
+    pub promoted_at: Vec<Nanos>,
     pub rewinds: u64,
     pub clones: u64,
     pub guardian_kills: u64,

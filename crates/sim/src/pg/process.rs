@@ -332,6 +332,7 @@ impl World {
         pg.data.control.minimum_recovery = None;
         let timeline = self.wal.timeline(start);
         self.stats.promotions += 1;
+        self.stats.promoted_at.push(self.now);
         self.note(host, "pg", &[9, u64::from(timeline.0)], || format!("promoted, timeline {timeline}"));
         self.pump_all_of(host);
         self.clients_begin(host);

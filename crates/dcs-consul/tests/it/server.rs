@@ -97,6 +97,25 @@ impl Server {
         }
     }
 
+    /// Stops it, and returns once none of its threads can answer any more: on a busy machine that is a moment after the signal.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+        let pid = self.child.as_ref().expect("the server runs").id();
+        let is_stopped = |thread: std::path::PathBuf| {
+            let status = std::fs::read_to_string(thread.join("stat")).expect("a thread of the server");
+            status.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        let limit = Instant::now() + SOON;
+        loop {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs");
+            if threads.map(|thread| thread.expect("a thread").path()).all(is_stopped) {
+                return;
+            }
+            assert!(Instant::now() < limit, "the server did not stop");
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// `STOP` or `CONT`.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().expect("the server runs").id();

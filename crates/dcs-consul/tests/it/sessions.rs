@@ -42,7 +42,7 @@ async fn while_the_server_is_frozen_a_lease_is_unavailable_and_not_gone() {
     let server = Server::start().await;
     let holder = store(&server.address, PREFIX);
     let lease = lead(&holder, TTL).await;
-    server.signal("STOP");
+    server.freeze();
     let thawed_at = Instant::now() + TTL;
     while Instant::now() < thawed_at {
         let began = Instant::now();

@@ -205,17 +205,18 @@ fn text(row: Option<&tokio_postgres::Row>, column: usize) -> Result<String, Moni
     row.try_get(column).map_err(MonitorError::Query)
 }
 
-/// Returns when the transactions have ended that clients had begun before now, or a moment later: the news that nobody is to begin
-/// another needs as long to reach everybody.
+/// Returns when no client is in a transaction, or at least all have ended that were begun before now or a moment later: the news that
+/// nobody is to begin another needs as long to reach everybody. Clients that do not hear it go on beginning others.
 pub async fn drain(settings: &PgSettings) -> Result<(), MonitorError> {
-    const MOMENT: Duration = Duration::from_millis(150);
+    /// The news has reached everybody at the earliest after the first, and surely after the second.
+    const MOMENTS: [Duration; 2] = [Duration::from_millis(150), Duration::from_millis(600)];
     const LOOK: Duration = Duration::from_millis(20);
     const QUERY: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' \
          AND pid <> pg_backend_pid() AND xact_start < $1::text::timestamptz";
     let session = superuser_session(settings, "Bellwether", "").await.map_err(MonitorError::Connect)?;
-    let until = format!("SELECT (clock_timestamp() + interval '{} ms')::text", MOMENT.as_millis());
+    let until = format!("SELECT (clock_timestamp() + interval '{} ms')::text", MOMENTS[1].as_millis());
     let until: String = session.client.query_one(&until, &[]).await.map_err(MonitorError::Query)?.get(0);
-    tokio::time::sleep(MOMENT).await;
+    tokio::time::sleep(MOMENTS[0]).await;
     loop {
         let row = session.client.query_one(QUERY, &[&until]).await.map_err(MonitorError::Query)?;
         if row.get::<_, i64>(0) == 0 {

@@ -99,20 +99,56 @@ impl Context {
         if count == 0 {
             return None;
         }
+        // Moved by every attempt, so the next one is at the next member: neither may skip any.
         let turn = &mut self.turns[target as usize];
         *turn = turn.wrapping_add(1);
-        let in_turn = *turn + attempt;
-        let at = match self.settings.routing.balance {
-            Balance::Random => rand::random_range(0..count),
-            Balance::RoundRobin => in_turn,
-            // A member that was just tried in vain has few connections because of that.
-            Balance::LeastConnections if attempt > 0 => in_turn,
-            Balance::LeastConnections => {
-                let metrics = &self.shared.metrics;
-                let load = |at: &usize| metrics.connections_to(&candidates[at % count].member);
-                (in_turn..in_turn + count).min_by_key(load).unwrap_or(in_turn)
-            }
-        };
-        Some(candidates[at % count].clone())
+        let metrics = &self.shared.metrics;
+        let load = |at: usize| metrics.connections_to(&candidates[at].member);
+        let at = place(self.settings.routing.balance, *turn, attempt, count, load);
+        Some(candidates[at].clone())
+    }
+}
+
+/// Which of `count` members is next.
+fn place<L: Ord>(
+    balance: Balance,
+    turn: usize,
+    attempt: usize,
+    count: usize,
+    load: impl Fn(usize) -> L,
+) -> usize {
+    match balance {
+        Balance::Random => rand::random_range(0..count),
+        Balance::RoundRobin => turn % count,
+        // A member that was just tried in vain has few connections because of that.
+        Balance::LeastConnections if attempt > 0 => turn % count,
+        Balance::LeastConnections => {
+            let from_turn = (0..count).map(|step| turn.wrapping_add(step) % count);
+            from_turn.min_by_key(|at| load(*at)).unwrap_or(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn attempts_one_after_the_other_come_to_every_member() {
+        for count in 1..5 {
+            let attempts =
+                (0..count).map(|attempt| place(Balance::RoundRobin, 7 + attempt, attempt, count, |_| 0));
+            assert_eq!(attempts.collect::<BTreeSet<_>>().len(), count, "{count} members");
+        }
+    }
+
+    #[test]
+    fn the_member_with_the_fewest_connections_is_first_and_others_follow() {
+        let least = |turn, attempt| place(Balance::LeastConnections, turn, attempt, 3, |at| [5, 0, 5][at]);
+        assert!((0..3).all(|turn| least(turn, 0) == 1));
+        assert_eq!((0..3).map(|turn| least(turn, 1)).collect::<BTreeSet<_>>().len(), 3);
+        assert_eq!(place(Balance::LeastConnections, 1, 0, 2, |_| 0), 1, "equal ones in turn");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`look`] turns facts ([`crate::view::health`]) into alarms, on every member and in every tick; an alarm stands once its sign has
 //! lasted. [`hand_over`] lets a primary in trouble step down, and only where that is sure to help: somebody else is well, has what a
-//! stop would otherwise lose, and finds the votes that it needs. Who has stepped down is no heir for [`REST`], so members that are all
-//! in trouble do not pass the leadership round. In the race for a free lock a member in trouble [stands back](stands_back_until) for a moment.
+//! stop would otherwise lose, and finds the votes that it needs. Who has stepped down is no heir for [`REST`], unless it is started
+//! anew for that, so members that are all in trouble do not pass the leadership round. In the race for a free lock a member in trouble [stands back](stands_back_until) for a moment.
 //!
 //! A stuck synchronous standby is no reason to step down: it is left out of the next list, see [`is_stuck`].
 
@@ -149,7 +149,10 @@ pub(crate) fn hand_over(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> 
         draft.note(Reason::TroubleWithoutHeir { alarm: alarm.code().to_owned() });
         return None;
     };
-    draft.memory.gray.gave_up_at = Some(view.now);
+    // A frozen server is killed and started anew: what was wrong with it ends there, and the kernel does not report it by mistake.
+    if alarm != Alarm::PostgresFrozen {
+        draft.memory.gray.gave_up_at = Some(view.now);
+    }
     draft.memory.gray.no_heir_at = None;
     let reason = Reason::TroubleHandingOver { alarm: alarm.code().to_owned(), heir };
     Some(fence::stop(draft, remedy, reason))

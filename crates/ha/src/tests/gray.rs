@@ -191,6 +191,7 @@ fn a_frozen_server_is_given_up_within_a_second_and_by_nobody_else_than_a_leader(
     assert_eq!((demotion(&early), alarms(&early)), (None, vec![]), "somebody may look into it");
     let due = at(voters(), SECOND);
     assert_eq!((demotion(&due), alarms(&due)), (Some(DemoteMode::Immediate), vec!["postgres_frozen"]));
+    assert_eq!(due.memory.gray.gave_up_at, None, "it is started anew, and may lead again soon");
     let standby = at(replica(), SECOND);
     assert_eq!((demotion(&standby), alarms(&standby)), (None, vec!["postgres_frozen"]));
     assert!(Alarm::PostgresFrozen.makes_unfit());

@@ -30,6 +30,8 @@ pub const REST: Duration = Duration::from_secs(600);
 const STAND_BACK: Duration = Duration::from_secs(1);
 /// How soon members are asked again of which none could take over.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// The same at first, for so long: one that was just started anew soon can.
+const ASK_SOON: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// What must be remembered between two looks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -128,8 +130,11 @@ pub(crate) fn hand_over(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> 
         return None;
     }
     let (alarm, remedy) = worst(draft, limit, has_voters(view, cluster))?;
-    if draft.memory.gray.no_heir_at.is_some_and(|at| view.now.since(at) < ASK_AGAIN) {
-        draft.wake_in(ASK_AGAIN);
+    let began_at = draft.memory.gray.signs.get(&alarm).copied().unwrap_or(view.now);
+    let (soon, at_first) = ASK_SOON;
+    let pause = if view.now.since(began_at) < at_first { soon } else { ASK_AGAIN };
+    if draft.memory.gray.no_heir_at.is_some_and(|at| view.now.since(at) < pause) {
+        draft.wake_in(pause);
         return None;
     }
     let candidates = candidate::successors(view, cluster);

@@ -205,6 +205,22 @@ fn a_frozen_server_is_given_up_within_a_second_and_by_nobody_else_than_a_leader(
 }
 
 #[test]
+fn others_are_asked_again_soon_at_first_and_seldom_later() {
+    let asked_a_second_ago = |lasts: Duration| {
+        let voters = leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1);
+        let scene = since(with_heirs(frozen(voters)), Alarm::PostgresFrozen, lasts);
+        let at = scene.view.now.saturating_sub(SECOND);
+        demotion(&scene.memory(|memory| memory.gray.no_heir_at = Some(at)).decide())
+    };
+    assert_eq!(
+        asked_a_second_ago(3 * SECOND),
+        Some(DemoteMode::Immediate),
+        "who was just started anew can now"
+    );
+    assert_eq!(asked_a_second_ago(20 * SECOND), None, "only each five seconds");
+}
+
+#[test]
 fn nobody_steps_down_for_somebody_who_is_no_better_off() {
     let scene = |b: PeerAnswer, c: PeerAnswer| {
         let scene = stalled(leader(), 12 * SECOND).answers(&[("b", b), ("c", c)]);

@@ -147,7 +147,7 @@ reasons! {
 
     // --- trouble of a server that runs ---
     TroubleHandingOver { alarm: String, heir: MemberName } = "trouble_handing_over", "stepping down because of trouble here ({alarm}): {heir} is well and has everything";
-    TroubleWithoutHeir { alarm: String } = "trouble_without_heir", "there is trouble here ({alarm}), and nobody who is better off could take over";
+    TroubleWithoutHeir { alarm: String } = "trouble_without_heir", "there is trouble here ({alarm}), and nobody who is better off could take over; `bellwether what-if` tells why each is passed over";
     StandingBack = "standing_back", "there is trouble here: leaving the leader race to others for a moment";
     StandbyLeftOut { name: String } = "standby_left_out", "{name} keeps commits waiting: it does not count as synchronous standby until it has caught up";
 

@@ -30,7 +30,8 @@ async fn either_of_two_servers_may_be_lost_and_comes_back() {
     assert_eq!(cluster.whole().await.name, leader.name, "{} came back as a replica", first.name);
     assert!(!witness.postgres_runs(), "a witness runs no PostgreSQL");
 
-    // The other one, and the witness with it, for good: one vote of three is no majority, and nobody is promoted by it.
+    // The other one, and the witness with it, for good: one vote of three is no majority, so it needs an operator.
+    // (That nobody is promoted meanwhile is held by the simulator's tests of sites.)
     cluster.synchronous(leader).await;
     writer.writes(20).await;
     leader.kill_tree();

@@ -32,6 +32,8 @@ pub struct PoolReport {
     pub servers_login: usize,
     /// Servers from which what a client left behind is being taken away.
     pub servers_reset: usize,
+    /// Servers that nobody has, and that a request to cancel may still reach.
+    pub servers_being_cancelled: usize,
     /// Clients that keep their server for something that stays in its session.
     pub pinned: usize,
     /// How long the client at the head of the queue has waited, in microseconds.

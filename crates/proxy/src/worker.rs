@@ -10,6 +10,8 @@ mod sockets;
 mod stream;
 mod tls;
 
+pub(crate) use self::pooled::cancel::Caller;
+
 use std::{
     collections::VecDeque,
     io,
@@ -63,8 +65,10 @@ pub(crate) enum Command {
     Report(tokio::sync::mpsc::Sender<WorkerReport>),
     /// What an administrator has asked for has been done.
     Console(Key, Vec<u8>),
-    /// A client of another worker, or of none, is to be cancelled.
-    Cancel(u32, Vec<u8>),
+    /// The client with this key is to be cancelled, if it is one of this worker's.
+    Cancel(u32, Vec<u8>, Arc<Caller>),
+    /// What a client has asked to cancel is done, or cannot be.
+    Cancelled(Key),
     /// An administrator asks for this.
     Pools(PoolCommand),
     /// How far the primary is, and when that was asked; `None`: it could not be found out.
@@ -97,6 +101,7 @@ impl std::fmt::Debug for Command {
             Self::Console(..) => "Console",
             Self::Position(..) => "Position",
             Self::Cancel(..) => "Cancel",
+            Self::Cancelled(_) => "Cancelled",
             Self::Pools(_) => "Pools",
             Self::Catalogue(..) => "Catalogue",
             Self::Listeners(_) => "Listeners",
@@ -200,12 +205,19 @@ impl Worker {
             Kind::Courier => self.passages.courier_event(&mut self.context, key, readiness),
             Kind::Wake => self.hear(),
         }
-        for (route, packet) in self.pooled.take_cancels() {
-            self.passages.carry(&mut self.context, &[route], &packet);
+        for cancel in self.pooled.take_cancels() {
+            self.passages.carry(&mut self.context, cancel);
         }
+        self.end_cancels();
         // A stage that a clock ends must not wait for the calm tick.
         if self.is_restless() {
             self.next_tick = self.next_tick.min(self.context.now + RESTLESS_TICK);
+        }
+    }
+
+    fn end_cancels(&mut self) {
+        for (server, fate) in self.passages.take_ended_cancels() {
+            self.pooled.cancel_ended(&mut self.context, server, fate);
         }
     }
 
@@ -218,6 +230,7 @@ impl Worker {
         self.passages.enforce(&mut self.context);
         self.passages.serve_waiting(&mut self.context);
         self.passages.tick(&mut self.context);
+        self.end_cancels();
         self.pooled.enforce(&mut self.context);
         self.pooled.tick(&mut self.context);
         if self.deaf_until.is_some_and(|until| until <= self.context.now) {
@@ -250,7 +263,8 @@ impl Worker {
                 Command::Console(client, answer) => {
                     self.pooled.console_answered(&mut self.context, client, &answer)
                 }
-                Command::Cancel(process, secret) => drop(self.pooled.cancel(process, &secret)),
+                Command::Cancel(process, secret, caller) => self.pooled.cancel(process, &secret, caller),
+                Command::Cancelled(client) => self.pooled.cancelled(&mut self.context, client),
                 Command::Pools(command) => self.pooled.obey(&mut self.context, command),
                 Command::Report(to) => {
                     let _ = to.try_send(self.pooled.report(&self.context));

@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use super::console::Console;
 use crate::split::Position;
-use crate::worker::{Command, Mailbox, epoll::Key};
+use crate::worker::{Caller, Command, Mailbox, epoll::Key};
 
 /// How long an answer is believed: a password that was changed opens no later than after this, and the old one no longer.
 const BELIEVED: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ pub(crate) enum What {
     Secret(String),
     /// What is known of this user's password did not fit: it may have been changed.
     Forget(String),
-    /// To find whose key to cancel this is: none of the worker's own clients has it.
+    /// To find whose key to cancel this is.
     Cancel { process: u32, secret: Vec<u8> },
     /// To do what is typed on the console.
     Console { text: String, may_change: bool },
@@ -93,10 +93,10 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                         continue;
                     }
                     What::Cancel { process, secret } => {
-                        for (number, mailbox) in workers.iter().enumerate() {
-                            if number != worker {
-                                mailbox.send(Command::Cancel(process, secret.clone()));
-                            }
+                        let Some(asking) = workers.get(worker) else { continue };
+                        let caller = Arc::new(Caller { worker: asking.clone(), client });
+                        for mailbox in &workers {
+                            mailbox.send(Command::Cancel(process, secret.clone(), caller.clone()));
                         }
                         continue;
                     }

@@ -183,6 +183,7 @@ fn add_pool(snapshot: &mut Snapshot, pool: &crate::report::PoolReport) {
     shown.servers_active += pool.servers_active;
     shown.servers_idle += pool.servers_idle;
     shown.servers_tested += pool.servers_reset;
+    shown.servers_being_canceled += pool.servers_being_cancelled;
     shown.servers_login += pool.servers_login;
     shown.longest_wait = shown.longest_wait.max(Duration::from_micros(pool.longest_wait_micros));
 }

@@ -13,13 +13,15 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use bellwether_types::Timestamp;
 
 pub(crate) use self::couriers::Couriers;
+use self::couriers::Sender;
 use self::passage::{Passage, Stage, Step};
 use super::{
     context::{Context, Listener},
     epoll::{Key, Kind, Readiness},
+    pooled::cancel::{Cancel, Fate},
     slots::Slots,
 };
-use crate::{refusal::Refusal, routes::Route};
+use crate::refusal::Refusal;
 
 /// All passages of a worker.
 #[derive(Debug, Default)]
@@ -89,13 +91,19 @@ impl Passages {
         let packet = bellwether_pgwire::startup::cancel_request(process, secret);
         // The client takes the end of its connection for the answer.
         let client = passage.take_client(context);
-        self.couriers.send(context, &routes, &packet, client);
+        self.couriers.send(context, &routes, &packet, &Sender::Passage { _client: client.map(Arc::new) });
         self.advance(context, key);
     }
 
-    /// Sends a request to cancel for somebody else.
-    pub(crate) fn carry(&mut self, context: &mut Context, routes: &[Arc<Route>], packet: &[u8]) {
-        self.couriers.send(context, routes, packet, None);
+    /// Sends a request to cancel to a server of a pool.
+    pub(crate) fn carry(&mut self, context: &mut Context, cancel: Cancel) {
+        let Cancel { route, packet, server, caller } = cancel;
+        self.couriers.send(context, &[route], &packet, &Sender::Pool { server, _caller: caller });
+    }
+
+    /// The servers of pools that requests are no longer on their way to.
+    pub(crate) fn take_ended_cancels(&mut self) -> Vec<(Key, Fate)> {
+        self.couriers.take_ended()
     }
 
     pub(crate) fn courier_event(&mut self, context: &mut Context, key: Key, readiness: Readiness) {

@@ -5,6 +5,7 @@
 
 mod admission;
 mod attach;
+pub(crate) mod cancel;
 mod client;
 mod clock;
 mod console;
@@ -27,11 +28,7 @@ use super::{
     epoll::{Key, Kind, Readiness},
     slots::Slots,
 };
-use crate::{
-    pooling::statements::Registry,
-    refusal::Refusal,
-    routes::{Route, Target},
-};
+use crate::{pooling::statements::Registry, refusal::Refusal, routes::Target};
 
 /// All pools of a worker, their clients and their servers.
 #[derive(Debug, Default)]
@@ -46,7 +43,7 @@ pub(crate) struct Pooled {
     to_client: Vec<u8>,
     stopping: bool,
     /// Requests to cancel that are to be sent.
-    cancels: Vec<(Arc<Route>, Vec<u8>)>,
+    cancels: Vec<cancel::Cancel>,
 }
 
 impl Pooled {
@@ -120,7 +117,7 @@ impl Pooled {
         match client.stage {
             Stage::Greeting | Stage::Verifying => self.at_the_door(context, key),
             Stage::Ready | Stage::Attached => self.carry_up(context, key),
-            Stage::Waiting | Stage::Newcomer | Stage::AwaitingSecret | Stage::Syncing => {
+            Stage::Waiting | Stage::Newcomer | Stage::AwaitingSecret | Stage::Syncing | Stage::Cancelling => {
                 self.watch_waiting(context, key)
             }
             Stage::Console { .. } => self.hear_console(context, key),
@@ -257,11 +254,6 @@ impl Pooled {
         for key in idle {
             self.refuse(context, key, &Refusal::Stopping);
         }
-    }
-
-    /// Requests to cancel that have come up.
-    pub(crate) fn take_cancels(&mut self) -> Vec<(Arc<Route>, Vec<u8>)> {
-        std::mem::take(&mut self.cancels)
     }
 
     fn again(context: &mut Context, client: Key) {

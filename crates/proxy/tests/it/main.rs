@@ -1,5 +1,6 @@
 //! The proxy in front of real servers, fed with pictures of a cluster by hand.
 
+mod cancel;
 mod front;
 mod pooled;
 mod roles;

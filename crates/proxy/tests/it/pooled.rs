@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// psql's output, or what it complained about.
-async fn psql(port: u16, options: &str, sql: &str, input: &[u8]) -> Result<String, String> {
+pub(crate) async fn psql(port: u16, options: &str, sql: &str, input: &[u8]) -> Result<String, String> {
     let mut child = tokio::process::Command::new("psql")
         .args(["-X", "-A", "-t", "-v", "ON_ERROR_STOP=1"])
         .arg(format!("host=127.0.0.1 port={port} user={USER} dbname=postgres {options}"))
@@ -38,7 +38,7 @@ async fn psql(port: u16, options: &str, sql: &str, input: &[u8]) -> Result<Strin
     }
 }
 
-async fn one_server(root: &std::path::Path, pool_size: usize) -> (TestServer, Front) {
+pub(crate) async fn one_server(root: &std::path::Path, pool_size: usize) -> (TestServer, Front) {
     let server = TestServer::primary(settings(root, "only")).await;
     create_user(&server).await;
     let topology = picture(Some("only"), vec![member("only", &server, Role::Primary, 1)], LEASE);
@@ -184,35 +184,5 @@ fn an_administrator_pauses_looks_and_resumes() {
         console("KILL postgres").await.unwrap();
         let error = ask(&user, "1").await.unwrap_err();
         assert!(error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN), "{error}");
-    });
-}
-
-#[test]
-fn a_request_to_cancel_finds_its_client_in_any_thread() {
-    run(async |root| {
-        let (server, front) = one_server(&root, 2).await;
-        let watcher = server.client().await;
-        let user = client(front.pooled).await.unwrap();
-        // Each request comes by a connection of its own, which either thread may take.
-        for round in 0..6 {
-            let token = user.cancel_token();
-            // A text of its own: the server tells of the error before it leaves the statement of the round before.
-            let text = format!("SELECT pg_sleep({})", 60 + round);
-            let sleep = user.batch_execute(&text);
-            let cancel = async {
-                let running = format!(
-                    "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{text}'"
-                );
-                while ask(&watcher, &running).await.unwrap() == "0" {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                token.cancel_query(tokio_postgres::NoTls).await.unwrap();
-            };
-            let both = async { tokio::join!(sleep, cancel) };
-            let (slept, ()) =
-                tokio::time::timeout(Duration::from_secs(20), both).await.expect("it is cancelled");
-            let error = slept.unwrap_err();
-            assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "round {round}: {error}");
-        }
     });
 }

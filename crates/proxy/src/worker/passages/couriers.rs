@@ -1,6 +1,6 @@
 //! Requests to cancel on their way to servers.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use bellwether_types::Timestamp;
 
@@ -9,6 +9,7 @@ use crate::{
     worker::{
         context::Context,
         epoll::{Key, Kind, Readiness},
+        pooled::cancel::{Caller, Fate},
         slots::Slots,
         sockets,
         stream::{Read, Stream},
@@ -17,19 +18,29 @@ use crate::{
 
 const LIMIT: Duration = Duration::from_secs(5);
 
+/// For whom a request is carried.
+#[derive(Clone, Debug)]
+pub(super) enum Sender {
+    /// A client of a passage: its connection is closed with the last of those who carry the same request.
+    Passage { _client: Option<Arc<Stream>> },
+    /// A server of a pool, which nobody gets meanwhile.
+    Pool { server: Key, _caller: Arc<Caller> },
+}
+
 /// One request, to one server.
 #[derive(Debug)]
 struct Courier {
     server: Stream,
     packet: Vec<u8>,
     since: Timestamp,
-    /// Closed with the last of those who carry the same request.
-    _client: Option<Arc<Stream>>,
+    sender: Sender,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Couriers {
     slots: Slots<Courier>,
+    /// Servers of pools that a request is no longer on its way to.
+    ended: Vec<(Key, Fate)>,
 }
 
 impl Couriers {
@@ -38,23 +49,33 @@ impl Couriers {
     }
 
     /// Sends `packet` to a server of each route.
-    pub(crate) fn send(
+    pub(super) fn send(
         &mut self,
         context: &mut Context,
         routes: &[Arc<Route>],
         packet: &[u8],
-        client: Option<Stream>,
+        sender: &Sender,
     ) {
-        let client = client.map(Arc::new);
         for route in routes {
-            let opened = route.addresses.iter().find_map(|address| sockets::begin_connect(address).ok());
-            let Some(fd) = opened else { continue };
-            let sent = self.slots.try_insert_with(|key| {
-                let server = Stream::new(&context.epoll, fd, Kind::Courier, key, true)?;
-                Ok(Courier { server, packet: packet.to_vec(), since: context.now, _client: client.clone() })
+            let opened = route
+                .addresses
+                .iter()
+                .find_map(|address| sockets::begin_connect(address).ok())
+                .ok_or_else(|| std::io::Error::other("no address of the member can be connected to"));
+            let sent = opened.and_then(|fd| {
+                self.slots.try_insert_with(|key| {
+                    let server = Stream::new(&context.epoll, fd, Kind::Courier, key, true)?;
+                    Ok(Courier {
+                        server,
+                        packet: packet.to_vec(),
+                        since: context.now,
+                        sender: sender.clone(),
+                    })
+                })
             });
             if let Err(error) = sent {
-                tracing::debug!(%error, member = %route.member, "a request to cancel could not be sent");
+                tracing::warn!(%error, member = %route.member, "a request to cancel could not be sent");
+                self.note_end(sender, Fate::Over);
             }
         }
     }
@@ -63,19 +84,35 @@ impl Couriers {
         let Some(courier) = self.slots.get_mut(key) else { return };
         courier.server.note(readiness);
         if !courier.advance(context) {
-            self.slots.remove(key);
+            self.end(key, Fate::Over);
         }
     }
 
     pub(crate) fn tick(&mut self, context: &Context) {
-        let late: Vec<Key> = self
+        let late: Vec<(Key, Fate)> = self
             .slots
             .iter()
             .filter(|(_, courier)| context.now.since(courier.since) > LIMIT)
-            .map(|(key, _)| key)
+            .map(|(key, courier)| (key, if courier.packet.is_empty() { Fate::Open } else { Fate::Over }))
             .collect();
-        for key in late {
-            self.slots.remove(key);
+        for (key, fate) in late {
+            self.end(key, fate);
+        }
+    }
+
+    pub(crate) fn take_ended(&mut self) -> Vec<(Key, Fate)> {
+        mem::take(&mut self.ended)
+    }
+
+    fn end(&mut self, key: Key, fate: Fate) {
+        if let Some(courier) = self.slots.remove(key) {
+            self.note_end(&courier.sender, fate);
+        }
+    }
+
+    fn note_end(&mut self, sender: &Sender, fate: Fate) {
+        if let Sender::Pool { server, .. } = sender {
+            self.ended.push((*server, fate));
         }
     }
 }
@@ -84,7 +121,7 @@ impl Courier {
     /// Whether there is something left to do: the server closes when it has done what it was asked.
     fn advance(&mut self, context: &mut Context) -> bool {
         if !self.packet.is_empty() {
-            let packet = std::mem::take(&mut self.packet);
+            let packet = mem::take(&mut self.packet);
             if self.server.connected(&context.epoll).is_err()
                 || self.server.write(&context.epoll, &packet).is_err()
             {

@@ -201,6 +201,9 @@ impl Pooled {
         server.since = context.now;
         if server.is_condemned || server.side.is_ending {
             self.remove_server(context, key);
+        } else if server.cancels > 0 {
+            server.stage = ServerStage::BeingCancelled;
+            self.pools.get_mut(id).coming += 1;
         } else {
             server.stage = ServerStage::Idle;
             self.pools.get_mut(id).idle.push(key);

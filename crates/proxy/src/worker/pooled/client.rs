@@ -41,6 +41,8 @@ pub(super) enum Stage {
         /// One of them is being done.
         is_busy: bool,
     },
+    /// It has asked to cancel what another one does, and waits for the end of that.
+    Cancelling,
     /// Told why it cannot stay.
     Leaving,
 }

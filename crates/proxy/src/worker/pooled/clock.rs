@@ -99,7 +99,8 @@ impl Pooled {
                         old.push(key);
                     }
                 }
-                ServerStage::Busy | ServerStage::Syncing => {}
+                // The request's own clock ends that.
+                ServerStage::BeingCancelled | ServerStage::Busy | ServerStage::Syncing => {}
             }
         }
         for key in slow {

@@ -89,11 +89,7 @@ impl Pooled {
                 true
             }
             First::Cancel { process, secret } => {
-                if !self.cancel(process, &secret) {
-                    let what = What::Cancel { process, secret };
-                    let _ = context.shared.asks.try_send(Ask { worker: context.number, client: key, what });
-                }
-                self.close_client(context, key);
+                self.ask_to_cancel(context, key, process, secret);
                 false
             }
             First::Startup(startup) => {
@@ -344,19 +340,6 @@ impl Pooled {
                 Self::again(context, key);
             }
         }
-    }
-
-    /// Sends a request to cancel to the server that works for the client with this key. Whether it is a client of this worker.
-    pub(crate) fn cancel(&mut self, process: u32, secret: &[u8]) -> bool {
-        let found = self.clients.iter().find(|(_, client)| {
-            client.process == process && !client.secret.is_empty() && *client.secret == *secret
-        });
-        let Some((_, client)) = found else { return false };
-        if let Some(server) = client.server.and_then(|key| self.servers.get(key)) {
-            let packet = bellwether_pgwire::startup::cancel_request(server.process, &server.secret);
-            self.cancels.push((server.route.clone(), packet));
-        }
-        true
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) enum ServerStage {
     /// It is given a client's settings.
     Syncing,
     Busy,
+    /// Its last client has gone, and what that one asked to cancel may still reach it.
+    BeingCancelled,
     /// What a client left behind is taken away.
     Resetting,
     /// It is asked where a client's write ended.
@@ -68,6 +70,8 @@ pub(super) struct Server {
     /// Its key to cancel.
     pub(super) process: u32,
     pub(super) secret: Vec<u8>,
+    /// Requests to cancel what it does that are on their way.
+    pub(super) cancels: u32,
     pub(super) since: Timestamp,
     pub(super) born: Timestamp,
     /// It does not come back to the pool.
@@ -90,6 +94,7 @@ impl Server {
                 | ServerStage::Asking
                 | ServerStage::LoggingIn
                 | ServerStage::Checking
+                | ServerStage::BeingCancelled
                 | ServerStage::Resetting
                 | ServerStage::Locating
         )
@@ -116,6 +121,7 @@ impl Pooled {
                     parameters: vec![],
                     process: 0,
                     secret: vec![],
+                    cancels: 0,
                     since: context.now,
                     born: context.now,
                     is_condemned: false,

@@ -70,6 +70,7 @@ impl Pooled {
             database: pool.database.to_string(),
             state: match server.stage {
                 ServerStage::Busy | ServerStage::Syncing => "active",
+                ServerStage::BeingCancelled => "being_canceled",
                 ServerStage::Idle => "idle",
                 ServerStage::Resetting | ServerStage::Locating => "tested",
                 _ => "new",
@@ -111,6 +112,7 @@ impl Pooled {
                     servers_idle: pool.idle.len(),
                     servers_login: 0,
                     servers_reset: 0,
+                    servers_being_cancelled: 0,
                     pinned: 0,
                     longest_wait_micros: u64::try_from(waited).unwrap_or(u64::MAX),
                     transactions: pool.transactions,
@@ -129,6 +131,7 @@ impl Pooled {
             let Some(report) = reports.get_mut(&server.pool) else { continue };
             match server.stage {
                 ServerStage::Busy | ServerStage::Syncing => report.servers_active += 1,
+                ServerStage::BeingCancelled => report.servers_being_cancelled += 1,
                 ServerStage::Idle => {}
                 ServerStage::Resetting | ServerStage::Locating => report.servers_reset += 1,
                 ServerStage::Connecting

@@ -325,7 +325,11 @@ impl Pooled {
                     self.release(context, client_key, key);
                 }
             }
-            ServerStage::Idle | ServerStage::Connecting | ServerStage::Asking | ServerStage::LoggingIn => {}
+            ServerStage::Idle
+            | ServerStage::BeingCancelled
+            | ServerStage::Connecting
+            | ServerStage::Asking
+            | ServerStage::LoggingIn => {}
         }
         self.servers.get(key).is_some_and(|server| server.stream.readable)
     }

@@ -121,6 +121,8 @@ impl Pooled {
                 self.watch_waiting(context, key)
             }
             Stage::Console { .. } => self.hear_console(context, key),
+            // Some say that they send no more, and wait all the same.
+            Stage::Cancelling => {}
             Stage::Leaving => self.see_off(context, key),
         }
     }

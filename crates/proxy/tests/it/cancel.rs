@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::AsyncReadExt as _;
 use tokio_postgres::{NoTls, error::SqlState};
 
 use crate::{
@@ -30,7 +31,10 @@ fn a_request_to_cancel_finds_its_client_in_any_thread() {
                 while ask(&watcher, &running).await.unwrap() == "0" {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                token.cancel_query(NoTls).await.unwrap();
+                // As libpq does: the next statement comes only once the connection has ended, since PostgreSQL signals twice.
+                let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", front.pooled)).await.unwrap();
+                token.cancel_query_raw(&mut stream, NoTls).await.unwrap();
+                assert_eq!(stream.read_to_end(&mut vec![]).await.unwrap(), 0);
             };
             let both = async { tokio::join!(sleep, cancel) };
             let (slept, ()) =

@@ -117,7 +117,7 @@ impl Pooled {
         match client.stage {
             Stage::Greeting | Stage::Verifying => self.at_the_door(context, key),
             Stage::Ready | Stage::Attached => self.carry_up(context, key),
-            Stage::Waiting | Stage::Newcomer | Stage::AwaitingSecret | Stage::Syncing | Stage::Cancelling => {
+            Stage::Waiting | Stage::Newcomer | Stage::AwaitingSecret | Stage::Syncing => {
                 self.watch_waiting(context, key)
             }
             Stage::Console { .. } => self.hear_console(context, key),

@@ -267,16 +267,23 @@ impl Cluster {
         Err(format!("/cluster knows of {known} members that run: {document}"))
     }
 
-    /// Waits until every replica counts for commits, so that no acknowledged row can be lost with the primary.
+    /// Waits until every replica counts for commits, so that no acknowledged row can be lost with the primary, and `/sync` names it:
+    /// before that no switchover may go to it, since PostgreSQL is told first.
     pub async fn synchronous(&self, primary: &Node) {
         let session = primary.sql().await;
         eventually("all replicas are quorum standbys", PATIENCE, || async {
             let counting = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'";
             let names = session.text("current_setting('synchronous_standby_names')").await;
-            match session.text(counting).await {
-                Ok(Some(count)) if count == (self.nodes.len() - 1).to_string() => Ok(()),
-                other => Err(format!("{other:?} count; synchronous_standby_names: {names:?}")),
+            let counted = session.text(counting).await;
+            let wanted = self.nodes.len() - 1;
+            if !matches!(&counted, Ok(Some(count)) if *count == wanted.to_string()) {
+                return Err(format!("{counted:?} count; synchronous_standby_names: {names:?}"));
             }
+            let document = primary.api.get("/cluster").await?.json();
+            let known = document["members"].as_array().map_or(0, |members| {
+                members.iter().filter(|member| member["role"] == "quorum_standby").count()
+            });
+            if known == wanted { Ok(()) } else { Err(format!("/cluster knows of {known}: {document}")) }
         })
         .await;
     }

@@ -12,14 +12,17 @@ use bellwether_api_client::ApiClient;
 use bellwether_config::{
     Config,
     sections::{
-        pooler::{AuthType, PoolSize, Pooler},
+        pooler::{AuthType, Pooler, limits as limited},
         router::{Balance, Fallback, ListenerMode, ListenerRole, Router, Split, SplitConsistency},
     },
 };
 use bellwether_proxy::{
     Proxy,
     routes::Target,
-    settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Rules, Settings, Tls},
+    settings::{
+        self, Limits, ListenerSettings, Mode, Overrides, PoolLimits, PoolerSettings, RoutingSettings, Rules,
+        Settings, Tls,
+    },
     split::{self, SplitSettings},
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -180,18 +183,8 @@ fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings
 }
 
 fn translate_pooler(pooler: &Pooler, files: Files) -> PoolerSettings {
-    let sizes = |sizes: &BTreeMap<String, PoolSize>| {
-        sizes.iter().filter_map(|(name, size)| Some((name.clone(), size.pool_size?))).collect()
-    };
-    let unsplit = |sizes: &BTreeMap<String, PoolSize>| {
-        sizes.iter().filter(|(_, size)| size.is_unsplit).map(|(name, _)| name.clone()).collect()
-    };
     PoolerSettings {
-        pool_size: pooler.default_pool_size,
-        unsplit_databases: unsplit(&pooler.databases),
-        unsplit_users: unsplit(&pooler.users),
-        database_sizes: sizes(&pooler.databases),
-        user_sizes: sizes(&pooler.users),
+        limits: translate_limits(&pooler.limits),
         max_clients: pooler.max_client_conn,
         admin_users: pooler.admin_users.clone(),
         stats_users: pooler.stats_users.clone(),
@@ -213,5 +206,36 @@ fn translate_pooler(pooler: &Pooler, files: Files) -> PoolerSettings {
         server_connect_timeout: pooler.server_connect_timeout,
         server_idle_timeout: pooler.server_idle_timeout,
         server_lifetime: pooler.server_lifetime,
+    }
+}
+
+fn translate_limits(limits: &limited::PoolLimits) -> PoolLimits {
+    let at_most = |limit: usize| (limit > 0).then_some(limit);
+    let each = |all: &BTreeMap<String, limited::Overrides>| {
+        all.iter().map(|(name, own)| (name.clone(), translate_overrides(own))).collect()
+    };
+    PoolLimits {
+        pool_size: limits.default_pool_size,
+        min_pool_size: limits.min_pool_size,
+        reserve_pool_size: limits.reserve_pool_size,
+        reserve_pool_timeout: limits.reserve_pool_timeout,
+        max_db_connections: at_most(limits.max_db_connections),
+        max_user_connections: at_most(limits.max_user_connections),
+        max_db_client_connections: at_most(limits.max_db_client_connections),
+        max_user_client_connections: at_most(limits.max_user_client_connections),
+        databases: each(&limits.databases),
+        users: each(&limits.users),
+    }
+}
+
+fn translate_overrides(own: &limited::Overrides) -> Overrides {
+    Overrides {
+        pool_size: own.pool_size,
+        min_pool_size: own.min_pool_size,
+        reserve_pool_size: own.reserve_pool_size,
+        max_connections: own.max_connections,
+        max_client_connections: own.max_client_connections,
+        server_lifetime: own.server_lifetime,
+        is_unsplit: own.is_unsplit,
     }
 }

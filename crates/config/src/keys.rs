@@ -195,7 +195,7 @@ postgresql:
   parameters: {}
   authentication: {superuser: {username: u}, replication: {username: u}, rewind: {username: u}}
 router: {listeners: {NAME: {port: 5005, mode: transaction, split: conservative}}}
-pooler: {}
+pooler: {databases: {NAME: {}}, users: {NAME: {}}}
 ";
         let mut asked = asked_of(text);
         let raft = text.find("raft:").unwrap()..text.find("citus:").unwrap();

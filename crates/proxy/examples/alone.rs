@@ -9,7 +9,9 @@ use bellwether_pgwire::auth::secret::Secret;
 use bellwether_proxy::{
     Answer, Peers, Proxy, Secrets,
     routes::Target,
-    settings::{AuthType, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
+    settings::{
+        AuthType, Limits, ListenerSettings, Mode, PoolLimits, PoolerSettings, RoutingSettings, Settings,
+    },
     split::{self, SplitSettings},
 };
 use bellwether_sql::catalogue::{self, Catalogue};
@@ -120,7 +122,7 @@ fn main() {
         statistics: vec![],
         pooler: PoolerSettings {
             max_clients: 100_000,
-            pool_size: pool_size.parse().expect("a number"),
+            limits: PoolLimits { pool_size: pool_size.parse().expect("a number"), ..PoolLimits::default() },
             auth_type: if std::env::var_os("PROXY_SECRET").is_some() {
                 AuthType::Scram
             } else {

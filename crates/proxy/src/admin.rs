@@ -10,5 +10,5 @@ mod snapshot;
 mod tables;
 
 pub use command::{Command, CommandError, Show, Shutdown};
-pub use snapshot::{Client, Database, Pool, Server, Snapshot, Totals};
+pub use snapshot::{Client, Database, Pool, Server, Snapshot, Totals, User};
 pub use tables::{Table, table};

@@ -70,9 +70,9 @@ impl ProxyHandle {
         &self.shared.metrics
     }
 
-    /// All pools of all threads; a thread that does not answer within a second is left out.
+    /// All pools, those of all threads together; a thread that does not answer within a second is left out.
     pub async fn pools(&self) -> Vec<PoolReport> {
-        self.reports().await.into_iter().flat_map(|report| report.pools).collect()
+        PoolReport::together(self.reports().await.into_iter().flat_map(|report| report.pools))
     }
 }
 
@@ -85,7 +85,7 @@ impl Proxy {
         peers: Arc<dyn confirm::Peers>,
     ) -> io::Result<(Self, ProxyHandle)> {
         let (ask, asks) = mpsc::channel(ASKS);
-        let shared = Arc::new(Shared { metrics: Metrics::default(), asks: ask, seed: rand::random() });
+        let shared = Arc::new(Shared::new(ask));
         let first = settings.borrow().clone();
         let routes = Arc::new(Routes::unknown(topology.borrow().cluster.as_str()));
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
@@ -95,6 +95,7 @@ impl Proxy {
             threads.push(thread.spawn(move || worker.run())?);
             workers.push(mailbox);
         }
+        let _ = shared.workers.set(workers.clone());
         let handle = ProxyHandle { shared: shared.clone(), workers: workers.clone() };
         let (shown, seen) = watch::channel(routes.clone());
         let console =

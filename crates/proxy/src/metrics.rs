@@ -107,6 +107,10 @@ pub struct Metrics {
     listeners: Mutex<BTreeMap<Arc<str>, Arc<ListenerCounts>>>,
     /// Clients in all modes.
     pub clients: Count,
+    /// Clients of pools, those at the door included.
+    pub pooled: Count,
+    /// How often a pool had to wait because of a limit: its own, its database's, its user's.
+    pub full: [Count; 3],
     /// Clients that were brought to a member, and how long that took them altogether.
     pub routed: Count,
     pub routed_micros: Count,

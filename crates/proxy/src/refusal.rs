@@ -5,7 +5,10 @@ use std::time::Duration;
 use bellwether_pgwire::message::Report;
 use bellwether_types::MemberName;
 
-use crate::routes::{NoPrimary, Target};
+use crate::{
+    quota::{Full, TooMany},
+    routes::{NoPrimary, Target},
+};
 
 /// Why a client's connection ends, or never begins. One metric label each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +43,13 @@ pub(crate) enum Refusal {
     /// No server of the pool became free.
     NoServer {
         waited: Duration,
-        size: usize,
+        /// The limit that kept the pool from opening one more.
+        full: Option<Full>,
+        is_paused: bool,
         error: Option<String>,
     },
+    /// Of a database, or of a user.
+    TooManyClients(TooMany),
     /// The server was gone in the middle of something.
     ServerLost {
         member: MemberName,
@@ -89,6 +96,7 @@ impl Refusal {
             Self::TooManyConnections { .. } => "too_many_connections",
             Self::Cut { .. } => "role_change",
             Self::NoServer { .. } => "no_server",
+            Self::TooManyClients(_) => "too_many_clients",
             Self::ServerLost { .. } => "server_lost",
             Self::LoginFailed { .. } => "server_login_failed",
             Self::SettingsFailed { .. } => "settings_failed",
@@ -167,20 +175,22 @@ impl Refusal {
                 String::new(),
                 "Connect again; another node's proxy serves the same cluster.",
             ),
-            Self::NoServer { waited, size, error } => (
-                "57014",
-                "query_wait_timeout".into(),
-                match error {
-                    Some(error) => format!(
-                        "Waited for {:.1} s. The last attempt to reach a server: {error}",
-                        waited.as_secs_f64()
-                    ),
-                    None => format!(
-                        "All {size} servers of the pool were in use for {:.1} s.",
-                        waited.as_secs_f64()
-                    ),
-                },
-                "Look for long transactions, or raise pooler.default_pool_size.",
+            Self::NoServer { waited, full, is_paused, error } => {
+                let (why, hint) = no_server(*full, *is_paused, error.as_deref());
+                let detail = format!("Waited for {:.1} s. {why}", waited.as_secs_f64());
+                ("57014", "query_wait_timeout".into(), detail, hint)
+            }
+            Self::TooManyClients(TooMany::OfDatabase(limit)) => (
+                "53300",
+                "too many clients of this database".into(),
+                format!("It may have {limit} (max_db_client_connections)."),
+                "Close connections that are not needed, or raise the limit in pooler or pooler.databases.",
+            ),
+            Self::TooManyClients(TooMany::OfUser(limit)) => (
+                "53300",
+                "too many clients of this user".into(),
+                format!("It may have {limit} (max_user_client_connections)."),
+                "Close connections that are not needed, or raise the limit in pooler or pooler.users.",
             ),
             Self::ServerLost { member, in_transaction } => (
                 "08006",
@@ -219,6 +229,33 @@ impl Refusal {
             Self::NotAllowed { sqlstate, what, hint } => (sqlstate, what.clone(), String::new(), hint),
             Self::Protocol { problem } => ("08P01", problem.clone(), String::new(), ""),
         }
+    }
+}
+
+/// Why a client of a pool was not given a server, and what helps.
+fn no_server(full: Option<Full>, is_paused: bool, error: Option<&str>) -> (String, &'static str) {
+    const LONG: &str = "Look for long transactions (SHOW SERVERS on the console)";
+    if is_paused {
+        return ("The pools are paused.".into(), "An administrator says RESUME on the console.");
+    }
+    if let Some(error) = error {
+        let why = format!("The last attempt to reach a server: {error}");
+        return (why, "`bellwether list` shows the state of the cluster.");
+    }
+    match full {
+        Some(Full::Pool(limit)) => (
+            format!("All {limit} servers of the pool were in use (pool_size)."),
+            "Look for long transactions (SHOW SERVERS on the console), or raise pooler.default_pool_size.",
+        ),
+        Some(Full::Database(limit)) => (
+            format!("The database has all of its {limit} servers (max_db_connections)."),
+            "Look for long transactions (SHOW SERVERS on the console), or raise pooler.max_db_connections.",
+        ),
+        Some(Full::User(limit)) => (
+            format!("The user has all of its {limit} servers (max_user_connections)."),
+            "Look for long transactions (SHOW SERVERS on the console), or raise pooler.max_user_connections.",
+        ),
+        None => ("No server came free.".into(), LONG),
     }
 }
 

@@ -43,3 +43,44 @@ pub struct PoolReport {
     /// Why the last attempt to open a server failed, if none has succeeded since.
     pub last_error: Option<String>,
 }
+
+impl PoolReport {
+    /// Those of several threads, and those whose servers were started differently, are one to people.
+    pub(crate) fn together(reports: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for report in reports {
+            let is_same = |known: &&mut Self| {
+                (&known.database, &known.user, known.target, known.mode)
+                    == (&report.database, &report.user, report.target, report.mode)
+            };
+            match all.iter_mut().find(is_same) {
+                Some(known) => known.add(report),
+                None => all.push(report),
+            }
+        }
+        all
+    }
+
+    /// All that are open.
+    pub(crate) fn servers(&self) -> usize {
+        self.servers_active
+            + self.servers_idle
+            + self.servers_login
+            + self.servers_reset
+            + self.servers_being_cancelled
+    }
+
+    fn add(&mut self, other: Self) {
+        self.clients_active += other.clients_active;
+        self.clients_waiting += other.clients_waiting;
+        self.servers_active += other.servers_active;
+        self.servers_idle += other.servers_idle;
+        self.servers_login += other.servers_login;
+        self.servers_reset += other.servers_reset;
+        self.servers_being_cancelled += other.servers_being_cancelled;
+        self.pinned += other.pinned;
+        self.longest_wait_micros = self.longest_wait_micros.max(other.longest_wait_micros);
+        self.transactions += other.transactions;
+        self.last_error = self.last_error.take().or(other.last_error);
+    }
+}

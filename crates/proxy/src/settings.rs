@@ -1,14 +1,12 @@
 //! What the proxy is told to do. Where it is written (`router:` and `pooler:` in the node's file) is not its business.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+mod limits;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bellwether_pgwire::auth::{certificate::IdentMaps, hba};
 
+pub use self::limits::{Overrides, PoolLimits};
 use crate::{routes::Target, split::SplitSettings};
 
 /// Everything that a reload can change.
@@ -92,16 +90,8 @@ pub struct Limits {
 /// How servers are shared, in PgBouncer's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolerSettings {
-    /// Servers of one pool, in one thread.
-    pub pool_size: usize,
-    /// The same for single databases.
-    pub database_sizes: BTreeMap<String, usize>,
-    /// The same for single users; the database comes first.
-    pub user_sizes: BTreeMap<String, usize>,
-    /// Databases whose clients are not split, whatever the listener says.
-    pub unsplit_databases: BTreeSet<String>,
-    /// The same of users.
-    pub unsplit_users: BTreeSet<String>,
+    /// Servers and clients of pools.
+    pub limits: PoolLimits,
     /// Clients of pools that may be connected.
     pub max_clients: usize,
     /// Who may do everything on the console (database `pgbouncer`).
@@ -173,27 +163,10 @@ pub struct Rules {
     pub maps: IdentMaps,
 }
 
-impl PoolerSettings {
-    /// Whether reads of this user in this database may go to replicas.
-    pub fn splits(&self, database: &str, user: &str) -> bool {
-        !self.unsplit_databases.contains(database) && !self.unsplit_users.contains(user)
-    }
-
-    /// How many servers this pool may have.
-    pub fn size_of(&self, database: &str, user: &str) -> usize {
-        let own = self.database_sizes.get(database).or_else(|| self.user_sizes.get(user));
-        own.copied().unwrap_or(self.pool_size).max(1)
-    }
-}
-
 impl Default for PoolerSettings {
     fn default() -> Self {
         Self {
-            pool_size: 20,
-            database_sizes: BTreeMap::new(),
-            user_sizes: BTreeMap::new(),
-            unsplit_databases: BTreeSet::new(),
-            unsplit_users: BTreeSet::new(),
+            limits: PoolLimits::default(),
             max_clients: 10_000,
             admin_users: vec![],
             stats_users: vec![],

@@ -53,6 +53,8 @@ const CALM_TICK: Duration = Duration::from_millis(500);
 const DEAF: Duration = Duration::from_millis(200);
 /// Clients taken from one listener before others have their turn.
 const ACCEPTS: usize = 64;
+/// Clients beyond `max_client_conn` that may say what they want before they are refused.
+const AT_THE_DOOR: usize = 64;
 
 /// What a worker is told.
 pub(crate) enum Command {
@@ -71,6 +73,15 @@ pub(crate) enum Command {
     Cancelled(Key),
     /// An administrator asks for this.
     Pools(PoolCommand),
+    /// A server of this pool is wanted elsewhere: one that nobody uses, or, if it `must`, the next that comes back.
+    Spare {
+        pool: usize,
+        must: bool,
+    },
+    /// This pool may open a server now.
+    Room {
+        pool: usize,
+    },
     /// How far the primary is, and when that was asked; `None`: it could not be found out.
     Position(Option<Position>, Timestamp),
     /// What a database says of its functions and relations; `None`: it could not be read.
@@ -103,6 +114,8 @@ impl std::fmt::Debug for Command {
             Self::Cancel(..) => "Cancel",
             Self::Cancelled(_) => "Cancelled",
             Self::Pools(_) => "Pools",
+            Self::Spare { .. } => "Spare",
+            Self::Room { .. } => "Room",
             Self::Catalogue(..) => "Catalogue",
             Self::Listeners(_) => "Listeners",
             Self::Stop => "Stop",
@@ -266,6 +279,8 @@ impl Worker {
                 Command::Cancel(process, secret, caller) => self.pooled.cancel(process, &secret, caller),
                 Command::Cancelled(client) => self.pooled.cancelled(&mut self.context, client),
                 Command::Pools(command) => self.pooled.obey(&mut self.context, command),
+                Command::Spare { pool, must } => self.pooled.spare(&mut self.context, pool, must),
+                Command::Room { pool } => self.pooled.has_room(&mut self.context, pool),
                 Command::Report(to) => {
                     let _ = to.try_send(self.pooled.report(&self.context));
                 }
@@ -336,11 +351,13 @@ impl Worker {
         sockets::tune(&fd);
         listener.counts.accepted.add(1);
         let settings = &self.context.settings;
-        let clients = &self.context.shared.metrics.clients;
+        let metrics = &self.context.shared.metrics;
+        let clients = &metrics.clients;
         let (limit, present) = match listener.mode {
             Mode::Tcp => (settings.limits.max_connections, clients.get()),
+            // Who asks for the console is let in, so some more may say what they want.
             Mode::Session | Mode::Transaction | Mode::Statement => {
-                (settings.pooler.max_clients, self.pooled.len() as u64)
+                (settings.pooler.max_clients + AT_THE_DOOR, metrics.pooled.get())
             }
         };
         if present >= limit as u64 {

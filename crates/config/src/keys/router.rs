@@ -75,6 +75,44 @@ const LISTENERS: &[Key] = &[
     key("async", Section(LISTENER), Reload, "", "Reads at asynchronous replicas."),
 ];
 
+/// What stands behind a name in `pooler.databases`.
+const DATABASE: &[Key] = &[
+    key("pool_size", Int, Reload, "default_pool_size", "Servers for one user and role."),
+    key("min_pool_size", Int, Reload, "of all", "Servers that are kept while there are clients."),
+    key("reserve_pool_size", Int, Reload, "of all", "Servers beyond `pool_size`, as for all."),
+    key(
+        "max_db_connections",
+        Int,
+        Reload,
+        "of all",
+        "Servers for the database, whoever uses it; 0 = any number.",
+    ),
+    key("max_db_client_connections", Int, Reload, "of all", "Clients of the database; 0 = any number."),
+    key("server_lifetime", Text, Reload, "of all", "Its servers are closed after so long; 0 = never."),
+    key("split", Flag, Reload, "true", "`false` keeps its reads at the primary."),
+];
+
+/// What stands behind a name in `pooler.users`.
+const USER: &[Key] = &[
+    key(
+        "pool_size",
+        Int,
+        Reload,
+        "of the database",
+        "Servers for one database and role; before the database's own.",
+    ),
+    key("reserve_pool_size", Int, Reload, "of the database", "Servers beyond `pool_size`, as for all."),
+    key(
+        "max_user_connections",
+        Int,
+        Reload,
+        "of all",
+        "Servers for the user, in all databases; 0 = any number.",
+    ),
+    key("max_user_client_connections", Int, Reload, "of all", "Clients that are this user; 0 = any number."),
+    key("split", Flag, Reload, "true", "`false` keeps its reads at the primary."),
+];
+
 const SSLMODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
 pub(super) const POOLER: &[Key] = &[
@@ -93,7 +131,26 @@ pub(super) const POOLER: &[Key] = &[
         "transaction",
         "How long a client keeps its server.",
     ),
-    key("default_pool_size", Int, Reload, "20", "Servers for one database and user, in each thread."),
+    key("default_pool_size", Int, Reload, "20", "Servers for one database, user and role."),
+    key(
+        "min_pool_size",
+        Int,
+        Reload,
+        "0",
+        "Servers that a pool keeps while it has clients; no more than its size.",
+    ),
+    key(
+        "reserve_pool_size",
+        Int,
+        Reload,
+        "0",
+        "Servers beyond the size of a pool, once a client has waited for `reserve_pool_timeout`.",
+    ),
+    key("reserve_pool_timeout", Text, Reload, "5s", "After which the reserve is used; 0 = never."),
+    key("max_db_connections", Int, Reload, "0", "Servers for one database, whoever uses it; 0 = any number."),
+    key("max_user_connections", Int, Reload, "0", "Servers for one user, in all databases; 0 = any number."),
+    key("max_db_client_connections", Int, Reload, "0", "Clients of one database; 0 = any number."),
+    key("max_user_client_connections", Int, Reload, "0", "Clients that are one user; 0 = any number."),
     key("admin_users", Texts, Reload, "", "Who may do everything on the console (database `pgbouncer`)."),
     key("stats_users", Texts, Reload, "", "Who may look there."),
     key("max_client_conn", Int, Reload, "10000", "Clients of pools that may be connected."),
@@ -197,14 +254,8 @@ pub(super) const POOLER: &[Key] = &[
     key("server_tls_ca_file", Text, Reload, "", "CA bundle for servers."),
     key("server_tls_cert_file", Text, Reload, "", "Client certificate (PEM) for servers."),
     key("server_tls_key_file", Text, Reload, "", "Key of the client certificate (PEM)."),
-    key(
-        "databases",
-        Any,
-        Reload,
-        "",
-        "By database: `pool_size`; `split: off` keeps its reads at the primary.",
-    ),
-    key("users", Any, Reload, "", "By user: `pool_size`; `split: off` keeps its reads at the primary."),
+    key("databases", Named(&[], DATABASE), Reload, "", "What differs, by database."),
+    key("users", Named(&[], USER), Reload, "", "What differs, by user."),
 ];
 
 const STATS: &[Key] = &[

@@ -1,7 +1,10 @@
 //! `pooler`: how clients share servers, in PgBouncer's words. Off without the section.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+pub mod limits;
 
+use std::{path::PathBuf, time::Duration};
+
+use self::limits::PoolLimits;
 use super::router::ListenerMode;
 use crate::section::Section;
 
@@ -11,7 +14,7 @@ const SPAN: &str = "write seconds, or a number with a unit, for example `500ms`"
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pooler {
     pub pool_mode: ListenerMode,
-    pub default_pool_size: usize,
+    pub limits: PoolLimits,
     pub max_client_conn: usize,
     pub admin_users: Vec<String>,
     pub stats_users: Vec<String>,
@@ -38,10 +41,6 @@ pub struct Pooler {
     /// Where it is asked; `None`: in `postgresql.database`.
     pub auth_dbname: Option<String>,
     pub tls: PoolerTls,
-    /// By database.
-    pub databases: BTreeMap<String, PoolSize>,
-    /// By user.
-    pub users: BTreeMap<String, PoolSize>,
 }
 
 /// `client_tls_*` and `server_tls_*`.
@@ -83,14 +82,6 @@ impl TlsMode {
     }
 }
 
-/// What differs for one database or one user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolSize {
-    pub pool_size: Option<usize>,
-    /// Its reads stay at the primary, whatever the listener says.
-    pub is_unsplit: bool,
-}
-
 /// `auth_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthType {
@@ -129,7 +120,7 @@ impl Pooler {
                     ],
                 )
                 .unwrap_or(ListenerMode::Transaction),
-            default_pool_size: count("default_pool_size", 20),
+            limits: PoolLimits::read(&section),
             max_client_conn: count("max_client_conn", 10_000),
             admin_users: section.comma_texts("admin_users").unwrap_or_default(),
             stats_users: section.comma_texts("stats_users").unwrap_or_default(),
@@ -150,8 +141,6 @@ impl Pooler {
             auth_user: section.filled_text("auth_user"),
             auth_dbname: section.filled_text("auth_dbname"),
             tls: read_tls(&section),
-            databases: read_sizes(&section.child("databases")),
-            users: read_sizes(&section.child("users")),
         })
     }
 }
@@ -196,21 +185,15 @@ fn read_tls(section: &Section<'_>) -> PoolerTls {
 
 /// Zero is `never`, as in PgBouncer.
 fn read_span(section: &Section<'_>, key: &str, seconds: u64) -> Duration {
-    if section.filled_text(key).is_some_and(|text| text.trim() == "0") {
-        return Duration::ZERO;
-    }
-    section.span(key, Duration::from_secs(1), SPAN).unwrap_or(Duration::from_secs(seconds))
+    read_lasting(section, key).unwrap_or(Duration::from_secs(seconds))
 }
 
-fn read_sizes(section: &Section<'_>) -> BTreeMap<String, PoolSize> {
-    let mut sizes = BTreeMap::new();
-    for entry in section.entries() {
-        let one = section.child(&entry.key);
-        let pool_size = one.integer("pool_size", 1..=100_000).and_then(|size| usize::try_from(size).ok());
-        let is_unsplit = one.flag("split") == Some(false);
-        sizes.insert(entry.key.clone(), PoolSize { pool_size, is_unsplit });
+/// `None`: nothing is said, or nothing that can be read.
+fn read_lasting(section: &Section<'_>, key: &str) -> Option<Duration> {
+    if section.filled_text(key).is_some_and(|text| text.trim() == "0") {
+        return Some(Duration::ZERO);
     }
-    sizes
+    section.span(key, Duration::from_secs(1), SPAN)
 }
 
 #[cfg(test)]
@@ -234,16 +217,22 @@ pooler:
   default_pool_size: 50
   server_lifetime: 0
   query_wait_timeout: 30
-  databases: {shop: {pool_size: 5}, ledger: {split: off}}
+  max_db_connections: 80
+  databases: {shop: {pool_size: 5, max_db_connections: 0, server_lifetime: 30min}, ledger: {split: off}}
+  users: {batch: {max_user_connections: 2}}
 ";
         let (pooler, problems) = read(text);
         assert_eq!(problems, Vec::<String>::new());
         let pooler = pooler.unwrap();
-        assert_eq!((pooler.pool_mode, pooler.default_pool_size), (ListenerMode::Session, 50));
+        assert_eq!((pooler.pool_mode, pooler.limits.default_pool_size), (ListenerMode::Session, 50));
         assert_eq!(pooler.server_lifetime, Duration::ZERO);
         assert_eq!(pooler.query_wait_timeout, Duration::from_secs(30));
-        assert_eq!(pooler.databases["shop"], PoolSize { pool_size: Some(5), is_unsplit: false });
-        assert!(pooler.databases["ledger"].is_unsplit);
+        let shop = &pooler.limits.databases["shop"];
+        assert_eq!((shop.pool_size, shop.max_connections, shop.is_unsplit), (Some(5), Some(0), false));
+        assert_eq!(shop.server_lifetime, Some(Duration::from_secs(1800)));
+        assert!(pooler.limits.databases["ledger"].is_unsplit);
+        assert_eq!(pooler.limits.max_db_connections, 80);
+        assert_eq!(pooler.limits.users["batch"].max_connections, Some(2));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub struct Snapshot {
     pub is_paused: bool,
     pub is_suspended: bool,
     pub databases: Vec<Database>,
+    pub users: Vec<User>,
     pub pools: Vec<Pool>,
     pub clients: Vec<Client>,
     pub servers: Vec<Server>,
@@ -24,14 +25,37 @@ pub struct Database {
     pub host: String,
     pub port: u16,
     pub pool_size: usize,
+    pub min_pool_size: usize,
+    pub reserve_pool_size: usize,
+    /// If it differs.
+    pub server_lifetime: Option<Duration>,
     pub pool_mode: &'static str,
+    /// Zero: any number.
+    pub max_server_connections: usize,
     pub server_connections: usize,
+    /// Zero: any number.
+    pub max_client_connections: usize,
     pub client_connections: usize,
     pub is_paused: bool,
     pub is_disabled: bool,
     pub totals: Totals,
     /// As they were one period ago.
     pub totals_before: Totals,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// If it differs.
+    pub pool_size: Option<usize>,
+    /// If it differs.
+    pub reserve_pool_size: Option<usize>,
+    /// Zero: any number.
+    pub max_server_connections: usize,
+    pub server_connections: usize,
+    /// Zero: any number.
+    pub max_client_connections: usize,
+    pub client_connections: usize,
 }
 
 /// What has been counted since the start.

@@ -1,7 +1,6 @@
 //! A snapshot as the rows of `SHOW`.
 
 use super::{Show, Snapshot, snapshot::Totals};
-use std::collections::BTreeSet;
 
 /// What a `SHOW` returns: text columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,8 +127,16 @@ const STATS: &[&str] = &[
     "avg_server_parse_count",
     "avg_bind_count",
 ];
-const USERS: &[&str] =
-    &["name", "pool_size", "reserve_pool_size", "pool_mode", "max_user_connections", "current_connections"];
+const USERS: &[&str] = &[
+    "name",
+    "pool_size",
+    "reserve_pool_size",
+    "pool_mode",
+    "max_user_connections",
+    "current_connections",
+    "max_user_client_connections",
+    "current_client_connections",
+];
 
 /// The rows of a `SHOW`. What this proxy does not have (name servers, peers, memory of its own) has no rows.
 pub fn table(show: Show, of: &Snapshot) -> Table {
@@ -180,19 +187,22 @@ fn state(of: &Snapshot) -> Rows {
 
 fn databases(of: &Snapshot) -> Rows {
     let row = |it: &super::Database| {
-        let mut row =
-            row![it.name, it.host, it.port, it.name, "", it.pool_size, 0, 0, "", it.pool_mode, "", 0];
+        let mut row = row![it.name, it.host, it.port, it.name];
+        // Nobody is forced to be another user.
+        row.push(None);
+        row.extend(row![it.pool_size, it.min_pool_size, it.reserve_pool_size]);
+        row.push(it.server_lifetime.map(|lifetime| lifetime.as_secs().to_string()));
+        row.extend(row![it.pool_mode]);
+        // Hosts come from the cluster.
+        row.push(None);
         row.extend(row![
+            it.max_server_connections,
             it.server_connections,
-            0,
+            it.max_client_connections,
             it.client_connections,
             u8::from(it.is_paused),
             u8::from(it.is_disabled)
         ]);
-        // Nobody is forced, servers live as long as configured for all, hosts come from the cluster.
-        for absent in [4, 8, 10] {
-            row[absent] = None;
-        }
         row
     };
     of.databases.iter().map(row).collect()
@@ -287,7 +297,7 @@ fn lists(of: &Snapshot) -> Rows {
     let used = |state: &str| of.servers.iter().filter(|server| server.state == state).count();
     vec![
         row!["databases", of.databases.len()],
-        row!["users", names(of).len()],
+        row!["users", of.users.len()],
         row!["peers", 0],
         row!["pools", of.pools.len()],
         row!["peer_pools", 0],
@@ -304,18 +314,21 @@ fn lists(of: &Snapshot) -> Rows {
     ]
 }
 
-fn names(of: &Snapshot) -> BTreeSet<&str> {
-    of.pools.iter().map(|pool| pool.user.as_str()).collect()
-}
-
 fn users(of: &Snapshot) -> Rows {
-    let row = |user: &str| {
-        let connections = of.servers.iter().filter(|server| server.user == user).count();
-        let mut row = row![user, "", "", "", 0, connections];
-        row[1..4].fill(None);
+    let row = |it: &super::User| {
+        let number = |number: Option<usize>| number.map(|number| number.to_string());
+        let mut row = row![it.name];
+        // Modes are those of listeners.
+        row.extend([number(it.pool_size), number(it.reserve_pool_size), None]);
+        row.extend(row![
+            it.max_server_connections,
+            it.server_connections,
+            it.max_client_connections,
+            it.client_connections
+        ]);
         row
     };
-    names(of).into_iter().map(row).collect()
+    of.users.iter().map(row).collect()
 }
 
 #[derive(Clone, Copy)]
@@ -381,60 +394,4 @@ fn totals(of: &Snapshot) -> Rows {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Client, Database, Pool, Server};
-    use super::*;
-    use std::time::Duration;
-
-    fn snapshot() -> Snapshot {
-        let totals = Totals {
-            transactions: 100,
-            queries: 400,
-            query_micros: 8_000,
-            received_bytes: 600,
-            ..Totals::default()
-        };
-        Snapshot {
-            databases: vec![Database { name: "app".into(), totals, ..Database::default() }],
-            pools: vec![Pool {
-                user: "alice".into(),
-                longest_wait: Duration::from_micros(1_500_007),
-                ..Pool::default()
-            }],
-            clients: vec![Client { id: 17, server: Some(31), ..Client::default() }],
-            servers: vec![Server { id: 31, user: "alice".into(), state: "idle", ..Server::default() }],
-            stats_period: Duration::from_secs(60),
-            ..Snapshot::default()
-        }
-    }
-
-    fn cell(show: Show, column: &str) -> Option<String> {
-        let table = table(show, &snapshot());
-        let at = table.columns.iter().position(|name| *name == column).expect(column);
-        table.rows[0][at].clone()
-    }
-
-    #[test]
-    fn every_row_is_as_wide_as_its_header() {
-        for show in Show::ALL {
-            let table = table(*show, &snapshot());
-            for row in &table.rows {
-                assert_eq!(row.len(), table.columns.len(), "{show:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_stand_under_their_names() {
-        assert_eq!(cell(Show::Stats, "total_query_count").as_deref(), Some("400"));
-        assert_eq!(cell(Show::Stats, "avg_query_count").as_deref(), Some("6"), "a second");
-        assert_eq!(cell(Show::Stats, "avg_query_time").as_deref(), Some("20"), "microseconds a query");
-        assert_eq!(cell(Show::Stats, "avg_recv").as_deref(), Some("10"));
-        assert_eq!(cell(Show::Pools, "maxwait").as_deref(), Some("1"));
-        assert_eq!(cell(Show::Pools, "maxwait_us").as_deref(), Some("500007"));
-        assert_eq!(cell(Show::Pools, "load_balance_hosts"), None);
-        assert_eq!(cell(Show::Clients, "link"), cell(Show::Servers, "ptr"), "who works for whom");
-        assert_eq!(cell(Show::Users, "current_connections").as_deref(), Some("1"));
-        assert_eq!(cell(Show::Databases, "paused").as_deref(), Some("0"));
-    }
-}
+mod tests;

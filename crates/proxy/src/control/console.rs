@@ -1,16 +1,18 @@
 //! Doing what is typed on the console, in all workers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod snapshot;
+
+use std::{sync::Arc, time::Duration};
 
 use bellwether_pgwire::message::{self, Report};
 use tokio::sync::watch;
 
 use super::ProxyHandle;
 use crate::{
-    admin::{self, Command as Typed, Show, Snapshot, table},
+    admin::{Command as Typed, Show, table},
     report::WorkerReport,
     routes::Routes,
-    settings::{Mode, Settings},
+    settings::Settings,
     worker::{Command, Mailbox},
 };
 
@@ -124,94 +126,6 @@ impl Console {
             }
             tokio::time::sleep(LOOK).await;
         }
-    }
-
-    async fn snapshot(&self) -> Snapshot {
-        let reports = self.handle.reports().await;
-        let (settings, routes) = (self.settings.borrow().clone(), self.routes.borrow().clone());
-        let mut snapshot = Snapshot {
-            version: format!("PgBouncer 1.24.0 (Bellwether {})", env!("CARGO_PKG_VERSION")),
-            is_paused: reports.iter().any(|report| report.is_paused),
-            stats_period: Duration::from_secs(60),
-            config: config(&settings),
-            ..Snapshot::default()
-        };
-        let mut databases: BTreeMap<String, admin::Database> = BTreeMap::new();
-        for report in &reports {
-            for pool in &report.pools {
-                add_pool(&mut snapshot, pool);
-                let database =
-                    databases.entry(pool.database.to_string()).or_insert_with(|| admin::Database {
-                        name: pool.database.to_string(),
-                        pool_mode: word(pool.mode),
-                        pool_size: settings.pooler.size_of(&pool.database, &pool.user),
-                        ..admin::Database::default()
-                    });
-                database.server_connections += pool.servers_active + pool.servers_idle + pool.servers_login;
-                database.client_connections += pool.clients_active + pool.clients_waiting;
-                database.totals.transactions += pool.transactions;
-                database.is_paused |= report.is_paused || report.paused.contains(&*pool.database);
-                database.is_disabled |= report.disabled.contains(&*pool.database);
-            }
-            snapshot.clients.extend(report.clients.iter().cloned());
-            snapshot.servers.extend(report.servers.iter().cloned());
-        }
-        if let Some(address) = routes.primary.as_ref().and_then(|route| route.addresses.first()) {
-            for database in databases.values_mut() {
-                (database.host, database.port) = (address.ip().to_string(), address.port());
-            }
-        }
-        snapshot.databases = databases.into_values().collect();
-        snapshot
-    }
-}
-
-/// The pools of several threads, or of several listeners, are one to people.
-fn add_pool(snapshot: &mut Snapshot, pool: &crate::report::PoolReport) {
-    let mode = word(pool.mode);
-    let is_same = |known: &admin::Pool| {
-        known.database == *pool.database && known.user == *pool.user && known.mode == mode
-    };
-    let at = snapshot.pools.iter().position(is_same).unwrap_or_else(|| {
-        let (database, user) = (pool.database.to_string(), pool.user.to_string());
-        snapshot.pools.push(admin::Pool { database, user, mode, ..admin::Pool::default() });
-        snapshot.pools.len() - 1
-    });
-    let shown = &mut snapshot.pools[at];
-    shown.clients_active += pool.clients_active;
-    shown.clients_waiting += pool.clients_waiting;
-    shown.servers_active += pool.servers_active;
-    shown.servers_idle += pool.servers_idle;
-    shown.servers_tested += pool.servers_reset;
-    shown.servers_being_canceled += pool.servers_being_cancelled;
-    shown.servers_login += pool.servers_login;
-    shown.longest_wait = shown.longest_wait.max(Duration::from_micros(pool.longest_wait_micros));
-}
-
-fn config(settings: &Settings) -> Vec<(String, String, String)> {
-    let pooler = &settings.pooler;
-    let seconds = |span: Duration| span.as_secs().to_string();
-    [
-        ("default_pool_size", pooler.pool_size.to_string(), "20"),
-        ("max_client_conn", pooler.max_clients.to_string(), "10000"),
-        ("max_prepared_statements", pooler.max_prepared_statements.to_string(), "200"),
-        ("query_wait_timeout", seconds(pooler.query_wait_timeout), "120"),
-        ("client_login_timeout", seconds(pooler.client_login_timeout), "60"),
-        ("server_connect_timeout", seconds(pooler.server_connect_timeout), "5"),
-        ("server_idle_timeout", seconds(pooler.server_idle_timeout), "600"),
-        ("server_lifetime", seconds(pooler.server_lifetime), "3600"),
-        ("server_reset_query", pooler.reset_query.clone(), "DISCARD ALL"),
-    ]
-    .map(|(key, value, default)| (key.to_owned(), value, default.to_owned()))
-    .into()
-}
-
-fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Tcp => "tcp",
-        Mode::Session => "session",
-        Mode::Transaction => "transaction",
-        Mode::Statement => "statement",
     }
 }
 

@@ -1,16 +1,22 @@
 //! What all connections of a worker share.
 
-use std::{mem, os::fd::OwnedFd, sync::Arc};
+use std::{
+    mem,
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 
 use bellwether_types::Timestamp;
 
 use super::{
+    Command, Mailbox,
     epoll::{Epoll, Key, Kind},
     pipe::Pipes,
 };
 use crate::{
     control::ask::Ask,
     metrics::{ListenerCounts, Metrics},
+    quota::{Notice, Quota},
     routes::{Route, Routes, Target},
     settings::{Balance, Mode, Settings},
     split::SplitSettings,
@@ -26,6 +32,35 @@ pub(crate) struct Shared {
     pub(crate) asks: tokio::sync::mpsc::Sender<Ask>,
     /// From which it is made up what users that do not exist would be asked.
     pub(crate) seed: [u8; 32],
+    /// How many servers and clients there are.
+    pub(crate) quota: Quota,
+    /// By number; set before the first client comes.
+    pub(crate) workers: OnceLock<Vec<Mailbox>>,
+}
+
+impl Shared {
+    pub(crate) fn new(asks: tokio::sync::mpsc::Sender<Ask>) -> Self {
+        Self {
+            metrics: Metrics::default(),
+            asks,
+            seed: rand::random(),
+            quota: Quota::default(),
+            workers: OnceLock::new(),
+        }
+    }
+
+    /// Passes on what the table of servers wants others to know.
+    pub(crate) fn tell(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            let (holder, command) = match notice {
+                Notice::Spare { holder, must } => (holder, Command::Spare { pool: holder.pool, must }),
+                Notice::Room(holder) => (holder, Command::Room { pool: holder.pool }),
+            };
+            if let Some(worker) = self.workers.get().and_then(|workers| workers.get(holder.worker)) {
+                worker.send(command);
+            }
+        }
+    }
 }
 
 /// A port that this worker takes clients from.

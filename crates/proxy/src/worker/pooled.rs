@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod console;
 mod door;
+mod places;
 mod pool;
 mod server;
 mod splitting;
@@ -62,6 +63,7 @@ impl Pooled {
         match made {
             Ok(key) => {
                 listener.counts.connections.add(1);
+                context.shared.metrics.pooled.add(1);
                 self.pools.arriving += 1;
                 self.client_ready(context, key);
             }
@@ -140,8 +142,10 @@ impl Pooled {
         let Some(client) = self.clients.remove(key) else { return };
         client.listener.counts.connections.sub(1);
         context.shared.metrics.clients.sub(1);
+        context.shared.metrics.pooled.sub(1);
         if let Some(id) = client.pool {
             let pool = self.pools.get_mut(id);
+            context.shared.quota.dismiss(&pool.database, &pool.user);
             pool.leave(key);
             if client.stage == Stage::Waiting {
                 client.listener.counts.waiting.sub(1);

@@ -12,7 +12,11 @@ use bellwether_types::{
     PostgresState, Role, Tags, TimelineId, Timestamp,
     topology::{Topology, TopologyMember},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_postgres::{Client, NoTls, config::SslMode};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +29,7 @@ pub(crate) const PASSWORD: &str = "app's";
 pub(crate) struct Front {
     pub(crate) tcp: u16,
     pub(crate) pooled: u16,
+    statistics: u16,
     pub(crate) topology: watch::Sender<Arc<Topology>>,
     pub(crate) settings: watch::Sender<Arc<Settings>>,
     _task: JoinHandle<()>,
@@ -107,7 +112,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(600);
 impl Front {
     /// A proxy whose pools have `pool_size` servers. Secrets are read at `server`.
     pub(crate) async fn start(topology: Topology, server: &TestServer, pooler: PoolerSettings) -> Self {
-        let (tcp, pooled) = (free_port(), free_port());
+        let (tcp, pooled, statistics) = (free_port(), free_port(), free_port());
         let listener = |name: &str, port: u16, mode| ListenerSettings {
             name: name.into(),
             addresses: vec![([127, 0, 0, 1], port).into()],
@@ -121,15 +126,15 @@ impl Front {
             routing: RoutingSettings::default(),
             limits: Limits { queue_timeout: Duration::from_millis(500), ..Limits::default() },
             pooler,
-            statistics: vec![],
+            statistics: vec![([127, 0, 0, 1], statistics).into()],
         };
         let (settings, told) = watch::channel(Arc::new(settings));
         let (topology, seen) = watch::channel(Arc::new(topology));
         let secrets = Arc::new(Authid(Arc::new(server.client().await)));
         let (proxy, _) = Proxy::start(told, seen, secrets, Arc::new(Alone)).unwrap();
         let task = tokio::spawn(proxy.run(CancellationToken::new()));
-        let front = Self { tcp, pooled, topology, settings, _task: task };
-        for port in [tcp, pooled] {
+        let front = Self { tcp, pooled, statistics, topology, settings, _task: task };
+        for port in [tcp, pooled, statistics] {
             while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -139,6 +144,26 @@ impl Front {
 
     pub(crate) fn show(&self, topology: Topology) {
         self.topology.send_replace(Arc::new(topology));
+    }
+}
+
+impl Front {
+    /// The value of a metric, with its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let address = ("127.0.0.1", self.statistics);
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await.unwrap();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in {page}")).parse().unwrap()
+    }
+
+    /// Other settings of the pools from now on; they are in force a moment later.
+    pub(crate) fn pool(&self, change: impl FnOnce(&mut PoolerSettings)) {
+        let mut settings = Settings::clone(&self.settings.borrow());
+        change(&mut settings.pooler);
+        self.settings.send_replace(Arc::new(settings));
     }
 }
 
@@ -153,11 +178,16 @@ pub(crate) async fn create_user(server: &TestServer) {
 
 /// A client of the application.
 pub(crate) async fn client(port: u16) -> Result<Client, tokio_postgres::Error> {
+    client_as(port, USER).await
+}
+
+/// A client with the same password.
+pub(crate) async fn client_as(port: u16, user: &str) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     config
         .host("127.0.0.1")
         .port(port)
-        .user(USER)
+        .user(user)
         .password(PASSWORD)
         .dbname("postgres")
         .ssl_mode(SslMode::Disable);

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod front;
+mod limits;
 mod pooled;
 mod roles;
 #[path = "../../../postgres/tests/it/server_under_test.rs"]

@@ -2,7 +2,7 @@
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
-use bellwether_proxy::settings::{PoolerSettings, Settings, Tls};
+use bellwether_proxy::settings::{PoolLimits, PoolerSettings, Settings, Tls};
 use bellwether_types::Role;
 use tokio::io::AsyncWriteExt as _;
 use tokio_postgres::error::SqlState;
@@ -42,8 +42,11 @@ pub(crate) async fn one_server(root: &std::path::Path, pool_size: usize) -> (Tes
     let server = TestServer::primary(settings(root, "only")).await;
     create_user(&server).await;
     let topology = picture(Some("only"), vec![member("only", &server, Role::Primary, 1)], LEASE);
-    let pooler =
-        PoolerSettings { pool_size, admin_users: vec![USER.to_owned()], ..PoolerSettings::default() };
+    let pooler = PoolerSettings {
+        limits: PoolLimits { pool_size, ..PoolLimits::default() },
+        admin_users: vec![USER.to_owned()],
+        ..PoolerSettings::default()
+    };
     let front = Front::start(topology, &server, pooler).await;
     (server, front)
 }
@@ -52,7 +55,7 @@ pub(crate) async fn one_server(root: &std::path::Path, pool_size: usize) -> (Tes
 fn two_clients_on_one_server_do_not_meet() {
     run(async |root| {
         let (_server, front) = one_server(&root, 1).await;
-        // Two threads have a server each; clients of both kinds meet sooner or later.
+        // The clients of two threads share it.
         let mut clients = Vec::new();
         for number in 0..4 {
             let client = client(front.pooled).await.unwrap();

@@ -26,6 +26,15 @@ pub(crate) struct Shown {
     clients_limit: usize,
     listeners: Vec<ListenerShown>,
     pools: Vec<PoolShown>,
+    full: FullShown,
+}
+
+/// How often a pool had to wait because of which limit.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct FullShown {
+    pool_size: u64,
+    max_db_connections: u64,
+    max_user_connections: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -141,6 +150,11 @@ impl Shown {
             clients_limit: settings.limits.max_connections,
             listeners: listeners.collect(),
             pools: pools.into_iter().map(PoolShown::of).collect(),
+            full: FullShown {
+                pool_size: metrics.full[0].get(),
+                max_db_connections: metrics.full[1].get(),
+                max_user_connections: metrics.full[2].get(),
+            },
         }
     }
 
@@ -276,6 +290,20 @@ impl Shown {
         }
         gauge(&mut out, "has_primary", "gauge", "1 if writers are led to a primary.");
         let _ = writeln!(out, "bellwether_proxy_has_primary {}", u8::from(self.primary.is_some()));
+        gauge(
+            &mut out,
+            "pool_full_total",
+            "counter",
+            "Times that a pool had to wait for a server, by limit.",
+        );
+        let FullShown { pool_size, max_db_connections, max_user_connections } = self.full;
+        for (limit, count) in [
+            ("pool_size", pool_size),
+            ("max_db_connections", max_db_connections),
+            ("max_user_connections", max_user_connections),
+        ] {
+            let _ = writeln!(out, "bellwether_proxy_pool_full_total{{limit=\"{limit}\"}} {count}");
+        }
         let pools: [(&str, &str, &str, Of<PoolShown>); 6] = [
             ("pool_clients_active", "gauge", "Clients of the pool that do not wait.", |it| {
                 it.clients_active as u64

@@ -1,7 +1,7 @@
 //! Bringing clients and servers together, and parting them.
 
 use bellwether_pgwire::message;
-use bellwether_types::MemberName;
+use bellwether_types::{MemberName, Timestamp};
 
 use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage};
 use crate::{
@@ -45,7 +45,7 @@ impl Pooled {
     /// Gives servers to those who wait, and opens more where that is allowed.
     pub(super) fn serve(&mut self, context: &mut Context, id: PoolId) {
         if !self.may_begin(context, id) {
-            return;
+            return self.claim_no_more(context, id);
         }
         loop {
             let pool = self.pools.get_mut(id);
@@ -58,14 +58,9 @@ impl Pooled {
             }
             self.attach(context, client, server);
         }
-        let pool = self.pools.get(id);
-        let size = context.settings.pooler.size_of(&pool.database, &pool.user);
-        for _ in 0..size {
-            let pool = self.pools.get(id);
-            if !pool.wants_more(size, context.now) {
-                break;
-            }
-            self.open_server(context, id);
+        while self.pools.get(id).wants_more(context.now) && self.open_server(context, id) {}
+        if !self.pools.get(id).wants_more(context.now) {
+            self.claim_no_more(context, id);
         }
     }
 
@@ -199,7 +194,11 @@ impl Pooled {
         let Some(server) = self.servers.get_mut(key) else { return };
         let id = server.pool;
         server.since = context.now;
-        if server.is_condemned || server.side.is_ending {
+        let owes = self.pools.get(id).owes_until > context.now && server.has_had_its_turn(context.now);
+        if server.is_condemned || server.side.is_ending || owes {
+            if owes {
+                self.pools.get_mut(id).owes_until = Timestamp::ZERO;
+            }
             self.remove_server(context, key);
         } else if server.cancels > 0 {
             server.stage = ServerStage::BeingCancelled;

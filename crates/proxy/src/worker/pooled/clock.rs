@@ -1,8 +1,8 @@
 //! What time does to pools.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
-use super::{Pooled, client::Stage, server::ServerStage};
+use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage};
 use crate::{
     refusal::Refusal,
     routes::Target,
@@ -18,8 +18,10 @@ impl Pooled {
         self.tick_clients(context);
         self.tick_servers(context);
         self.bring_readers_home(context);
+        let populated: HashSet<PoolId> = self.clients.iter().filter_map(|(_, client)| client.pool).collect();
         for id in self.pools.ids() {
             self.serve(context, id);
+            self.keep_within(context, id, populated.contains(&id));
         }
     }
 
@@ -70,14 +72,15 @@ impl Pooled {
         }
         Refusal::NoServer {
             waited,
-            size: context.settings.pooler.size_of(&pool.database, &pool.user),
+            full: pool.full,
+            is_paused: self.pools.is_paused(&pool.database),
             error: pool.last_error.clone().filter(|_| pool.open == 0),
         }
     }
 
     fn tick_servers(&mut self, context: &mut Context) {
         let settings = context.settings.pooler.clone();
-        let (mut slow, mut old) = (Vec::new(), Vec::new());
+        let (mut slow, mut old, mut unused) = (Vec::new(), Vec::new(), Vec::new());
         for (key, server) in self.servers.iter() {
             let age = context.now.since(server.since);
             match server.stage {
@@ -92,11 +95,14 @@ impl Pooled {
                     }
                 }
                 ServerStage::Idle => {
-                    let is_idle =
-                        !settings.server_idle_timeout.is_zero() && age >= settings.server_idle_timeout;
-                    let lifetime = settings.server_lifetime;
-                    if is_idle || (!lifetime.is_zero() && context.now.since(server.born) >= lifetime) {
+                    let pool = self.pools.get(server.pool);
+                    let own = settings.limits.server_lifetime_in(&pool.database);
+                    let lifetime = own.unwrap_or(settings.server_lifetime);
+                    let idle_timeout = settings.server_idle_timeout;
+                    if !lifetime.is_zero() && context.now.since(server.born) >= lifetime {
                         old.push(key);
+                    } else if !idle_timeout.is_zero() && age >= idle_timeout {
+                        unused.push(key);
                     }
                 }
                 // The request's own clock ends that.
@@ -108,6 +114,15 @@ impl Pooled {
         }
         for key in old {
             self.remove_server(context, key);
+        }
+        for key in unused {
+            let Some(server) = self.servers.get(key) else { continue };
+            let pool = self.pools.get(server.pool);
+            let least = settings.limits.of(&pool.database, &pool.user).min;
+            let has_clients = || self.clients.iter().any(|(_, client)| client.pool == Some(server.pool));
+            if least == 0 || context.shared.quota.used(&pool.names()) > least || !has_clients() {
+                self.remove_server(context, key);
+            }
         }
     }
 }

@@ -129,6 +129,10 @@ impl Pooled {
             let hint = "Connect with sslmode=require (pooler.client_tls_sslmode asks for it).";
             return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what, hint });
         }
+        let limit = context.settings.pooler.max_clients;
+        if context.shared.metrics.pooled.get() > limit as u64 && startup.database() != DATABASE {
+            return self.refuse(context, key, &Refusal::TooManyConnections { limit });
+        }
         if self.pools.disabled.contains(startup.database()) {
             let what = format!("database \"{}\" is disabled", startup.database());
             let hint = "An administrator says ENABLE on the console.";
@@ -266,7 +270,16 @@ impl Pooled {
                 _ => Settled::default(),
             },
         };
-        let splits = context.settings.pooler.splits(startup.database(), startup.user());
+        let limits = &context.settings.pooler.limits;
+        let limit = limits.of(startup.database(), startup.user());
+        let splits = limits.splits(startup.database(), startup.user());
+        let admitted = context
+            .shared
+            .quota
+            .admit((&pool_key.database, limit.max_db_clients), (&pool_key.user, limit.max_user_clients));
+        if let Err(too_many) = admitted {
+            return self.refuse(context, key, &Refusal::TooManyClients(too_many));
+        }
         let split = client.listener.split.clone().filter(|_| splits);
         let readers = split.as_ref().map(|_| {
             let key = PoolKey { target: Target::Replicas, ..pool_key.clone() };

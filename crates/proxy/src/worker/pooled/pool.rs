@@ -8,11 +8,23 @@ use std::{
 use bellwether_pgwire::auth::login::Login;
 use bellwether_types::Timestamp;
 
-use crate::{routes::Target, settings::Mode, worker::epoll::Key};
+use crate::{
+    quota::{Full, Names},
+    routes::Target,
+    settings::Mode,
+    worker::epoll::Key,
+};
 
 /// A pool's place; pools are never removed while a worker lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolId(usize);
+
+impl PoolId {
+    /// As other threads know it.
+    pub(super) fn number(self) -> usize {
+        self.0
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PoolKey {
@@ -54,6 +66,10 @@ pub(super) struct Pool {
     pub(super) retry_at: Timestamp,
     pub(super) failures: u32,
     pub(super) last_error: Option<String>,
+    /// The limit that keeps it from opening a server; there is a claim to the next one then.
+    pub(super) full: Option<Full>,
+    /// Until then the next server that comes back is closed for others who wait.
+    pub(super) owes_until: Timestamp,
     pub(super) transactions: u64,
 }
 
@@ -87,6 +103,11 @@ impl Pools {
         (0..self.pools.len()).map(PoolId).collect()
     }
 
+    /// The pool that other threads know by this number.
+    pub(super) fn id_of(&self, number: usize) -> Option<PoolId> {
+        (number < self.pools.len()).then_some(PoolId(number))
+    }
+
     /// The pool for these, which is made if there is none.
     pub(super) fn for_key(&mut self, key: PoolKey, login: Login) -> PoolId {
         if let Some(id) = self.by_key.get(&key) {
@@ -113,6 +134,8 @@ impl Pools {
             retry_at: Timestamp::ZERO,
             failures: 0,
             last_error: None,
+            full: None,
+            owes_until: Timestamp::ZERO,
             transactions: 0,
         });
         self.by_key.insert(key, id);
@@ -140,9 +163,14 @@ impl Pool {
         self.newcomers.retain(|newcomer| *newcomer != client);
     }
 
-    /// Whether one more server should be opened.
-    pub(super) fn wants_more(&self, size: usize, now: Timestamp) -> bool {
+    /// What its servers count for.
+    pub(super) fn names(&self) -> Names {
+        Names { database: self.database.clone(), user: self.user.clone(), target: self.target }
+    }
+
+    /// Whether one more server should be opened, if that is allowed.
+    pub(super) fn wants_more(&self, now: Timestamp) -> bool {
         let wanted = self.waiting.len() + usize::from(!self.newcomers.is_empty());
-        self.open < size && self.coming < wanted && now >= self.retry_at
+        self.coming < wanted && now >= self.retry_at
     }
 }

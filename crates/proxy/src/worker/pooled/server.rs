@@ -102,11 +102,14 @@ impl Server {
 }
 
 impl Pooled {
-    /// Opens one more server.
-    pub(super) fn open_server(&mut self, context: &mut Context, id: PoolId) {
+    /// Opens one more server, if that is allowed. Whether it is worth while to ask for another one.
+    pub(super) fn open_server(&mut self, context: &mut Context, id: PoolId) -> bool {
         let pool = self.pools.get(id);
         let (target, failures) = (pool.target, pool.failures);
-        let Some(route) = context.pick(target, failures as usize) else { return };
+        let Some(route) = context.pick(target, failures as usize) else { return false };
+        if !self.take_place(context, id) {
+            return false;
+        }
         let opened = route.addresses.iter().find_map(|address| sockets::begin_connect(address).ok());
         let made = match opened {
             Some(fd) => self.servers.try_insert_with(|key| {
@@ -139,8 +142,12 @@ impl Pooled {
                 pool.open += 1;
                 pool.coming += 1;
             }
-            Err(error) => pool.put_off(context.now, format!("member \"{}\": {error}", route.member)),
+            Err(error) => {
+                pool.put_off(context.now, format!("member \"{}\": {error}", route.member));
+                self.give_place(context, id);
+            }
         }
+        true
     }
 
     pub(super) fn finish_connecting(&mut self, context: &mut Context, key: Key, readiness: Readiness) {
@@ -390,6 +397,7 @@ impl Pooled {
             pool.coming -= 1;
         }
         pool.idle.retain(|idle| *idle != key);
+        self.give_place(context, server.pool);
     }
 }
 

@@ -21,7 +21,7 @@ use bellwether_proxy::{
     routes::Target,
     settings::{
         self, Limits, ListenerSettings, Mode, Overrides, PoolLimits, PoolerSettings, RoutingSettings, Rules,
-        Settings, Tls,
+        Settings, TimeoutOverrides, Timeouts, Tls,
     },
     split::{self, SplitSettings},
 };
@@ -202,6 +202,7 @@ fn translate_pooler(pooler: &Pooler, files: Files) -> PoolerSettings {
         max_prepared_statements: pooler.max_prepared_statements,
         reset_query: pooler.server_reset_query.clone(),
         query_wait_timeout: pooler.query_wait_timeout,
+        query_wait_notify: pooler.query_wait_notify,
         client_login_timeout: pooler.client_login_timeout,
         server_connect_timeout: pooler.server_connect_timeout,
         server_idle_timeout: pooler.server_idle_timeout,
@@ -223,6 +224,7 @@ fn translate_limits(limits: &limited::PoolLimits) -> PoolLimits {
         max_user_connections: at_most(limits.max_user_connections),
         max_db_client_connections: at_most(limits.max_db_client_connections),
         max_user_client_connections: at_most(limits.max_user_client_connections),
+        timeouts: Timeouts::default().with(translate_timeouts(limits.timeouts)),
         databases: each(&limits.databases),
         users: each(&limits.users),
     }
@@ -236,6 +238,16 @@ fn translate_overrides(own: &limited::Overrides) -> Overrides {
         max_connections: own.max_connections,
         max_client_connections: own.max_client_connections,
         server_lifetime: own.server_lifetime,
+        timeouts: translate_timeouts(own.timeouts),
         is_unsplit: own.is_unsplit,
+    }
+}
+
+fn translate_timeouts(own: limited::Timeouts) -> TimeoutOverrides {
+    TimeoutOverrides {
+        query: own.query,
+        transaction: own.transaction,
+        idle_transaction: own.idle_transaction,
+        client_idle: own.client_idle,
     }
 }

@@ -50,6 +50,7 @@ pub(crate) enum Refusal {
     },
     /// Of a database, or of a user.
     TooManyClients(TooMany),
+    TookTooLong(Late, Duration),
     /// The server was gone in the middle of something.
     ServerLost {
         member: MemberName,
@@ -84,6 +85,70 @@ pub(crate) enum Refusal {
     },
 }
 
+/// What took longer than is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    Login,
+    Query,
+    Transaction,
+    IdleTransaction,
+    IdleClient,
+}
+
+impl Late {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Login => "client_login_timeout",
+            Self::Query => "query_timeout",
+            Self::Transaction => "transaction_timeout",
+            Self::IdleTransaction => "idle_transaction_timeout",
+            Self::IdleClient => "client_idle_timeout",
+        }
+    }
+
+    /// SQLSTATE, message, detail and hint; the SQLSTATE is PostgreSQL's for its own timeout of that kind.
+    fn texts(self, limit: Duration) -> (&'static str, String, String, &'static str) {
+        let limit = limit.as_secs_f64();
+        let (sqlstate, message, detail, hint) = match self {
+            Self::Login => (
+                "57014",
+                "client_login_timeout",
+                format!("The login took longer than {limit} s."),
+                "Look whether the network loses packets; the limit is pooler.client_login_timeout.",
+            ),
+            Self::Query => (
+                "57014",
+                "query timeout",
+                format!("The server had no answer after {limit} s (query_timeout); the query was cancelled."),
+                "Connect again. Raise pooler.query_timeout, or that of the user, if the query may take so long.",
+            ),
+            Self::Transaction => (
+                "25P04",
+                "transaction timeout",
+                format!(
+                    "The transaction took longer than {limit} s (transaction_timeout); it is rolled back."
+                ),
+                "Connect again. Raise pooler.transaction_timeout, or that of the user, if it may take so long.",
+            ),
+            Self::IdleTransaction => (
+                "25P03",
+                "idle transaction timeout",
+                format!(
+                    "Nothing came for {limit} s in a transaction (idle_transaction_timeout); it is rolled back."
+                ),
+                "Connect again. End transactions before you wait for something else.",
+            ),
+            Self::IdleClient => (
+                "57P05",
+                "client_idle_timeout",
+                format!("Nothing came for {limit} s (client_idle_timeout)."),
+                "Connect again when there is something to do.",
+            ),
+        };
+        (sqlstate, message.to_owned(), detail, hint)
+    }
+}
+
 impl Refusal {
     /// For the metric.
     pub(crate) fn label(&self) -> &'static str {
@@ -97,6 +162,7 @@ impl Refusal {
             Self::Cut { .. } => "role_change",
             Self::NoServer { .. } => "no_server",
             Self::TooManyClients(_) => "too_many_clients",
+            Self::TookTooLong(late, _) => late.label(),
             Self::ServerLost { .. } => "server_lost",
             Self::LoginFailed { .. } => "server_login_failed",
             Self::SettingsFailed { .. } => "settings_failed",
@@ -180,6 +246,7 @@ impl Refusal {
                 let detail = format!("Waited for {:.1} s. {why}", waited.as_secs_f64());
                 ("57014", "query_wait_timeout".into(), detail, hint)
             }
+            Self::TookTooLong(late, limit) => late.texts(*limit),
             Self::TooManyClients(TooMany::OfDatabase(limit)) => (
                 "53300",
                 "too many clients of this database".into(),

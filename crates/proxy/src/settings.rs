@@ -1,12 +1,16 @@
 //! What the proxy is told to do. Where it is written (`router:` and `pooler:` in the node's file) is not its business.
 
 mod limits;
+mod timeouts;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bellwether_pgwire::auth::{certificate::IdentMaps, hba};
 
-pub use self::limits::{Overrides, PoolLimits};
+pub use self::{
+    limits::{Overrides, PoolLimits},
+    timeouts::{TimeoutOverrides, Timeouts},
+};
 use crate::{routes::Target, split::SplitSettings};
 
 /// Everything that a reload can change.
@@ -107,6 +111,8 @@ pub struct PoolerSettings {
     pub reset_query: String,
     /// How long a client waits for a server.
     pub query_wait_timeout: Duration,
+    /// After which a client that waits is told so; zero for never.
+    pub query_wait_notify: Duration,
     pub client_login_timeout: Duration,
     pub server_connect_timeout: Duration,
     /// Zero for never.
@@ -176,6 +182,7 @@ impl Default for PoolerSettings {
             max_prepared_statements: 200,
             reset_query: "DISCARD ALL".into(),
             query_wait_timeout: Duration::from_secs(120),
+            query_wait_notify: Duration::from_secs(5),
             client_login_timeout: Duration::from_secs(60),
             server_connect_timeout: Duration::from_secs(5),
             server_idle_timeout: Duration::from_secs(600),

@@ -218,13 +218,17 @@ impl Worker {
             Kind::Courier => self.passages.courier_event(&mut self.context, key, readiness),
             Kind::Wake => self.hear(),
         }
-        for cancel in self.pooled.take_cancels() {
-            self.passages.carry(&mut self.context, cancel);
-        }
+        self.send_cancels();
         self.end_cancels();
         // A stage that a clock ends must not wait for the calm tick.
         if self.is_restless() {
             self.next_tick = self.next_tick.min(self.context.now + RESTLESS_TICK);
+        }
+    }
+
+    fn send_cancels(&mut self) {
+        for cancel in self.pooled.take_cancels() {
+            self.passages.carry(&mut self.context, cancel);
         }
     }
 
@@ -246,6 +250,7 @@ impl Worker {
         self.end_cancels();
         self.pooled.enforce(&mut self.context);
         self.pooled.tick(&mut self.context);
+        self.send_cancels();
         if self.deaf_until.is_some_and(|until| until <= self.context.now) {
             self.accept_again();
         }

@@ -20,6 +20,8 @@ pub struct Pooler {
     pub stats_users: Vec<String>,
     pub max_prepared_statements: usize,
     pub query_wait_timeout: Duration,
+    /// Zero: never.
+    pub query_wait_notify: Duration,
     pub client_login_timeout: Duration,
     pub server_connect_timeout: Duration,
     /// Zero: never.
@@ -126,6 +128,7 @@ impl Pooler {
             stats_users: section.comma_texts("stats_users").unwrap_or_default(),
             max_prepared_statements: count("max_prepared_statements", 200),
             query_wait_timeout: span("query_wait_timeout", 120),
+            query_wait_notify: span("query_wait_notify", 5),
             client_login_timeout: span("client_login_timeout", 60),
             server_connect_timeout: span("server_connect_timeout", 5),
             server_idle_timeout: span("server_idle_timeout", 600),
@@ -219,7 +222,8 @@ pooler:
   query_wait_timeout: 30
   max_db_connections: 80
   databases: {shop: {pool_size: 5, max_db_connections: 0, server_lifetime: 30min}, ledger: {split: off}}
-  users: {batch: {max_user_connections: 2}}
+  transaction_timeout: 90
+  users: {batch: {max_user_connections: 2, query_timeout: 0}}
 ";
         let (pooler, problems) = read(text);
         assert_eq!(problems, Vec::<String>::new());
@@ -232,7 +236,9 @@ pooler:
         assert_eq!(shop.server_lifetime, Some(Duration::from_secs(1800)));
         assert!(pooler.limits.databases["ledger"].is_unsplit);
         assert_eq!(pooler.limits.max_db_connections, 80);
-        assert_eq!(pooler.limits.users["batch"].max_connections, Some(2));
+        let batch = &pooler.limits.users["batch"];
+        assert_eq!((batch.max_connections, batch.timeouts.query), (Some(2), Some(Duration::ZERO)));
+        assert_eq!(pooler.limits.timeouts.transaction, Some(Duration::from_secs(90)));
     }
 
     #[test]

@@ -106,6 +106,12 @@ impl ServerSide {
             && !(self.is_amid || self.is_skipping || self.is_copying)
     }
 
+    /// Whether it is the client's turn, in a transaction or not.
+    #[inline]
+    pub(crate) fn has_answered_all(&self) -> bool {
+        self.expected.is_empty() && self.streaming == 0 && !self.is_amid
+    }
+
     /// Drops what a server leaves out after an error: everything up to the next Sync, which the client may not have sent yet.
     pub(crate) fn skip_to_sync(&mut self) {
         self.is_copying = false;

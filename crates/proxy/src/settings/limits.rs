@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::{TimeoutOverrides, Timeouts};
+
 /// The rule, in PgBouncer's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -21,6 +23,7 @@ pub struct PoolLimits {
     pub max_db_client_connections: Option<usize>,
     /// Clients that are one user.
     pub max_user_client_connections: Option<usize>,
+    pub timeouts: Timeouts,
     /// What differs, by database.
     pub databases: BTreeMap<String, Overrides>,
     /// What differs, by user; where both say something, the user counts.
@@ -39,6 +42,8 @@ pub struct Overrides {
     pub max_client_connections: Option<usize>,
     /// Zero for ever.
     pub server_lifetime: Option<Duration>,
+    /// Of users only.
+    pub timeouts: TimeoutOverrides,
     /// Reads stay at the primary, whatever the listener says.
     pub is_unsplit: bool,
 }
@@ -79,6 +84,10 @@ impl PoolLimits {
         }
     }
 
+    pub(crate) fn timeouts_of(&self, user: &str) -> Timeouts {
+        self.timeouts.with(self.users.get(user).map(|own| own.timeouts).unwrap_or_default())
+    }
+
     /// Whether reads of this user in this database may go to replicas.
     pub(crate) fn splits(&self, database: &str, user: &str) -> bool {
         let is_unsplit = |of: Option<&Overrides>| of.is_some_and(|it| it.is_unsplit);
@@ -110,6 +119,7 @@ impl Default for PoolLimits {
             max_user_connections: None,
             max_db_client_connections: None,
             max_user_client_connections: None,
+            timeouts: Timeouts::default(),
             databases: BTreeMap::new(),
             users: BTreeMap::new(),
         }

@@ -183,6 +183,14 @@ pub(crate) async fn client(port: u16) -> Result<Client, tokio_postgres::Error> {
 
 /// A client with the same password.
 pub(crate) async fn client_as(port: u16, user: &str) -> Result<Client, tokio_postgres::Error> {
+    Ok(client_and_end(port, user).await?.0)
+}
+
+/// A client, and what its connection ends with.
+pub(crate) async fn client_and_end(
+    port: u16,
+    user: &str,
+) -> Result<(Client, JoinHandle<Result<(), tokio_postgres::Error>>), tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     config
         .host("127.0.0.1")
@@ -192,8 +200,7 @@ pub(crate) async fn client_as(port: u16, user: &str) -> Result<Client, tokio_pos
         .dbname("postgres")
         .ssl_mode(SslMode::Disable);
     let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+    Ok((client, tokio::spawn(connection)))
 }
 
 /// The only value of the only row.

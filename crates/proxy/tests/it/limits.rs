@@ -32,7 +32,7 @@ async fn clients_of_both_threads(front: &Front) -> Vec<Client> {
 }
 
 /// Waits until `is_so`.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let by = Instant::now() + Duration::from_secs(15);
     while !is_so().await {
         assert!(Instant::now() < by, "{what}");
@@ -56,28 +56,27 @@ fn one_server_is_shared_by_all_threads_in_turn() {
     run(async |root| {
         let (_server, front) = one_server(&root, 1).await;
         let clients = clients_of_both_threads(&front).await;
-        // Everybody has work all the time: who waits is still served.
+        // Everybody has work all the time, and is served in turn.
         let in_flight = Arc::new(AtomicUsize::new(0));
         let work = clients.into_iter().map(|client| {
             let in_flight = in_flight.clone();
             tokio::spawn(async move {
-                let mut longest = Duration::ZERO;
-                let end = Instant::now() + Duration::from_secs(3);
+                let mut served = 0;
+                let end = Instant::now() + Duration::from_secs(4);
                 while Instant::now() < end {
-                    let begun = Instant::now();
                     client.batch_execute("BEGIN").await.unwrap();
-                    longest = longest.max(begun.elapsed());
                     assert_eq!(in_flight.fetch_add(1, Relaxed), 0, "two have a server at once");
                     ask(&client, "1").await.unwrap();
                     in_flight.fetch_sub(1, Relaxed);
                     client.batch_execute("COMMIT").await.unwrap();
+                    served += 1;
                 }
-                longest
+                served
             })
         });
         for worker in work.collect::<Vec<_>>() {
-            let longest = worker.await.unwrap();
-            assert!(longest < Duration::from_secs(2), "somebody waited for {longest:?}");
+            let served = worker.await.unwrap();
+            assert!(served >= 3, "somebody was served {served} times in 4 s");
         }
         assert_eq!(server_connections(&front).await, 1);
         let counted = front.metric("bellwether_proxy_pool_full_total{limit=\"pool_size\"}").await;
@@ -85,7 +84,7 @@ fn one_server_is_shared_by_all_threads_in_turn() {
     });
 }
 
-async fn create_users(server: &TestServer, users: &[&str]) {
+pub(crate) async fn create_users(server: &TestServer, users: &[&str]) {
     for user in users {
         let sql = format!("CREATE ROLE {user} LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''"));
         server.client().await.batch_execute(&sql).await.unwrap();
@@ -110,6 +109,7 @@ fn databases_users_and_clients_have_limits_of_their_own() {
 }
 
 async fn servers_of_a_database_go_where_they_are_wanted(front: &Front) {
+    let _first = client(front.pooled).await.unwrap();
     front.pool(|pooler| {
         pooler.limits.max_db_connections = Some(2);
         pooler.query_wait_timeout = Duration::from_millis(700);

@@ -8,3 +8,4 @@ mod roles;
 #[path = "../../../postgres/tests/it/server_under_test.rs"]
 #[expect(dead_code, reason = "it can more than these tests need")]
 mod server_under_test;
+mod timeouts;

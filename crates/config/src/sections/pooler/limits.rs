@@ -18,10 +18,31 @@ pub struct PoolLimits {
     pub max_user_connections: usize,
     pub max_db_client_connections: usize,
     pub max_user_client_connections: usize,
+    pub timeouts: Timeouts,
     /// By database.
     pub databases: BTreeMap<String, Overrides>,
     /// By user.
     pub users: BTreeMap<String, Overrides>,
+}
+
+/// Zero is never; `None`: nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    pub query: Option<Duration>,
+    pub transaction: Option<Duration>,
+    pub idle_transaction: Option<Duration>,
+    pub client_idle: Option<Duration>,
+}
+
+impl Timeouts {
+    fn read(section: &Section<'_>) -> Self {
+        Self {
+            query: read_lasting(section, "query_timeout"),
+            transaction: read_lasting(section, "transaction_timeout"),
+            idle_transaction: read_lasting(section, "idle_transaction_timeout"),
+            client_idle: read_lasting(section, "client_idle_timeout"),
+        }
+    }
 }
 
 /// What differs for one database or one user.
@@ -35,6 +56,7 @@ pub struct Overrides {
     /// `max_db_client_connections` or `max_user_client_connections`.
     pub max_client_connections: Option<usize>,
     pub server_lifetime: Option<Duration>,
+    pub timeouts: Timeouts,
     /// Its reads stay at the primary, whatever the listener says.
     pub is_unsplit: bool,
 }
@@ -51,6 +73,7 @@ impl PoolLimits {
             max_user_connections: at_most("max_user_connections"),
             max_db_client_connections: at_most("max_db_client_connections"),
             max_user_client_connections: at_most("max_user_client_connections"),
+            timeouts: Timeouts::read(section),
             databases: read_each(&section.child("databases"), |one| Overrides {
                 min_pool_size: count(one, "min_pool_size", 0),
                 max_connections: count(one, "max_db_connections", 0),
@@ -61,6 +84,7 @@ impl PoolLimits {
             users: read_each(&section.child("users"), |one| Overrides {
                 max_connections: count(one, "max_user_connections", 0),
                 max_client_connections: count(one, "max_user_client_connections", 0),
+                timeouts: Timeouts::read(one),
                 ..Overrides::read(one)
             }),
         }
@@ -80,7 +104,7 @@ impl Overrides {
 }
 
 fn read_each(section: &Section<'_>, read: impl Fn(&Section<'_>) -> Overrides) -> BTreeMap<String, Overrides> {
-    let entries = section.entries().into_iter();
+    let entries = section.entries().iter();
     entries.map(|entry| (entry.key.clone(), read(&section.child(&entry.key)))).collect()
 }
 

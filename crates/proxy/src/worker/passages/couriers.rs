@@ -24,7 +24,7 @@ pub(super) enum Sender {
     /// A client of a passage: its connection is closed with the last of those who carry the same request.
     Passage { _client: Option<Arc<Stream>> },
     /// A server of a pool, which nobody gets meanwhile.
-    Pool { server: Key, _caller: Arc<Caller> },
+    Pool { server: Key, _caller: Option<Arc<Caller>> },
 }
 
 /// One request, to one server.

@@ -27,6 +27,7 @@ impl Pooled {
         if let Some(client_state) = self.clients.get_mut(client) {
             client_state.stage = Stage::Waiting;
             client_state.since = context.now;
+            client_state.was_notified = false;
             client_state.listener.counts.waiting.add(1);
             self.pools.get_mut(id).waiting.push_back(client);
         }
@@ -130,6 +131,7 @@ impl Pooled {
         if let Some(client) = self.clients.get_mut(client_key) {
             client.server = None;
             client.stage = Stage::Ready;
+            client.since = context.now;
             if client.stream.readable {
                 Self::again(context, client_key);
             }

@@ -33,7 +33,8 @@ pub(crate) struct Cancel {
     pub(crate) packet: Vec<u8>,
     /// A server of a pool.
     pub(crate) server: Key,
-    pub(crate) caller: Arc<Caller>,
+    /// `None`: it took too long.
+    pub(crate) caller: Option<Arc<Caller>>,
 }
 
 /// What has become of a request.
@@ -65,6 +66,11 @@ impl Pooled {
             client.process == process && !client.secret.is_empty() && *client.secret == *secret
         });
         let Some(key) = found.and_then(|(_, client)| client.server) else { return };
+        self.cancel_work(key, Some(caller));
+    }
+
+    /// Asks a server to stop what it does for its client.
+    pub(super) fn cancel_work(&mut self, key: Key, caller: Option<Arc<Caller>>) {
         let Some(server) = self.servers.get_mut(key) else { return };
         server.cancels += 1;
         let packet = bellwether_pgwire::startup::cancel_request(server.process, &server.secret);

@@ -64,6 +64,8 @@ pub(super) struct Client {
     pub(super) server: Option<Key>,
     /// When the stage began, as far as a clock ends it.
     pub(super) since: Timestamp,
+    /// It knows that it waits for a server.
+    pub(super) was_notified: bool,
     /// What it needs only at the door.
     pub(super) entry: Option<Box<Entry>>,
     /// The key that it cancels with; made up by us.
@@ -94,6 +96,7 @@ impl Client {
             split: None,
             server: None,
             since: context.now,
+            was_notified: false,
             entry: Some(Box::default()),
             process: rand::random(),
             secret: Box::default(),

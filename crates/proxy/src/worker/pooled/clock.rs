@@ -2,10 +2,19 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage};
+use bellwether_pgwire::message::Report;
+use bellwether_types::Timestamp;
+
+use super::{
+    Pooled,
+    client::{Client, Stage},
+    pool::PoolId,
+    server::{Server, ServerStage},
+};
 use crate::{
-    refusal::Refusal,
+    refusal::{Late, Refusal},
     routes::Target,
+    settings::{PoolerSettings, Timeouts},
     worker::{context::Context, epoll::Key},
 };
 
@@ -27,36 +36,57 @@ impl Pooled {
 
     fn tick_clients(&mut self, context: &mut Context) {
         let settings = context.settings.pooler.clone();
-        let (mut late, mut waited_long, mut arriving, mut leaving) = (Vec::new(), Vec::new(), 0, false);
+        let of_pools = self.timeouts_of_pools(&settings);
+        let (mut arriving, mut leaving, mut due) = (0, false, Vec::new());
         for (key, client) in self.clients.iter() {
-            let age = context.now.since(client.since);
             match client.stage {
-                Stage::Greeting | Stage::Verifying | Stage::AwaitingSecret => {
-                    arriving += 1;
-                    if age >= settings.client_login_timeout {
-                        late.push(key);
-                    }
-                }
-                Stage::Leaving => {
-                    leaving = true;
-                    if age >= LEAVING {
-                        late.push(key);
-                    }
-                }
-                Stage::Waiting | Stage::Newcomer if age >= settings.query_wait_timeout => {
-                    waited_long.push(key)
-                }
+                Stage::Greeting | Stage::Verifying | Stage::AwaitingSecret => arriving += 1,
+                Stage::Leaving => leaving = true,
                 _ => {}
             }
+            let idle = client.pool.map_or(Duration::ZERO, |id| of_pools[id.number()].client_idle);
+            due.extend(due_of(client, &settings, idle, context.now).map(|due| (key, due)));
         }
         self.pools.arriving = arriving;
         self.pools.leaving = leaving;
-        for key in late {
-            self.close_client(context, key);
+        for (key, due) in due {
+            match due {
+                Due::Gone => self.close_client(context, key),
+                Due::Late(what, limit) => self.refuse(context, key, &Refusal::TookTooLong(what, limit)),
+                Due::WaitedLong => {
+                    let refusal = self.why_waiting(context, key);
+                    self.refuse(context, key, &refusal);
+                }
+                Due::Notice => self.notify(context, key),
+                Due::Stuck(server) => {
+                    self.lose_server(context, server, "it did not take a client's settings in time");
+                }
+            }
         }
-        for key in waited_long {
-            let refusal = self.why_waiting(context, key);
-            self.refuse(context, key, &refusal);
+    }
+
+    /// By the number of the pool.
+    fn timeouts_of_pools(&self, settings: &PoolerSettings) -> Vec<Timeouts> {
+        self.pools.ids().into_iter().map(|id| settings.limits.timeouts_of(&self.pools.get(id).user)).collect()
+    }
+
+    /// Tells a client that it waits, as whoever sits before it cannot know.
+    fn notify(&mut self, context: &mut Context, key: Key) {
+        let what = match self.why_waiting(context, key) {
+            Refusal::NoPrimary { .. } => "there is no primary",
+            Refusal::NoReplica { .. } => "no replica can be read from",
+            _ => "no server has come free",
+        };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.was_notified = true;
+        let waited = context.now.since(client.since).as_secs_f64();
+        let message = format!("{what} for {waited:.1} s: the query waits");
+        let hint = "It ends with an error after pooler.query_wait_timeout.";
+        let mut notice = Vec::new();
+        Report { severity: "NOTICE", sqlstate: "00000", message: &message, detail: "", hint }
+            .write_notice(&mut notice);
+        if client.stream.write(&context.epoll, &notice).is_err() {
+            self.close_client(context, key);
         }
     }
 
@@ -80,6 +110,8 @@ impl Pooled {
 
     fn tick_servers(&mut self, context: &mut Context) {
         let settings = context.settings.pooler.clone();
+        let of_pools = self.timeouts_of_pools(&settings);
+        let mut late = Vec::new();
         let (mut slow, mut old, mut unused) = (Vec::new(), Vec::new(), Vec::new());
         for (key, server) in self.servers.iter() {
             let age = context.now.since(server.since);
@@ -90,7 +122,7 @@ impl Pooled {
                 | ServerStage::Checking
                 | ServerStage::Resetting
                 | ServerStage::Locating => {
-                    if age >= settings.server_connect_timeout {
+                    if is_over(age, settings.server_connect_timeout) {
                         slow.push(key);
                     }
                 }
@@ -105,9 +137,22 @@ impl Pooled {
                         unused.push(key);
                     }
                 }
-                // The request's own clock ends that.
-                ServerStage::BeingCancelled | ServerStage::Busy | ServerStage::Syncing => {}
+                ServerStage::Busy => {
+                    let timeouts = of_pools[server.pool.number()];
+                    if let (Some(client), Some((what, limit))) =
+                        (server.client, took_too_long(server, timeouts, context.now))
+                    {
+                        late.push((key, client, what, limit));
+                    }
+                }
+                // The request's own clock ends that, and the client's the other.
+                ServerStage::BeingCancelled | ServerStage::Syncing => {}
             }
+        }
+        for (server, client, what, limit) in late {
+            // It would go on with nobody to answer to, and count for nothing.
+            self.cancel_work(server, None);
+            self.refuse(context, client, &Refusal::TookTooLong(what, limit));
         }
         for key in slow {
             self.lose_server(context, key, "it did not answer in time");
@@ -125,4 +170,59 @@ impl Pooled {
             }
         }
     }
+}
+
+/// What has to be done about a client.
+enum Due {
+    /// It has had its last words.
+    Gone,
+    Late(Late, Duration),
+    /// For a server.
+    WaitedLong,
+    /// It does not know that it waits.
+    Notice,
+    /// This server does not take its settings.
+    Stuck(Key),
+}
+
+fn due_of(client: &Client, settings: &PoolerSettings, idle: Duration, now: Timestamp) -> Option<Due> {
+    let age = now.since(client.since);
+    let login = settings.client_login_timeout;
+    match client.stage {
+        Stage::Greeting | Stage::Verifying | Stage::AwaitingSecret if is_over(age, login) => {
+            Some(Due::Late(Late::Login, login))
+        }
+        Stage::Leaving if age >= LEAVING => Some(Due::Gone),
+        Stage::Waiting | Stage::Newcomer if is_over(age, settings.query_wait_timeout) => {
+            Some(Due::WaitedLong)
+        }
+        Stage::Waiting | Stage::Newcomer
+            if is_over(age, settings.query_wait_notify) && !client.was_notified =>
+        {
+            Some(Due::Notice)
+        }
+        Stage::Ready if is_over(age, idle) => Some(Due::Late(Late::IdleClient, idle)),
+        Stage::Syncing if is_over(age, settings.server_connect_timeout) => client.server.map(Due::Stuck),
+        _ => None,
+    }
+}
+
+/// Whether a limit that may be none was reached.
+fn is_over(age: Duration, limit: Duration) -> bool {
+    !limit.is_zero() && age >= limit
+}
+
+/// Which of its timeouts a server that a client has has reached, and how long that is.
+fn took_too_long(server: &Server, timeouts: Timeouts, now: Timestamp) -> Option<(Late, Duration)> {
+    if server.side.is_at_rest() {
+        return None;
+    }
+    let of_transaction = (Late::Transaction, timeouts.transaction);
+    let of_step = if server.side.has_answered_all() {
+        (Late::IdleTransaction, timeouts.idle_transaction)
+    } else {
+        (Late::Query, timeouts.query)
+    };
+    let ages = [(now.since(server.asked_at), of_step), (now.since(server.begun_at), of_transaction)];
+    ages.into_iter().find(|(age, (_, limit))| is_over(*age, *limit)).map(|(_, late)| late)
 }

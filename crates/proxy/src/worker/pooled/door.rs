@@ -344,6 +344,7 @@ impl Pooled {
             message::backend_key(&mut welcome, client.process, &client.secret);
             message::ready(&mut welcome, b'I');
             client.stage = Stage::Ready;
+            client.since = context.now;
             // Impatient clients have said more already.
             client.side.input = entry.bytes;
             client.has_work = !client.side.input.is_empty();

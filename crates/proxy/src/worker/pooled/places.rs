@@ -14,8 +14,10 @@ use crate::{
     worker::{context::Context, epoll::Key},
 };
 
-/// A server is kept for so long before it is closed for others who wait: else nothing would be done but to connect.
+/// A server is kept for so long before it is closed for others who wait, and for so many times as long as it took to open it:
+/// else nothing would be done but to connect.
 const TURN: Duration = Duration::from_millis(100);
+const TURN_OF_OPENING: u32 = 4;
 /// A server that has not been used for so long is not needed as much as elsewhere.
 const UNUSED: Duration = Duration::from_millis(250);
 /// A request for a server is repeated for as long as somebody waits.
@@ -23,7 +25,8 @@ const OWED: Duration = Duration::from_millis(500);
 
 impl Server {
     pub(super) fn has_had_its_turn(&self, now: Timestamp) -> bool {
-        now.since(self.born) >= TURN
+        let opening = self.ready_at.since(self.born);
+        now.since(self.ready_at) >= TURN.max(opening * TURN_OF_OPENING)
     }
 }
 

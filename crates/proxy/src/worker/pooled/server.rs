@@ -74,6 +74,12 @@ pub(super) struct Server {
     pub(super) cancels: u32,
     pub(super) since: Timestamp,
     pub(super) born: Timestamp,
+    /// When it could be used.
+    pub(super) ready_at: Timestamp,
+    /// When its client's transaction began.
+    pub(super) begun_at: Timestamp,
+    /// When it was last asked something, or had answered all: whichever of the two came last.
+    pub(super) asked_at: Timestamp,
     /// It does not come back to the pool.
     pub(super) is_condemned: bool,
     /// The timeline that it writes; 0 for a replica's.
@@ -127,6 +133,9 @@ impl Pooled {
                     cancels: 0,
                     since: context.now,
                     born: context.now,
+                    ready_at: context.now,
+                    begun_at: context.now,
+                    asked_at: context.now,
                     is_condemned: false,
                     timeline: 0,
                     replayed: None,
@@ -333,6 +342,7 @@ impl Pooled {
         }
         server.side.failure = None;
         server.timeline = timeline;
+        server.ready_at = context.now;
         let parameters = std::mem::take(&mut server.parameters);
         let name = format!("pools to {}", self.pools.get(id).target);
         let counts = context.shared.metrics.listener(&name.into());

@@ -135,6 +135,12 @@ impl Pooled {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(server_key) = client.server else { return false };
         let Some(server) = self.servers.get_mut(server_key) else { return false };
+        if server.side.has_answered_all() {
+            server.asked_at = context.now;
+            if server.side.status == b'I' {
+                server.begun_at = context.now;
+            }
+        }
         let kept = mem::take(&mut client.side.input);
         let mut joined = kept;
         let bytes = if joined.is_empty() {
@@ -238,6 +244,9 @@ impl Pooled {
         let mut out = Gather::new(bytes, &mut self.scratch);
         let done =
             down(&mut server.side, client.as_deref_mut().map(|client| &mut client.side), bytes, &mut out);
+        if done.finished > 0 {
+            server.asked_at = context.now;
+        }
         for id in server.side.stale.drain(..) {
             self.registry.retire(id);
         }

@@ -13,6 +13,8 @@ pub struct Facts {
     /// What a comment in it wishes.
     pub hint: Option<Role>,
     pub effects: Vec<Effect>,
+    /// Other values in its plain numbers and strings would change nothing about it, for a replica.
+    pub is_steady: bool,
 }
 
 /// The kind of statement.
@@ -115,7 +117,13 @@ impl Because {
 impl Facts {
     /// Facts of a text that no replica may have, whatever is in it.
     pub fn primary(because: Because) -> Facts {
-        Facts { shape: Shape::Primary(because), names: Names::default(), hint: None, effects: Vec::new() }
+        Facts {
+            shape: Shape::Primary(because),
+            names: Names::default(),
+            hint: None,
+            effects: Vec::new(),
+            is_steady: false,
+        }
     }
 
     /// Whether a replica may have it. `None`: the catalogue was not read yet.

@@ -1,8 +1,11 @@
 //! The keywords of PostgreSQL 18.
 
+use std::{collections::HashSet, sync::LazyLock};
+
 /// Whether PostgreSQL reads the word, in small letters, as a keyword. It may be allowed as a name nevertheless.
 pub(crate) fn is_keyword(word: &str) -> bool {
-    KEYWORDS.split_ascii_whitespace().any(|keyword| keyword == word)
+    static SET: LazyLock<HashSet<&str>> = LazyLock::new(|| KEYWORDS.split_ascii_whitespace().collect());
+    SET.contains(word)
 }
 
 /// In the order of the alphabet.

@@ -4,10 +4,11 @@ use crate::corpus;
 use bellwether_sql::effect::{Effect, Span, Which, effects};
 use bellwether_sql::facts::{Because, Shape};
 use bellwether_sql::token::{Strings, scan};
-use bellwether_sql::{fast, grammar};
+use bellwether_sql::{Judge, Reader, catalogue::Catalogue, fast, grammar};
 use pg_query::NodeEnum;
 use pg_query::protobuf::VariableSetKind;
 use proptest::prelude::*;
+use std::sync::Arc;
 
 /// Holds the fast path's answer against the grammar's. Says whether there was one.
 fn agree(text: &str) -> bool {
@@ -151,4 +152,64 @@ fn the_effects_agree_with_the_grammar_on_the_corpus() {
         }
     }
     assert!(compared > 100);
+}
+
+/// A value as it may stand in a text, and another one of the same kind.
+fn values() -> impl Strategy<Value = (String, String)> {
+    prop_oneof![
+        6 => (word(), Just(())).prop_map(|(word, ())| (word.clone(), word)),
+        2 => ("[0-9]{1,12}", "[0-9]{1,12}"),
+        1 => ("[0-9]{1,3}\\.[0-9]{1,3}", "[0-9]{1,9}"),
+        2 => ("'[a-z0-9 /*$\"-]{0,8}'", "'[a-z0-9 ;()ü-]{0,8}(''x)?'"),
+    ]
+}
+
+/// What follows for a text where it is alone, and behind another one that may have the same pattern.
+fn judged_alike(catalogue: &Arc<Catalogue>, before: &str, text: &str) {
+    let mut judge = Judge::new(1 << 20);
+    judge.learn(Some(Arc::clone(catalogue)));
+    let mut reader = Reader::new(1 << 20);
+    judge.verdict(&mut reader, before.as_bytes());
+    let verdict = judge.verdict(&mut reader, text.as_bytes());
+    let facts = reader.facts(text.as_bytes(), Strings::Standard);
+    // A server refuses it as well.
+    if facts.shape != Shape::Primary(Because::NotUnderstood) {
+        assert_eq!(verdict.class, facts.class(Some(catalogue)), "{text}\nbehind {before}");
+    }
+    assert_eq!(verdict.hint, facts.hint, "{text}\nbehind {before}");
+}
+
+/// Of a database in which everything is safe that is no word of those above.
+fn catalogue() -> Arc<Catalogue> {
+    let rows = ["count", "coalesce", "extract", "a", "f"].map(|name| ("safe_function", name));
+    Arc::new(Catalogue::from_rows(rows.into_iter().chain([("operator", "<>"), ("relation", "Q")])).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn oracle_texts_of_one_pattern_are_judged_alike(
+        first in prop::sample::select(vec!["select", "with", "explain", "copy", "begin", "set", "show", "insert into", "("]),
+        words in prop::collection::vec(values(), 0..12),
+        space in prop::sample::select(vec![" ", "", "\n", " /* bellwether: leader */ "]),
+    ) {
+        let text = |pick: fn(&(String, String)) -> &str| {
+            let words: Vec<&str> = words.iter().map(pick).collect();
+            format!("{first} {}", words.join(space))
+        };
+        judged_alike(&catalogue(), &text(|pair| &pair.0), &text(|pair| &pair.1));
+    }
+}
+
+#[test]
+fn the_corpus_is_judged_alike_with_other_values() {
+    let catalogue = catalogue();
+    for file in corpus::all() {
+        for statement in &file.statements {
+            let others = statement.replace(['1', '3'], "7").replace("'a'", "'other'");
+            judged_alike(&catalogue, &others, statement);
+            judged_alike(&catalogue, statement, &others);
+        }
+    }
 }

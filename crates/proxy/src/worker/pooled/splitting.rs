@@ -10,7 +10,7 @@ mod reading;
 
 use std::{collections::HashMap, sync::Arc};
 
-use bellwether_sql::{Reader, catalogue::Catalogue, facts::Class};
+use bellwether_sql::{Judge, Reader, catalogue::Catalogue, facts::Class};
 use bellwether_types::Timestamp;
 
 use super::{
@@ -25,19 +25,29 @@ use crate::{
 
 /// Bytes of texts, and what they are, that one worker remembers.
 const REMEMBERED: usize = 8 << 20;
+/// And for each database besides.
+const REMEMBERED_OF_ONE: usize = 4 << 20;
 
 /// What a worker knows about texts and databases.
 #[derive(Debug)]
 pub(super) struct Splitting {
     reader: Reader,
-    catalogues: HashMap<Arc<str>, Known>,
+    known: HashMap<Arc<str>, Known>,
     newest: positions::Newest,
 }
 
-#[derive(Debug, Default)]
+/// Of a database.
+#[derive(Debug)]
 struct Known {
-    catalogue: Option<Arc<Catalogue>>,
+    judge: Judge,
+    /// When its catalogue was asked for.
     asked_at: Option<Timestamp>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { judge: Judge::new(REMEMBERED_OF_ONE), asked_at: None }
+    }
 }
 
 /// Of a client of a listener that splits.
@@ -62,11 +72,7 @@ pub(super) struct Split {
 
 impl Default for Splitting {
     fn default() -> Self {
-        Self {
-            reader: Reader::new(REMEMBERED),
-            catalogues: HashMap::new(),
-            newest: positions::Newest::default(),
-        }
+        Self { reader: Reader::new(REMEMBERED), known: HashMap::new(), newest: positions::Newest::default() }
     }
 }
 
@@ -99,9 +105,8 @@ impl Split {
 impl Pooled {
     /// What a database says of itself was read.
     pub(crate) fn catalogue_read(&mut self, database: &Arc<str>, catalogue: Option<Arc<Catalogue>>) {
-        let known = self.splitting.catalogues.entry(Arc::clone(database)).or_default();
         // What cannot be read any more may have changed since.
-        known.catalogue = catalogue;
+        self.splitting.known.entry(Arc::clone(database)).or_default().judge.learn(catalogue);
     }
 
     /// The pool for what a client without a server says. `None`: it was a command to us, and is answered.
@@ -141,8 +146,8 @@ impl Pooled {
             }
             return true;
         }
-        let catalogue = self.splitting.catalogue(context, key, &split.database);
-        let (class, hint) = self.splitting.class(client, bytes, catalogue.as_deref());
+        self.splitting.refresh(context, key, &split.database);
+        let (class, hint) = self.splitting.class(client, bytes, &split.database);
         let at_least = match class {
             Class::Primary(_) => AtLeast::Unknown,
             _ => self.splitting.at_least(context, key, &split.settings),

@@ -8,8 +8,8 @@ use bellwether_pgwire::{
     message,
 };
 use bellwether_sql::{
-    catalogue::Catalogue,
-    facts::{Because, Class, Facts},
+    Verdict,
+    facts::{Because, Class},
     hint::{self, Command, Role},
     token::{Strings, scan},
 };
@@ -25,81 +25,95 @@ use crate::{
 const CATALOGUE_AGE: Duration = Duration::from_secs(30);
 
 impl Splitting {
-    /// What the messages are, and the wish in them.
-    pub(super) fn class(
-        &mut self,
-        client: &Client,
-        bytes: &[u8],
-        catalogue: Option<&Catalogue>,
-    ) -> (Class, Option<Role>) {
-        let Some(all) = self.statements(client, bytes) else {
-            return (Class::Primary(Because::NotUnderstood), None);
+    /// What the messages are together, and the wish in them. They are statements for this database.
+    pub(super) fn class(&mut self, client: &Client, bytes: &[u8], database: &str) -> (Class, Option<Role>) {
+        let Self { reader, known, .. } = self;
+        let Some(known) = known.get_mut(database) else {
+            return (Class::Primary(Because::NoCatalogue), None);
         };
-        let hint = all.iter().rev().find_map(|facts| facts.hint);
-        let mut classes = all.iter().map(|facts| facts.class(catalogue));
-        let Some(first) = classes.next() else { return (Class::Primary(Because::Empty), hint) };
-        match classes.all(|class| class == first) {
-            true => (first, hint),
-            false => (Class::Primary(Because::SeveralStatements), hint),
-        }
-    }
-
-    /// Of each statement that the messages bring or name. `None`: they are not all there, or more than statements.
-    fn statements(&mut self, client: &Client, bytes: &[u8]) -> Option<Vec<Arc<Facts>>> {
-        let mut all = Vec::new();
-        let mut brought: Vec<(&[u8], Arc<Facts>)> = Vec::new();
-        let mut rest = bytes;
-        let mut is_complete = false;
-        while !rest.is_empty() {
-            let header = Header::of(rest).ok()??;
-            let message = rest.get(..header.size)?;
-            let body = &message[HEADER..];
-            rest = &rest[header.size..];
-            is_complete = matches!(header.tag, b'Q' | b'S');
-            match header.tag {
-                b'Q' => all.push(self.reader.facts(body.strip_suffix(b"\0")?, Strings::Standard)),
+        let mut together = Together::default();
+        // Names that they give to statements.
+        let mut brought: Vec<&[u8]> = Vec::new();
+        let is_complete = read(bytes, |tag, body| {
+            let text = match tag {
+                b'Q' => body.strip_suffix(b"\0")?,
                 b'P' => {
                     let parse = Parse::read(body)?;
-                    let facts = self.reader.facts(parse.sql(), Strings::Standard);
-                    brought.push((parse.name, Arc::clone(&facts)));
-                    all.push(facts);
+                    brought.push(parse.name);
+                    parse.sql()
                 }
                 b'B' => {
                     let name = Bind::read(body)?.statement;
-                    let here = brought.iter().rev().find(|(brought, _)| *brought == name);
-                    let facts = match here {
-                        Some((_, facts)) => Arc::clone(facts),
-                        None => {
-                            let (sql, _) = c_string(&client.side.statement(name)?.definition)?;
-                            self.reader.facts(sql, Strings::Standard)
-                        }
-                    };
-                    all.push(facts);
+                    if brought.contains(&name) {
+                        // It has been counted.
+                        return Some(());
+                    }
+                    c_string(&client.side.statement(name)?.definition)?.0
                 }
-                b'D' | b'E' | b'C' | b'S' => {}
+                b'D' | b'E' | b'C' | b'S' => return Some(()),
                 _ => return None,
-            }
+            };
+            together.add(&known.judge.verdict(reader, text));
+            Some(())
+        });
+        match is_complete {
+            Some(true) => together.class(),
+            // They are not all there, or more than statements.
+            _ => (Class::Primary(Because::NotUnderstood), None),
         }
-        is_complete.then_some(all)
     }
 
-    pub(super) fn catalogue(
-        &mut self,
-        context: &Context,
-        client: Key,
-        database: &Arc<str>,
-    ) -> Option<Arc<Catalogue>> {
-        let known = self.catalogues.entry(Arc::clone(database)).or_default();
+    /// Sees to it that what functions of a database do is known, and not from long ago.
+    pub(super) fn refresh(&mut self, context: &Context, client: Key, database: &Arc<str>) {
+        let known = match self.known.get_mut(database) {
+            Some(known) => known,
+            None => self.known.entry(Arc::clone(database)).or_default(),
+        };
         let is_old = known.asked_at.is_none_or(|asked| context.now.since(asked) >= CATALOGUE_AGE);
         if is_old {
-            known.asked_at = Some(context.now);
             let ask = Ask { worker: context.number, client, what: What::Catalogue(Arc::clone(database)) };
             // If it is too busy, the next time.
-            if context.shared.asks.try_send(ask).is_err() {
-                known.asked_at = None;
-            }
+            known.asked_at = context.shared.asks.try_send(ask).is_ok().then_some(context.now);
         }
-        known.catalogue.clone()
+    }
+}
+
+/// Reads one message after the other. Whether a server answers them, once it has the last one; `None`: they are not whole, or
+/// `each` has had enough.
+fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(u8, &'a [u8]) -> Option<()>) -> Option<bool> {
+    let mut rest = bytes;
+    let mut is_complete = false;
+    while !rest.is_empty() {
+        let header = Header::of(rest).ok()??;
+        let message = rest.get(..header.size)?;
+        rest = &rest[header.size..];
+        is_complete = matches!(header.tag, b'Q' | b'S');
+        each(header.tag, &message[HEADER..])?;
+    }
+    Some(is_complete)
+}
+
+/// What several statements are.
+#[derive(Default)]
+struct Together {
+    class: Option<Class>,
+    hint: Option<Role>,
+}
+
+impl Together {
+    fn add(&mut self, verdict: &Verdict) {
+        self.hint = verdict.hint.or(self.hint);
+        match &self.class {
+            None => self.class = Some(verdict.class.clone()),
+            Some(class) if *class != verdict.class => {
+                self.class = Some(Class::Primary(Because::SeveralStatements));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn class(self) -> (Class, Option<Role>) {
+        (self.class.unwrap_or(Class::Primary(Because::Empty)), self.hint)
     }
 }
 

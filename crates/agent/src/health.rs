@@ -21,6 +21,7 @@ use bellwether_postgres::{
     commit_probe::{CommitProbe, ProbeError},
     postmaster::{self, Postmaster, PostmasterId},
     settings::PgSettings,
+    stop_watch::StopWatch,
 };
 use bellwether_types::{Alarm, Role, Timestamp};
 use serde_json::json;
@@ -31,10 +32,9 @@ use tracing::{debug, info, warn};
 use crate::{agent::Agent, clock, event::Event, execute::Effect, measures::Measures, work};
 use disks::Trend;
 
-/// How often the state of the postmaster is read.
-const STOPPED_EVERY: Duration = Duration::from_millis(200);
-/// How often the disks are looked at.
-const DISKS_EVERY: Duration = Duration::from_secs(5);
+/// How often the disks are looked at, and how often while they fill or have little left.
+const DISKS_EVERY: Duration = Duration::from_secs(15);
+const FILLING_DISKS_EVERY: Duration = Duration::from_secs(5);
 /// How often the server is asked for failed checksums, and how long it is waited for.
 const CHECKSUMS_EVERY: Duration = Duration::from_secs(60);
 const CHECKSUMS_PATIENCE: Duration = Duration::from_millis(200);
@@ -237,15 +237,18 @@ impl Agent {
 
 /// Wakes the loop as soon as a signal stops the postmaster, or wakes it up. Never ends by itself.
 pub(crate) async fn watch_for_stop(postmaster: &Postmaster, events: &mpsc::Sender<Event>) -> Infallible {
-    let mut was_stopped = false;
-    loop {
-        tokio::time::sleep(STOPPED_EVERY).await;
-        let is_stopped = postmaster.is_stopped();
-        if is_stopped != was_stopped {
-            was_stopped = is_stopped;
-            let _ = events.send(Event::Nudge).await;
+    let mut watch = match StopWatch::new(postmaster) {
+        Ok(watch) => watch,
+        Err(error) => {
+            debug!(%error, "the postmaster cannot be watched");
+            return std::future::pending().await;
         }
+    };
+    while watch.changed().await.is_ok() {
+        let _ = events.send(Event::Nudge).await;
     }
+    // It is gone, which others notice.
+    std::future::pending().await
 }
 
 /// Where the state of a tried commit is shown.
@@ -293,16 +296,18 @@ fn failure(error: &ProbeError) -> ProbeFailure {
 }
 
 async fn watch_disks(data_dir: PathBuf, shown: Arc<Mutex<Option<Disks>>>, stop: CancellationToken) {
-    let mut trend = Trend::default();
+    let (mut trend, mut is_roomy) = (Trend::default(), false);
     loop {
         let dir = data_dir.clone();
         // On a dead disk it hangs here, and what was found last stays: no figure is better than a guess.
         let found = tokio::task::spawn_blocking(move || disks::look(&dir)).await;
         if let Ok(Ok(mut disks)) = found {
             disks.wal.full_in = trend.full_in(disks.looked_at, disks.wal.free);
+            is_roomy = disks::is_roomy(&disks);
             *lock(&shown) = Some(disks);
         }
-        if stop.run_until_cancelled(tokio::time::sleep(DISKS_EVERY)).await.is_none() {
+        let pause = if is_roomy { DISKS_EVERY } else { FILLING_DISKS_EVERY };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
         }
     }

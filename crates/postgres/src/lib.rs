@@ -53,6 +53,7 @@ pub mod server;
 pub mod settings;
 pub mod slots;
 pub mod stop;
+pub mod stop_watch;
 mod timelines;
 pub mod tls;
 pub mod walsenders;

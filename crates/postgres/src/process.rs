@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -60,6 +61,28 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     state.is_some_and(means_stopped)
+}
+
+/// `/proc/<pid>/stat` of one process, kept open: a look is one system call. Never another process's, should the pid be used again.
+#[derive(Debug)]
+pub(crate) struct StatFile(fs::File);
+
+impl StatFile {
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
+        fs::File::open(format!("/proc/{pid}/stat")).map(Self)
+    }
+
+    /// [`Process::is_stopped`] at this moment. Fails once the process is gone.
+    pub(crate) fn is_stopped(&self) -> io::Result<bool> {
+        let mut start = [0; 128];
+        let length = self.0.read_at(&mut start, 0)?;
+        // The name is cut to 15 bytes, so the state is among these.
+        let state =
+            start[..length].iter().rposition(|byte| *byte == b')').and_then(|at| start[..length].get(at + 2));
+        state
+            .map(|state| means_stopped(char::from(*state)))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/<pid>/stat has another form"))
+    }
 }
 
 fn means_stopped(state: char) -> bool {

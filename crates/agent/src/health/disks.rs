@@ -20,6 +20,12 @@ pub(super) fn look(data_dir: &Path) -> io::Result<Disks> {
     Ok(Disks { looked_at: clock::now(), wal, data })
 }
 
+/// Whether nothing of interest will happen within the next minutes.
+pub(super) fn is_roomy(disks: &Disks) -> bool {
+    let has_room = |disk: &Disk| disk.free > disk.size / 10 && !disk.read_only;
+    has_room(&disks.wal) && has_room(&disks.data) && disks.wal.full_in.is_none_or(|left| left > LONGEST)
+}
+
 fn disk(path: &Path) -> io::Result<Disk> {
     let found = statvfs(path)?;
     Ok(Disk {
@@ -91,6 +97,18 @@ mod tests {
         for (at, free) in [(0, u64::MAX), (100, u64::MAX - 1), (200, 0), (300, 1), (400, 0)] {
             trend.full_in(second(at), free);
         }
+    }
+
+    #[test]
+    fn disks_that_fill_are_watched() {
+        let disk = |free, read_only, full_in| Disk { size: 100 * MB, free, read_only, full_in };
+        let roomy =
+            |wal: Disk| is_roomy(&Disks { looked_at: second(0), data: disk(50 * MB, false, None), wal });
+        assert!(
+            roomy(disk(50 * MB, false, None)) && roomy(disk(50 * MB, false, Some(Duration::from_secs(601))))
+        );
+        assert!(!roomy(disk(9 * MB, false, None)) && !roomy(disk(50 * MB, true, None)));
+        assert!(!roomy(disk(50 * MB, false, Some(Duration::from_secs(599)))));
     }
 
     #[test]

@@ -8,4 +8,5 @@ mod lifecycle;
 mod rewind;
 mod running;
 mod server_under_test;
+mod stop_watch;
 mod timelines;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bellwether_api_client::ApiClient;
 use bellwether_config::{Config, Dynamic, Effective, Floors};
-use bellwether_dcs::{Store, mirror::Mirror};
+use bellwether_dcs::{Store, alarm::Alarm, mirror::Mirror};
 use bellwether_ha::{
     Memory, Reason, View,
     action::{Action, Exit},
@@ -162,6 +162,7 @@ impl Agent {
     pub async fn run(mut self, stop: CancellationToken) -> AgentEnd {
         let mut news = News::of(&self.lease, &self.mirror);
         let mut device_news = self.fencing.watchdog.news();
+        let mut alarm = Alarm::new();
         self.prepare_guardian().await;
         info!(member = %self.config.name, cluster = %self.config.scope, "agent is running");
         self.service_manager.ready();
@@ -175,7 +176,7 @@ impl Agent {
             }
             let now = clock::now();
             self.service_manager.alive(now);
-            let wait = now.until(self.wake_at.min(self.service_manager.wake_at()));
+            let wake_at = self.wake_at.min(self.service_manager.wake_at());
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !self.stopping => {
@@ -191,7 +192,7 @@ impl Agent {
                 }
                 () = news.arrives(self.routine) => {}
                 () = device_news.arrives() => {}
-                () = tokio::time::sleep(wait) => self.measures.woke_late(clock::now().since(now + wait)),
+                () = alarm.at(wake_at) => self.measures.woke_late(clock::now().since(wake_at.max(now))),
             }
             while let Ok(event) = self.events.try_recv() {
                 self.hear(event).await;

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_dcs::{Deadline, Key, Renewal, Store, codec::keys};
+use bellwether_dcs::{Deadline, Key, Renewal, Store, alarm::Alarm, codec::keys};
 use bellwether_ha::{
     lease::{self, Rests},
     view::{LeaseView, Watchdog},
@@ -86,8 +86,8 @@ impl LeaseKeeper {
 
     /// Runs until `stop`. Does not revoke the lease: a stopped agent in pause leaves its keys to expire.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut alarm = Alarm::new();
         loop {
-            let wait = clock::now().until(self.next_renewal);
             tokio::select! {
                 () = stop.cancelled() => return,
                 command = self.commands.recv() => match command {
@@ -95,7 +95,7 @@ impl LeaseKeeper {
                     Some(command) => self.obey(command).await,
                 },
                 Ok(()) = self.ttl.changed() => self.renew().await,
-                () = tokio::time::sleep(wait) => self.renew().await,
+                () = alarm.at(self.next_renewal) => self.renew().await,
             }
         }
     }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bellwether_dcs::{Deadline, Entry, Key, StoreError, Watch, WatchEvent, store};
+use bellwether_dcs::{Deadline, Entry, Key, StoreError, Watch, WatchEvent, alarm::Alarm, store};
 use bellwether_types::{Revision, Timestamp};
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, time::sleep};
@@ -168,12 +168,13 @@ impl Watcher {
     async fn follow(&mut self, slot: &Slot, mut stream: Streaming<WatchResponse>) -> End {
         let (mut pace, mut sighted) = (self.cluster.pace().subscribe(), self.cluster.sighted().subscribe());
         let mut confirming: Option<Confirmation> = None;
+        let mut alarm = Alarm::new();
         loop {
             let due = (self.proved_at + *pace.borrow_and_update()).max(self.asked_at + CONFIRM_AGAIN);
             let result = tokio::select! {
                 () = self.events.closed() => return End::Over,
                 message = stream.message() => self.take_in(slot, message),
-                () = sleep(store::now().until(due)), if confirming.is_none() => {
+                () = alarm.at(due), if confirming.is_none() => {
                     confirming = Some(self.confirm());
                     continue;
                 }

@@ -9,6 +9,7 @@
 //!
 //! No policy here: who may write what, and when, is decided in `ha`.
 
+pub mod alarm;
 pub mod codec;
 pub mod conformance;
 pub mod memory;

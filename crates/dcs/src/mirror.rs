@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alarm::Alarm,
     codec,
     store::{self, Deadline, Snapshot, Store, StoreError, Watch, WatchEvent},
 };
@@ -149,6 +150,7 @@ impl Mirror {
         let (mut poll, mut pace) = (self.poll.subscribe(), self.pace.subscribe());
         let (mut read_at, mut heard_at, mut turned_at) = (store::now(), store::now(), store::now());
         let mut limit = *pace.borrow_and_update() + GRACE;
+        let mut alarm = Alarm::new();
         loop {
             let now = store::now();
             if now.since(turned_at) > limit {
@@ -179,11 +181,9 @@ impl Mirror {
                 }
                 continue;
             }
-            // This timer is CLOCK_MONOTONIC and stops in a suspended machine; the checks above are CLOCK_BOOTTIME.
-            let timer = tokio::time::sleep(now.until(next_read).min(limit));
             let event = tokio::select! {
                 event = watch.events.recv() => event.unwrap_or(WatchEvent::Lost),
-                () = timer => continue,
+                () = alarm.at(next_read.min(now + limit)) => continue,
                 _ = poll.changed() => continue,
                 _ = pace.changed() => continue,
             };

@@ -13,7 +13,7 @@ use bellwether_config::{
     Config,
     sections::{
         pooler::{AuthType, Pooler, limits as limited},
-        router::{Balance, Fallback, ListenerMode, ListenerRole, Router, Split, SplitConsistency},
+        router::{Balance, Fallback, Front, ListenerMode, ListenerRole, Router, Split, SplitConsistency},
     },
 };
 use bellwether_proxy::{
@@ -137,6 +137,18 @@ fn translate_split(split: &Split) -> SplitSettings {
     }
 }
 
+fn translate_front(front: &Front) -> settings::Front {
+    settings::Front {
+        accept_proxy: front.accept_proxy.clone(),
+        send_proxy: front.send_proxy,
+        unix_socket: front.unix_socket.as_ref().map(|socket| settings::UnixSocket {
+            path: socket.path.clone(),
+            mode: socket.mode,
+            group: socket.group.clone(),
+        }),
+    }
+}
+
 fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings {
     let listeners = router.listeners.iter().map(|listener| ListenerSettings {
         name: listener.name.as_str().into(),
@@ -153,6 +165,7 @@ fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings
             ListenerMode::Transaction => Mode::Transaction,
             ListenerMode::Statement => Mode::Statement,
         },
+        front: translate_front(&listener.front),
         split: listener.split.as_ref().map(|split| Arc::new(translate_split(split))),
     });
     Settings {

@@ -115,6 +115,7 @@ fn main() {
             target: Target::Primary,
             mode,
             split: split.map(Arc::new),
+            front: Default::default(),
         }],
         threads: 1,
         routing: RoutingSettings::default(),

@@ -15,6 +15,7 @@ mod clock;
 mod control;
 pub mod metrics;
 mod pooling;
+mod proxied;
 mod quota;
 mod refusal;
 pub mod report;

@@ -42,6 +42,8 @@ pub struct ListenerCounts {
     pub accepted: Count,
     /// Clients that wait for a member.
     pub waiting: Count,
+    /// Clients of whom a load balancer has told where they are.
+    pub proxied: Count,
     /// Bytes from clients.
     pub received: Count,
     /// Bytes to clients.

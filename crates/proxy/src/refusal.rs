@@ -77,6 +77,11 @@ pub(crate) enum Refusal {
         what: String,
         hint: &'static str,
     },
+    /// What a load balancer puts in front of a client's bytes is missing, or comes from somebody else.
+    Heading {
+        what: String,
+        hint: &'static str,
+    },
     /// By the console.
     Killed,
     Stopping,
@@ -171,6 +176,7 @@ impl Refusal {
             Self::NoLookup { .. } => "no_lookup",
             Self::Busy => "busy",
             Self::NotAllowed { .. } => "not_allowed",
+            Self::Heading { .. } => "proxy_header",
             Self::Killed => "killed",
             Self::Stopping => "stopping",
             Self::Protocol { .. } => "protocol",
@@ -181,6 +187,11 @@ impl Refusal {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let (sqlstate, message, detail, hint) = self.texts();
         Report { severity: "FATAL", sqlstate, message: &message, detail: &detail, hint }.write(out);
+    }
+
+    /// For the log.
+    pub(crate) fn sentence(&self) -> String {
+        self.texts().1
     }
 
     fn texts(&self) -> (&str, String, String, &'static str) {
@@ -294,6 +305,7 @@ impl Refusal {
             }
             Self::Busy => ("53300", "too many clients log in at the same time".into(), String::new(), AGAIN),
             Self::NotAllowed { sqlstate, what, hint } => (sqlstate, what.clone(), String::new(), hint),
+            Self::Heading { what, hint } => ("08P01", what.clone(), String::new(), hint),
             Self::Protocol { problem } => ("08P01", problem.clone(), String::new(), ""),
         }
     }

@@ -3,9 +3,10 @@
 mod limits;
 mod timeouts;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bellwether_pgwire::auth::{certificate::IdentMaps, hba};
+use bellwether_types::Network;
 
 pub use self::{
     limits::{Overrides, PoolLimits},
@@ -36,6 +37,27 @@ pub struct ListenerSettings {
     pub mode: Mode,
     /// Reads go to replicas; with the target `Primary` and servers that are shared only.
     pub split: Option<Arc<SplitSettings>>,
+    pub front: Front,
+}
+
+/// How clients come to a listener besides its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Front {
+    /// Load balancers that put a PROXY header in front of what their clients say, and must.
+    pub accept_proxy: Vec<Network>,
+    /// Members are sent one (mode `Tcp`).
+    pub send_proxy: bool,
+    pub unix_socket: Option<UnixSocket>,
+}
+
+/// A socket in the file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixSocket {
+    pub path: PathBuf,
+    /// Permissions.
+    pub mode: u32,
+    /// Else that of the process.
+    pub group: Option<String>,
 }
 
 /// How a listener's clients share servers.

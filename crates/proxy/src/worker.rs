@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Settings(Arc<Settings>),
     /// What is known of a client's password.
     Secret(Key, Answer),
+    /// What a client is called in the operating system.
+    SystemUser(Key, Result<String, String>),
     /// What the pools are like; the answer goes to whoever asks, if still there.
     Report(tokio::sync::mpsc::Sender<WorkerReport>),
     /// What an administrator has asked for has been done.
@@ -108,6 +110,7 @@ impl std::fmt::Debug for Command {
             Self::Routes(..) => "Routes",
             Self::Settings(_) => "Settings",
             Self::Secret(..) => "Secret",
+            Self::SystemUser(..) => "SystemUser",
             Self::Report(_) => "Report",
             Self::Console(..) => "Console",
             Self::Position(..) => "Position",
@@ -274,6 +277,9 @@ impl Worker {
                 }
                 Command::Secret(client, answer) => {
                     self.pooled.secret_found(&mut self.context, client, answer)
+                }
+                Command::SystemUser(client, name) => {
+                    self.pooled.system_user_found(&mut self.context, client, name);
                 }
                 Command::Catalogue(database, catalogue) => self.pooled.catalogue_read(&database, catalogue),
                 Command::Position(position, asked) => self.pooled.primary_is_at(position, asked),

@@ -65,6 +65,29 @@ const LISTENER: &[Key] = &[
         "",
         "Replicas that are further behind are not asked; as the primary was within the last second.",
     ),
+    key(
+        "accept_proxy",
+        Texts,
+        Reload,
+        "",
+        "Addresses and networks of load balancers that put a PROXY header (version 1 or 2) in front, and must; others must not.",
+    ),
+    key(
+        "send_proxy",
+        Flag,
+        Reload,
+        "false",
+        "With mode `tcp`: members are sent a PROXY header (version 2). PostgreSQL itself takes none: only for a pooler in front of it.",
+    ),
+    key(
+        "unix_socket_dir",
+        Text,
+        Reload,
+        "",
+        "Folder of a Unix socket besides the addresses; its name is `.s.PGSQL.PORT`. Empty: none.",
+    ),
+    key("unix_socket_mode", Text, Reload, "0777", "Permissions of the Unix socket, in octal."),
+    key("unix_socket_group", Text, Reload, "", "Group of the Unix socket."),
     key("enabled", Flag, Reload, "true", "`false` takes a customary listener away."),
 ];
 
@@ -134,6 +157,22 @@ pub(super) const POOLER: &[Key] = &[
         "6432",
         "The port of the pools, which lead to the primary; `router.listeners` adds others.",
     ),
+    key(
+        "accept_proxy",
+        Texts,
+        Reload,
+        "",
+        "Addresses and networks of load balancers that put a PROXY header (version 1 or 2) in front, and must; others must not.",
+    ),
+    key(
+        "unix_socket_dir",
+        Text,
+        Reload,
+        "",
+        "Folder of a Unix socket besides the addresses; its name is `.s.PGSQL.PORT`. Empty: none.",
+    ),
+    key("unix_socket_mode", Text, Reload, "0777", "Permissions of the Unix socket, in octal."),
+    key("unix_socket_group", Text, Reload, "", "Group of the Unix socket."),
     key(
         "pool_mode",
         Words(&["session", "transaction", "statement"]),

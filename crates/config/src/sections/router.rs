@@ -1,7 +1,10 @@
 //! `router`: the proxy of this node, which sends clients to the right member. Off without the section.
 
+mod front;
+
 use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, time::Duration};
 
+pub use self::front::{Front, UnixSocket};
 use crate::{
     section::Section,
     sections::pooler::Pooler,
@@ -39,6 +42,7 @@ pub struct Listener {
     pub role: ListenerRole,
     pub mode: ListenerMode,
     pub split: Option<Split>,
+    pub front: Front,
 }
 
 /// `split`: reads go to replicas, everything else to the primary.
@@ -211,6 +215,7 @@ fn read_pools(root: &Section<'_>, everywhere: &[String]) -> Option<Listener> {
         role: ListenerRole::Primary,
         mode: Pooler::read(root)?.pool_mode,
         split: None,
+        front: Front::read(&pooler, port.unwrap_or(Pooler::PORT), ListenerMode::Transaction),
     })
 }
 
@@ -253,13 +258,10 @@ fn read_listener(
     }
     let role = role.or(customary.map(|(_, role)| role)).unwrap_or(ListenerRole::Primary);
     let mode = mode.unwrap_or(ListenerMode::Tcp);
-    Some(Listener {
-        name: name.to_owned(),
-        addresses: read_addresses(&listener, &bind, port?),
-        role,
-        mode,
-        split: read_split(&listener, role, mode),
-    })
+    let split = read_split(&listener, role, mode);
+    let front = Front::read(&listener, port.unwrap_or_default(), mode);
+    let addresses = read_addresses(&listener, &bind, port?);
+    Some(Listener { name: name.to_owned(), addresses, role, mode, split, front })
 }
 
 fn read_split(listener: &Section<'_>, role: ListenerRole, mode: ListenerMode) -> Option<Split> {

@@ -69,7 +69,7 @@ pub struct Check {
     pub method: Method,
     /// A certificate that our authorities have signed is wanted besides.
     pub certificate: Option<Certificate>,
-    /// The map between names in certificates and users.
+    /// The map between names from outside (of certificates, of the operating system) and users.
     pub map: Option<String>,
 }
 
@@ -82,6 +82,8 @@ pub enum Method {
     Md5,
     Scram,
     Cert,
+    /// The operating system's user at the other end of a Unix socket.
+    Peer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

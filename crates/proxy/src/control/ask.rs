@@ -53,6 +53,8 @@ pub(crate) struct Ask {
 pub(crate) enum What {
     /// What is known of this user's password.
     Secret(String),
+    /// What this user is called in the operating system.
+    SystemUser(u32),
     /// What is known of this user's password did not fit: it may have been changed.
     Forget(String),
     /// To find whose key to cancel this is.
@@ -74,6 +76,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
     let mut looks: JoinSet<(String, Answer)> = JoinSet::new();
     let mut catalogues = JoinSet::new();
     let mut positions = JoinSet::new();
+    let mut names = JoinSet::new();
     let tell = |(worker, client): (usize, Key), answer: Answer| {
         if let Some(mailbox) = workers.get(worker) {
             mailbox.send(Command::Secret(client, answer));
@@ -98,6 +101,10 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                         for mailbox in &workers {
                             mailbox.send(Command::Cancel(process, secret.clone(), caller.clone()));
                         }
+                        continue;
+                    }
+                    What::SystemUser(id) => {
+                        names.spawn(read_name(workers.get(worker).cloned(), client, id));
                         continue;
                     }
                     What::Position(asked) => {
@@ -138,6 +145,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
             Some(_) = commands.join_next() => {}
             Some(_) = catalogues.join_next() => {}
             Some(_) = positions.join_next() => {}
+            Some(_) = names.join_next() => {}
             Some(found) = looks.join_next() => {
                 let Ok((user, answer)) = found else { continue };
                 for asker in waiting.remove(&user).unwrap_or_default() {
@@ -160,6 +168,20 @@ async fn read_position(secrets: Arc<dyn Secrets>, worker: Option<Mailbox>, asked
     });
     if let Some(worker) = worker {
         worker.send(Command::Position(position.ok(), asked));
+    }
+}
+
+/// A name service may be far away: nobody who carries data waits for it.
+async fn read_name(worker: Option<Mailbox>, client: Key, id: u32) {
+    let look = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(id.into()));
+    let name = match tokio::time::timeout(LIMIT, look).await {
+        Ok(Ok(Ok(Some(user)))) => Ok(user.name),
+        Ok(Ok(Ok(None))) => Err(format!("the user with the number {id} has no name here")),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_)) | Err(_) => Err("the look took too long".to_owned()),
+    };
+    if let Some(worker) = worker {
+        worker.send(Command::SystemUser(client, name));
     }
 }
 

@@ -1,24 +1,50 @@
 //! The sockets of the listeners: opened when they are wanted, closed when they are not, kept over a reload.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
+mod unix;
+
+use std::{collections::BTreeMap, fmt, io, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{error, info};
 
+use self::unix::UnixListener;
 use crate::{
     metrics::Metrics,
-    settings::{ListenerSettings, Settings},
+    settings::{ListenerSettings, Settings, UnixSocket},
     worker::context::Listener,
 };
 
 const BACKLOG: i32 = 4096;
 
+/// Where clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Debug)]
+enum Open {
+    Tcp(Arc<OwnedFd>),
+    /// With what was asked for: other permissions are another socket.
+    Unix(UnixSocket, UnixListener),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
-    open: BTreeMap<SocketAddr, Arc<OwnedFd>>,
-    /// Why an address could not be bound, told once.
-    failed: BTreeMap<SocketAddr, String>,
+    open: BTreeMap<Place, Open>,
+    /// Why a place could not be listened on, told once.
+    failed: BTreeMap<Place, String>,
     in_force: Vec<(ListenerSettings, usize)>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Listeners {
@@ -28,13 +54,17 @@ impl Listeners {
         settings: &Settings,
         metrics: &Metrics,
     ) -> Option<Vec<Arc<Listener>>> {
-        let wanted: Vec<SocketAddr> =
-            settings.listeners.iter().flat_map(|listener| listener.addresses.clone()).collect();
-        self.open.retain(|address, _| wanted.contains(address));
-        self.failed.retain(|address, _| wanted.contains(address));
+        let wanted: Vec<Place> = settings.listeners.iter().flat_map(places).collect();
+        let sockets: Vec<&UnixSocket> =
+            settings.listeners.iter().filter_map(|listener| listener.front.unix_socket.as_ref()).collect();
+        self.open.retain(|place, open| match open {
+            Open::Tcp(_) => wanted.contains(place),
+            Open::Unix(with, _) => sockets.contains(&&*with),
+        });
+        self.failed.retain(|place, _| wanted.contains(place));
         for listener in &settings.listeners {
-            for address in &listener.addresses {
-                self.open_one(listener, *address);
+            for place in places(listener) {
+                self.open_one(listener, place);
             }
         }
         let state: Vec<(ListenerSettings, usize)> = settings
@@ -52,6 +82,8 @@ impl Listeners {
                 target: listener.target,
                 mode: listener.mode,
                 split: listener.split.clone(),
+                accept_proxy: listener.front.accept_proxy.clone(),
+                send_proxy: listener.front.send_proxy,
                 counts: metrics.listener(&listener.name),
                 sockets: self.sockets(listener),
             })
@@ -60,31 +92,48 @@ impl Listeners {
     }
 
     fn sockets(&self, listener: &ListenerSettings) -> Vec<Arc<OwnedFd>> {
-        listener.addresses.iter().filter_map(|address| self.open.get(address).cloned()).collect()
+        let open = places(listener).filter_map(|place| self.open.get(&place));
+        open.map(|open| match open {
+            Open::Tcp(socket) => socket.clone(),
+            Open::Unix(_, listener) => listener.socket.clone(),
+        })
+        .collect()
     }
 
-    fn open_one(&mut self, listener: &ListenerSettings, address: SocketAddr) {
-        if self.open.contains_key(&address) {
+    fn open_one(&mut self, listener: &ListenerSettings, place: Place) {
+        if self.open.contains_key(&place) {
             return;
         }
-        match bind(address) {
-            Ok(socket) => {
-                info!(listener = &*listener.name, %address, target = %listener.target, "the proxy listens");
-                self.failed.remove(&address);
-                self.open.insert(address, Arc::new(socket));
+        let opened = match (&place, &listener.front.unix_socket) {
+            (Place::Tcp(address), _) => bind(*address).map(|socket| Open::Tcp(Arc::new(socket))),
+            (Place::Unix(_), Some(wanted)) => {
+                UnixListener::open(wanted).map(|listener| Open::Unix(wanted.clone(), listener))
+            }
+            (Place::Unix(_), None) => return,
+        };
+        match opened {
+            Ok(open) => {
+                info!(listener = &*listener.name, address = %place, target = %listener.target, "the proxy listens");
+                self.failed.remove(&place);
+                self.open.insert(place, open);
             }
             Err(error) => {
                 let why = error.to_string();
-                if self.failed.get(&address) != Some(&why) {
+                if self.failed.get(&place) != Some(&why) {
                     error!(
-                        listener = &*listener.name, %address, %error,
-                        "the proxy cannot listen there, and tries again: another program may hold the port (`ss -ltnp`), or choose another one (`router.listeners`)"
+                        listener = &*listener.name, address = %place, %error,
+                        "the proxy cannot listen there, and tries again: another program may hold the port (`ss -ltnp`, `ss -lxp`), or choose another one (`router.listeners`)"
                     );
                 }
-                self.failed.insert(address, why);
+                self.failed.insert(place, why);
             }
         }
     }
+}
+
+fn places(listener: &ListenerSettings) -> impl Iterator<Item = Place> {
+    let addresses = listener.addresses.iter().copied().map(Place::Tcp);
+    addresses.chain(listener.front.unix_socket.iter().map(|socket| Place::Unix(socket.path.clone())))
 }
 
 fn bind(address: SocketAddr) -> io::Result<OwnedFd> {

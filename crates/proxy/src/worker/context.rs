@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bellwether_types::Timestamp;
+use bellwether_types::{Network, Timestamp};
 
 use super::{
     Command, Mailbox,
@@ -70,8 +70,12 @@ pub(crate) struct Listener {
     pub(crate) target: Target,
     pub(crate) mode: Mode,
     pub(crate) split: Option<Arc<SplitSettings>>,
+    /// Load balancers.
+    pub(crate) accept_proxy: Vec<Network>,
+    /// Members are sent a PROXY header.
+    pub(crate) send_proxy: bool,
     pub(crate) counts: Arc<ListenerCounts>,
-    /// One for each address, shared with the other workers.
+    /// One for each address and for the Unix socket, shared with the other workers.
     pub(crate) sockets: Vec<Arc<OwnedFd>>,
 }
 

@@ -88,7 +88,9 @@ impl Passages {
             Some(route) => vec![route],
             None => context.routes.candidates(passage.listener.target, context.now).to_vec(),
         };
-        let packet = bellwether_pgwire::startup::cancel_request(process, secret);
+        let request = bellwether_pgwire::startup::cancel_request(process, secret);
+        let mut packet = passage.header();
+        packet.extend(request);
         // The client takes the end of its connection for the answer.
         let client = passage.take_client(context);
         self.couriers.send(context, &routes, &packet, &Sender::Passage { _client: client.map(Arc::new) });

@@ -4,14 +4,19 @@ use std::{io, mem, net::SocketAddr, os::fd::OwnedFd};
 
 use rustix::{
     io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    net::{AddressFamily, RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 
 use rustls::Connection;
 
-use crate::metrics::Counted;
+use crate::{
+    metrics::Counted,
+    proxied::{self, Heading, Proxied},
+    refusal::Refusal,
+};
 
 use super::{
+    context::Listener,
     epoll::{Epoll, Key, Kind, Readiness, Watch},
     pipe::{Filled, Pipe, Pipes},
     tls::Tls,
@@ -52,6 +57,10 @@ pub(crate) struct Stream {
     pub(crate) ended: bool,
     shut: bool,
     watches_out: bool,
+    /// Of a client: its bytes begin here, and not with a load balancer's.
+    is_introduced: bool,
+    /// What a load balancer has said of the other side.
+    proxied: Option<Box<Proxied>>,
     /// Counts the connection while it lives.
     pub(crate) counted: Option<Counted>,
 }
@@ -80,6 +89,8 @@ impl Stream {
             ended: false,
             shut: false,
             watches_out: connecting,
+            is_introduced: false,
+            proxied: None,
             counted: None,
         })
     }
@@ -109,13 +120,57 @@ impl Stream {
         self.flush(epoll).map(drop)
     }
 
-    /// Who is on the other side.
+    /// Who is on the other side; behind a load balancer, the client that it speaks for. `None` on a Unix socket.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.proxied.as_ref().map(|of| of.client).or_else(|| self.neighbour())
+    }
+
+    /// Where the client has connected to.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        let own = || rustix::net::getsockname(&self.fd).ok()?.try_into().ok();
+        self.proxied.as_ref().map(|of| of.called).or_else(own)
+    }
+
+    /// Who has opened the connection itself.
+    fn neighbour(&self) -> Option<SocketAddr> {
         rustix::net::getpeername(&self.fd).ok()??.try_into().ok()
     }
 
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        rustix::net::getsockname(&self.fd).ok()?.try_into().ok()
+    pub(crate) fn is_unix(&self) -> bool {
+        rustix::net::getsockname(&self.fd).is_ok_and(|own| own.address_family() == AddressFamily::UNIX)
+    }
+
+    /// The user that the process at the other end of a Unix socket belonged to when it connected.
+    pub(crate) fn peer_user(&self) -> io::Result<u32> {
+        Ok(rustix::net::sockopt::socket_peercred(&self.fd)?.uid.as_raw())
+    }
+
+    /// Takes what a load balancer puts in front of a client's first bytes out of `bytes`. `false`: more is to come before anybody
+    /// can tell.
+    pub(crate) fn introduce(&mut self, listener: &Listener, bytes: &mut Vec<u8>) -> Result<bool, Refusal> {
+        if self.is_introduced {
+            return Ok(true);
+        }
+        let heading = Heading::of(bytes);
+        let from = match (heading, listener.accept_proxy.is_empty()) {
+            (Heading::Absent, true) => None,
+            _ => self.neighbour().map(|neighbour| neighbour.ip()),
+        };
+        let Some((size, proxied)) = heading.judged(from, &listener.accept_proxy)? else { return Ok(false) };
+        self.is_introduced = true;
+        if size > 0 {
+            bytes.drain(..size);
+            listener.counts.proxied.add(1);
+            self.proxied = proxied.map(Box::new);
+        }
+        // The client's own bytes may be still to come.
+        Ok(!bytes.is_empty())
+    }
+
+    /// The PROXY header that tells a member of this client.
+    pub(crate) fn header(&self) -> Vec<u8> {
+        let of = self.peer().zip(self.local()).map(|(client, called)| Proxied { client, called });
+        proxied::header(of)
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {

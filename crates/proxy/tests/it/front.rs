@@ -6,7 +6,7 @@ use bellwether_pgwire::auth::secret::Secret;
 use bellwether_proxy::{
     Answer, Peers, Proxy, Secrets,
     routes::Target,
-    settings::{Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
+    settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
 };
 use bellwether_types::{
     PostgresState, Role, Tags, TimelineId, Timestamp,
@@ -119,6 +119,7 @@ impl Front {
             target: Target::Primary,
             mode,
             split: None,
+            front: settings::Front::default(),
         };
         let settings = Settings {
             listeners: vec![listener("tcp", tcp, Mode::Tcp), listener("pooled", pooled, Mode::Transaction)],

@@ -1,6 +1,7 @@
 //! The proxy in front of real servers, fed with pictures of a cluster by hand.
 
 mod cancel;
+mod doors;
 mod front;
 mod limits;
 mod pooled;

@@ -49,6 +49,9 @@ fn rule(line: usize, tokens: Vec<Token>) -> Result<Rule, String> {
         }
         check.certificate = Some(Certificate::NamesUser);
     }
+    if method == Method::Peer && transport != Transport::Local {
+        return Err("the method peer needs a Unix socket: begin the line with local".to_owned());
+    }
     Ok(Rule { line, transport, databases, users, from, check })
 }
 
@@ -178,8 +181,9 @@ fn method(text: &str) -> Result<Method, String> {
         "md5" => Ok(Method::Md5),
         "scram-sha-256" => Ok(Method::Scram),
         "cert" => Ok(Method::Cert),
+        "peer" => Ok(Method::Peer),
         other => Err(format!(
-            "the method {other:?} is not supported: trust, reject, password, md5, scram-sha-256 and cert are"
+            "the method {other:?} is not supported: trust, reject, password, md5, scram-sha-256, cert and peer are"
         )),
     }
 }
@@ -221,10 +225,11 @@ mod tests {
             hostssl all all 10.0.0.0/8 md5 clientcert=1\n\
             hostnossl all all 10.0.0.0/8 cert\n\
             host all \"open 10.0.0.0/8 md5\n\
-            include other.conf\n";
+            include other.conf\n\
+            host all all 10.0.0.0/8 peer\n";
         let problems = Rules::parse(text).unwrap_err();
         let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
-        assert_eq!(lines, (3..=17).collect::<Vec<_>>(), "{problems:#?}");
+        assert_eq!(lines, (3..=18).collect::<Vec<_>>(), "{problems:#?}");
         assert_eq!(problems[1].to_string(), "line 4: the line ends before the address");
         assert!(problems[9].problem.contains("ldap"), "{}", problems[9]);
     }
@@ -239,6 +244,13 @@ mod tests {
         assert_eq!(checks[0].certificate, Some(Certificate::NamesUser));
         assert_eq!(checks[0].map.as_deref(), Some("m"));
         assert_eq!(checks[1].certificate, Some(Certificate::NamesUser), "implied");
+    }
+
+    #[test]
+    fn the_operating_systems_users_are_asked_for_on_unix_sockets() {
+        let rules = Rules::parse("local all all peer map=m\nlocal all all scram-sha-256\n").unwrap();
+        let check = Check { method: Method::Peer, certificate: None, map: Some("m".into()) };
+        assert_eq!(rules.rules[0].check, check);
     }
 
     #[test]

@@ -45,6 +45,7 @@ struct ListenerShown {
     connections: u64,
     accepted: u64,
     waiting: u64,
+    proxied: u64,
     received_bytes: u64,
     sent_bytes: u64,
     cut: u64,
@@ -133,6 +134,7 @@ impl Shown {
                 connections: counts.connections.get(),
                 accepted: counts.accepted.get(),
                 waiting: counts.waiting.get(),
+                proxied: counts.proxied.get(),
                 received_bytes: counts.received.get(),
                 sent_bytes: counts.sent.get(),
                 cut: counts.cut.get(),
@@ -256,10 +258,16 @@ impl Shown {
                 writeln!(out, "# HELP bellwether_proxy_{name} {help}\n# TYPE bellwether_proxy_{name} {kind}");
         };
         type Of<T> = fn(&T) -> u64;
-        let listeners: [(&str, &str, &str, Of<ListenerShown>); 7] = [
+        let listeners: [(&str, &str, &str, Of<ListenerShown>); 8] = [
             ("connections", "gauge", "Clients that are connected.", |it| it.connections),
             ("accepted_total", "counter", "Clients that were accepted.", |it| it.accepted),
             ("waiting", "gauge", "Clients that wait for a member or a server.", |it| it.waiting),
+            (
+                "proxied_total",
+                "counter",
+                "Clients whose address a load balancer has told by a PROXY header.",
+                |it| it.proxied,
+            ),
             ("received_bytes_total", "counter", "Bytes from clients.", |it| it.received_bytes),
             ("sent_bytes_total", "counter", "Bytes to clients.", |it| it.sent_bytes),
             ("cut_total", "counter", "Sessions that were ended because their member lost its role.", |it| {

@@ -166,6 +166,20 @@ impl Passage {
             // Health checks connect and go.
             Some(Read::End) | None => return Step::Close,
         }
+        let Some(client) = &mut self.client else { return Step::Close };
+        match client.introduce(&self.listener, &mut self.held) {
+            Ok(true) => {}
+            Ok(false) => return Step::Wait,
+            Err(refusal) => {
+                tracing::info!(
+                    listener = &*self.listener.name,
+                    reason = refusal.sentence(),
+                    "a client of the proxy was turned away"
+                );
+                self.end(context, &refusal);
+                return Step::Wait;
+            }
+        }
         match Opening::of(&self.held) {
             Opening::Incomplete => Step::Wait,
             Opening::Encrypt => {
@@ -259,6 +273,12 @@ impl Passage {
         }
         if let Some(route) = &self.route {
             server.counted = Some(Counted::begin(self.listener.counts.member(&route.member)));
+        }
+        if self.listener.send_proxy {
+            let header = self.client.as_ref().map(Stream::header).unwrap_or_default();
+            if server.write(&context.epoll, &header).is_err() {
+                return Step::Close;
+            }
         }
         if let Some(asked) = self.asked {
             context.shared.metrics.routed(context.now.since(asked));
@@ -543,5 +563,10 @@ impl Passage {
     pub(super) fn take_client(&mut self, context: &Context) -> Option<Stream> {
         self.enter(Stage::Leaving, context.now);
         self.client.take()
+    }
+
+    /// What a member is told of the client before anything else: nothing, unless the listener says so.
+    pub(super) fn header(&self) -> Vec<u8> {
+        self.client.as_ref().filter(|_| self.listener.send_proxy).map(Stream::header).unwrap_or_default()
     }
 }

@@ -1,4 +1,5 @@
-//! What a client must show before it is let in, and the checks that need no exchange: where it comes from, and its certificate.
+//! What a client must show before it is let in, and the checks that need no exchange: where it comes from, its certificate, and who
+//! it is in the operating system.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) peer: Option<SocketAddr>,
+    pub(super) is_unix: bool,
     pub(super) is_encrypted: bool,
 }
 
@@ -31,10 +33,19 @@ impl Place {
         self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical())
     }
 
+    fn origin(self) -> Origin {
+        if self.is_unix {
+            Origin::UnixSocket
+        } else {
+            Origin::Tcp { address: self.address(), tls: self.is_encrypted }
+        }
+    }
+
+    /// As PostgreSQL writes it.
     fn words(self, startup: &Startup) -> String {
+        let host = if self.is_unix { "[local]".to_owned() } else { self.address().to_string() };
         format!(
-            "host \"{}\", user \"{}\", database \"{}\", {}",
-            self.address(),
+            "host \"{host}\", user \"{}\", database \"{}\", {}",
             startup.user(),
             startup.database(),
             if self.is_encrypted { "SSL encryption" } else { "no encryption" }
@@ -60,7 +71,7 @@ pub(super) fn check_for(
         return Ok(Check { method, certificate, map: None });
     };
     let connection = Connection {
-        origin: Origin::Tcp { address: place.address(), tls: place.is_encrypted },
+        origin: place.origin(),
         database: startup.database(),
         user: startup.user(),
         physical_replication: startup.is_replication(),
@@ -78,10 +89,12 @@ pub(super) fn check_for(
                 "A line of the file that pooler.auth_hba_file names says so.",
             ))
         }
-        Some(rule) if rule.check.method == Method::Password && !place.is_encrypted => Err(refused(
-            format!("a password is not taken on an open wire: {}", place.words(startup)),
-            "Connect with sslmode=require, or let the rule ask for scram-sha-256.",
-        )),
+        Some(rule) if rule.check.method == Method::Password && !place.is_encrypted && !place.is_unix => {
+            Err(refused(
+                format!("a password is not taken on an open wire: {}", place.words(startup)),
+                "Connect with sslmode=require, or let the rule ask for scram-sha-256.",
+            ))
+        }
         Some(rule) => Ok(rule.check.clone()),
     }
 }
@@ -116,13 +129,39 @@ pub(super) fn check_certificate(
     })
 }
 
+/// Whether the operating system's user at the other end may be `user`.
+pub(super) fn check_peer(
+    map: Option<&str>,
+    maps: Option<&IdentMaps>,
+    name: Result<String, String>,
+    user: &str,
+) -> Result<(), Refusal> {
+    let none = IdentMaps::default();
+    let (name, is_allowed) = match name {
+        Ok(name) => {
+            let is_allowed = maps.unwrap_or(&none).allows(map, &name, user);
+            (name, is_allowed)
+        }
+        Err(what) => (what, false),
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    tracing::info!(user, name, "a user of the operating system is not the user");
+    Err(Refusal::NotAllowed {
+        sqlstate: "28000",
+        what: format!("Peer authentication failed for user \"{user}\""),
+        hint: "Name the database user like yourself in the operating system, or let the rule's map allow it.",
+    })
+}
+
 /// The exchange by which a password is shown; `None`: there is none.
 pub(super) fn exchange(method: Method) -> Option<verify::Method> {
     match method {
         Method::Password => Some(verify::Method::Cleartext),
         Method::Md5 => Some(verify::Method::Md5),
         Method::Scram => Some(verify::Method::Scram),
-        Method::Trust | Method::Cert | Method::Reject => None,
+        Method::Trust | Method::Cert | Method::Peer | Method::Reject => None,
     }
 }
 

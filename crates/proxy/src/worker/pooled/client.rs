@@ -79,7 +79,7 @@ pub(super) struct Entry {
     pub(super) bytes: Vec<u8>,
     pub(super) startup: Option<Startup>,
     /// How it shows who it is.
-    pub(super) method: Option<hba::Method>,
+    pub(super) check: Option<hba::Check>,
     pub(super) verification: Option<Verification>,
 }
 

@@ -14,8 +14,8 @@ use bellwether_pgwire::{
 
 use super::{
     Pooled,
-    admission::{Place, check_certificate, check_for, exchange, login_without_password},
-    client::Stage,
+    admission::{Place, check_certificate, check_for, check_peer, exchange, login_without_password},
+    client::{Client, Stage},
     console::DATABASE,
     pool::{PoolId, PoolKey, Settled},
     splitting::Split,
@@ -63,6 +63,20 @@ impl Pooled {
     fn greet(&mut self, context: &mut Context, key: Key) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(entry) = &mut client.entry else { return false };
+        match client.stream.introduce(&client.listener, &mut entry.bytes) {
+            Ok(true) => {}
+            Ok(false) => return client.stream.readable,
+            Err(refusal) => {
+                let listener = &*client.listener.name;
+                tracing::info!(
+                    listener,
+                    reason = refusal.sentence(),
+                    "a client of the proxy was turned away"
+                );
+                self.refuse(context, key, &refusal);
+                return false;
+            }
+        }
         if entry.bytes.first() == Some(&TLS_HANDSHAKE) && !client.stream.is_encrypted() {
             // PostgreSQL 17 and later begin without asking.
             let early = std::mem::take(&mut entry.bytes);
@@ -124,7 +138,8 @@ impl Pooled {
             return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what, hint });
         }
         let must = context.settings.pooler.tls.clients_must;
-        if must && self.clients.get(key).is_some_and(|client| !client.stream.is_encrypted()) {
+        let is_open = |client: &Client| !client.stream.is_encrypted() && !client.stream.is_unix();
+        if must && self.clients.get(key).is_some_and(is_open) {
             let what = "SSL required".to_owned();
             let hint = "Connect with sslmode=require (pooler.client_tls_sslmode asks for it).";
             return self.refuse(context, key, &Refusal::NotAllowed { sqlstate: "28000", what, hint });
@@ -142,15 +157,16 @@ impl Pooled {
             return self.refuse(context, key, &Refusal::NoReplication);
         }
         let Some(client) = self.clients.get_mut(key) else { return };
-        let place = Place { peer: client.stream.peer(), is_encrypted: client.stream.is_encrypted() };
+        let stream = &client.stream;
+        let place =
+            Place { peer: stream.peer(), is_unix: stream.is_unix(), is_encrypted: stream.is_encrypted() };
         let settings = &context.settings.pooler;
         let maps = settings.rules.as_ref().map(|rules| &rules.maps);
         let certificate = client.stream.peer_certificate();
-        let checked = check_for(settings, place, &startup).and_then(|check| {
-            check_certificate(&check, maps, certificate, startup.user()).map(|()| check.method)
-        });
-        let method = match checked {
-            Ok(method) => method,
+        let checked = check_for(settings, place, &startup)
+            .and_then(|check| check_certificate(&check, maps, certificate, startup.user()).map(|()| check));
+        let check = match checked {
+            Ok(check) => check,
             Err(refusal) => return self.refuse(context, key, &refusal),
         };
         let unknown: Vec<&str> = startup
@@ -169,10 +185,10 @@ impl Pooled {
             message::negotiate_version(&mut answer, offered.code(), &unknown);
             let _ = client.stream.write(&context.epoll, &answer);
         }
-        let user = startup.user().to_owned();
+        let (user, method) = (startup.user().to_owned(), check.method);
         if let Some(entry) = &mut client.entry {
             entry.startup = Some(startup);
-            entry.method = Some(method);
+            entry.check = Some(check);
         }
         if method == hba::Method::Trust {
             let mut send = Vec::new();
@@ -180,6 +196,38 @@ impl Pooled {
             return self.accepted(context, key, &send, Login::Nothing);
         }
         client.stage = Stage::AwaitingSecret;
+        let what = match (method, client.stream.peer_user()) {
+            (hba::Method::Peer, Ok(id)) => What::SystemUser(id),
+            // The kernel does not say: no name fits.
+            (hba::Method::Peer, Err(error)) => {
+                return self.system_user_found(context, key, Err(error.to_string()));
+            }
+            _ => What::Secret(user),
+        };
+        let ask = Ask { worker: context.number, client: key, what };
+        if context.shared.asks.try_send(ask).is_err() {
+            self.refuse(context, key, &Refusal::Busy);
+        }
+    }
+
+    /// Who a client is in the operating system has been found out.
+    pub(crate) fn system_user_found(
+        &mut self,
+        context: &mut Context,
+        key: Key,
+        name: Result<String, String>,
+    ) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(entry) = client.entry.as_ref().filter(|_| client.stage == Stage::AwaitingSecret) else {
+            return;
+        };
+        let user = entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
+        let map = entry.check.as_ref().and_then(|check| check.map.as_deref());
+        let maps = context.settings.pooler.rules.as_ref().map(|rules| &rules.maps);
+        if let Err(refusal) = check_peer(map, maps, name, &user) {
+            return self.refuse(context, key, &refusal);
+        }
+        // It has shown no password, and the servers want one.
         let ask = Ask { worker: context.number, client: key, what: What::Secret(user) };
         if context.shared.asks.try_send(ask).is_err() {
             self.refuse(context, key, &Refusal::Busy);
@@ -198,7 +246,7 @@ impl Pooled {
         };
         let Some(entry) = &mut client.entry else { return };
         let user = entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
-        let Some(method) = entry.method.and_then(exchange) else {
+        let Some(method) = entry.check.as_ref().and_then(|check| exchange(check.method)) else {
             let mut send = Vec::new();
             message::authenticated(&mut send);
             return self.accepted(context, key, &send, login_without_password(secret));
@@ -239,7 +287,8 @@ impl Pooled {
                 false
             }
             Step::Refused(refused) => {
-                tracing::info!(reason = %refused, "a client of the proxy was turned away");
+                let from = client.stream.peer().map_or_else(|| "[local]".to_owned(), |peer| peer.to_string());
+                tracing::info!(reason = %refused, from, "a client of the proxy was turned away");
                 let user =
                     entry.startup.as_ref().map(|startup| startup.user().to_owned()).unwrap_or_default();
                 // The password may have been changed a moment ago: the next attempt looks anew.

@@ -33,7 +33,12 @@ impl Pooled {
 
     fn client_now(&self, context: &Context, client: &Client) -> Option<admin::Client> {
         let pool = self.pools.get(client.pool?);
-        let (address, port) = place_of(client.stream.peer());
+        // PgBouncer's word for a Unix socket.
+        let unix = || client.stream.is_unix().then(|| ("unix".to_owned(), 0));
+        let (address, port) = match client.stream.peer() {
+            None => unix().unwrap_or_default(),
+            peer => place_of(peer),
+        };
         let (local_address, local_port) = place_of(client.stream.local());
         let is_waiting = matches!(client.stage, Stage::Waiting | Stage::Newcomer);
         Some(admin::Client {

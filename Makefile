@@ -20,6 +20,7 @@ test: test-prerequisites lint ## everything that must hold before a change is me
 	scripts/timed "build" cargo build --workspace --locked --bins
 	scripts/timed "tests" $(NEXTEST)
 	scripts/timed "simulation" scripts/simulate-some
+	scripts/timed "fuzzing" scripts/fuzz-some
 
 lint: ## formatting and lints, warnings denied
 	scripts/timed "formatting" cargo fmt --all --check

@@ -63,6 +63,9 @@ pub trait Control: Send + Sync + 'static {
     /// everybody but the coordinator's leader takes no notice.
     async fn citus(&self, caller: Caller, event: CitusEvent);
 
+    /// Cancels what a client of this node's pools does, if one has this key. Returns once that is done.
+    async fn cancel(&self, _process: u32, _secret: &[u8]) {}
+
     /// The last journal records as JSON objects, oldest first, at most `limit`.
     async fn journal(&self, limit: usize) -> Vec<Value>;
 

@@ -30,6 +30,7 @@ pub(crate) enum Operation {
     DeleteSwitchover,
     Failsafe,
     Citus,
+    Cancel,
     Sigterm,
 }
 
@@ -94,6 +95,12 @@ pub(crate) const CALLS: &[Call] = &[
         "From the leader of a worker's group to the coordinator of a Citus cluster. Not for people.",
     ),
     call("POST", "mpp", Operation::Citus, "Another name of `POST /citus`."),
+    call(
+        "POST",
+        "cancel",
+        Operation::Cancel,
+        "From another node's proxy: a request to cancel what a client of this node's pools does (`process`, `secret`). Not for people.",
+    ),
     call("POST", "sigterm", Operation::Sigterm, "Accepted; has no effect."),
 ];
 
@@ -106,9 +113,12 @@ impl Operation {
 
     pub(crate) fn body_rule(self) -> BodyRule {
         match self {
-            Self::PatchConfig | Self::PutConfig | Self::Change(_) | Self::Failsafe | Self::Citus => {
-                BodyRule::Required
-            }
+            Self::PatchConfig
+            | Self::PutConfig
+            | Self::Change(_)
+            | Self::Failsafe
+            | Self::Citus
+            | Self::Cancel => BodyRule::Required,
             Self::Restart | Self::Reinitialize => BodyRule::Optional,
             Self::Reload | Self::DeleteRestart | Self::DeleteSwitchover | Self::Sigterm => BodyRule::Ignored,
         }
@@ -162,10 +172,26 @@ impl Operation {
                 }
                 Err(field) => Reply::message(400, format!("the body is no report of a leader: `{field}`")),
             },
+            Self::Cancel => match cancel_key(&body) {
+                Some((process, secret)) => {
+                    control.cancel(process, &secret).await;
+                    Reply::message(200, "OK")
+                }
+                None => {
+                    Reply::message(400, "the body needs `process` (a number) and `secret` (in hexadecimal)")
+                }
+            },
             // As in the reference, where it has an effect in a test mode only.
             Self::Sigterm => Reply::message(202, "shutdown scheduled"),
         }
     }
+}
+
+/// Up to 256 bytes of a secret, by protocol 3.2.
+fn cancel_key(body: &Map<String, Value>) -> Option<(u32, Vec<u8>)> {
+    let process = u32::try_from(body.get("process")?.as_u64()?).ok()?;
+    let secret = hex::decode(body.get("secret")?.as_str()?).ok()?;
+    (4..=256).contains(&secret.len()).then_some((process, secret))
 }
 
 fn config_reply(operation: Operation, outcome: ConfigOutcome) -> Reply {

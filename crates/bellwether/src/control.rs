@@ -10,6 +10,7 @@ use bellwether_api::control::{
 };
 use bellwether_entrypoint::board::Board;
 use bellwether_ha::{action::Answer, view::RestartConditions};
+use bellwether_proxy::ProxyHandle;
 use bellwether_types::{
     Timestamp,
     citus::CitusEvent,
@@ -27,12 +28,14 @@ const CALLS_PER_SECOND: u32 = 20;
 pub(crate) struct AgentControl {
     agent: AgentHandle,
     board: Board,
+    /// This node's proxy, if it has one.
+    proxy: Option<ProxyHandle>,
     recorded: Mutex<(u64, u32)>,
 }
 
 impl AgentControl {
-    pub(crate) fn new(agent: AgentHandle, board: Board) -> Self {
-        Self { agent, board, recorded: Mutex::default() }
+    pub(crate) fn new(agent: AgentHandle, board: Board, proxy: Option<ProxyHandle>) -> Self {
+        Self { agent, board, proxy, recorded: Mutex::default() }
     }
 
     fn may_record(&self) -> bool {
@@ -153,6 +156,12 @@ impl Control for AgentControl {
         self.agent.citus(event).await;
     }
 
+    async fn cancel(&self, process: u32, secret: &[u8]) {
+        if let Some(proxy) = &self.proxy {
+            proxy.cancel(process, secret).await;
+        }
+    }
+
     async fn journal(&self, limit: usize) -> Vec<Value> {
         self.agent.journal().recent(limit)
     }
@@ -167,8 +176,8 @@ impl Control for AgentControl {
     }
 
     fn record_call(&self, record: CallRecord) {
-        // The leader's own failsafe calls come every second and are journalled where they matter.
-        let routine = record.path == "/failsafe" && record.status < 400;
+        // The leader's own failsafe calls come every second and are journalled where they matter; requests to cancel are counted.
+        let routine = matches!(&*record.path, "/failsafe" | "/cancel") && record.status < 400;
         if routine || !self.may_record() {
             return;
         }

@@ -17,7 +17,7 @@ use bellwether_config::{
     },
 };
 use bellwether_proxy::{
-    Proxy,
+    Proxy, ProxyHandle,
     routes::Target,
     settings::{
         self, Limits, ListenerSettings, Mode, Overrides, PoolLimits, PoolerSettings, RoutingSettings, Rules,
@@ -35,6 +35,7 @@ use crate::reload::Latest;
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) task: JoinHandle<()>,
+    pub(crate) handle: ProxyHandle,
 }
 
 /// Starts the proxy if the file asks for one. It must never keep the agent from its work: what fails here is logged.
@@ -71,8 +72,7 @@ pub(crate) fn start(
             () = follow(latest, tell, &ask) => {}
         }
     });
-    drop(handle);
-    Some(Running { task })
+    Some(Running { task, handle })
 }
 
 /// What files say about the pools.

@@ -174,7 +174,6 @@ async fn serve_with_store(
     };
     let api_stop = CancellationToken::new();
     let board = Board::default();
-    let control = Arc::new(AgentControl::new(handle.clone(), board.clone()));
     let entrypoints = entrypoints::start(&for_entrypoints, latest.clone(), &handle, client.clone(), &board);
     #[cfg(feature = "consul")]
     let (ended, service) = {
@@ -184,6 +183,8 @@ async fn serve_with_store(
     };
     let proxy_stop = CancellationToken::new();
     let proxy = crate::proxy::start(&for_proxy, latest.clone(), &handle, &client, proxy_stop.clone());
+    let proxy_handle = proxy.as_ref().map(|proxy| proxy.handle.clone());
+    let control = Arc::new(AgentControl::new(handle.clone(), board, proxy_handle));
     // Beside the loop, and ended with this scope.
     let mut reloading = JoinSet::new();
     reloading.spawn(reload::follow(latest, api.handle(), client, opened.clone()));

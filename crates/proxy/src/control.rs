@@ -1,6 +1,7 @@
 //! The proxy beside the agent: follows the picture of the cluster and the settings, and tells the workers.
 
 pub(crate) mod ask;
+mod cancels;
 pub(crate) mod confirm;
 pub(crate) mod console;
 mod listen;
@@ -11,20 +12,22 @@ use std::{io, sync::Arc, time::Duration};
 
 use bellwether_types::topology::Topology;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::{confirm::Confirmation, listen::Listeners, resolve::Resolver, statistics::Statistics};
+use self::{
+    cancels::Cancels, confirm::Confirmation, listen::Listeners, resolve::Resolver, statistics::Statistics,
+};
 use crate::{
     metrics::Metrics,
     report::PoolReport,
     routes::Routes,
     settings::Settings,
-    worker::{Command, Mailbox, Worker, context::Shared},
+    worker::{Caller, Command, Mailbox, Worker, context::Shared},
 };
 
 /// How often names are looked up again, and sockets that could not be bound are tried.
@@ -34,6 +37,8 @@ const CUT_WITHIN: Duration = Duration::from_millis(500);
 /// How often the age of the picture is looked at.
 const AGES: Duration = Duration::from_millis(250);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// A little more than a server has for it.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(6);
 /// Clients that may be at the door at once.
 const ASKS: usize = 4096;
 /// For sessions to end when the proxy stops.
@@ -52,6 +57,7 @@ pub struct Proxy {
     routes: Arc<Routes>,
     asks: Option<mpsc::Receiver<ask::Ask>>,
     secrets: Arc<dyn ask::Secrets>,
+    cancels: Option<Cancels>,
     confirmation: Confirmation,
     statistics: Statistics,
     shown: watch::Sender<Arc<Routes>>,
@@ -70,6 +76,19 @@ impl ProxyHandle {
         &self.shared.metrics
     }
 
+    /// Cancels what a client of this node's pools does, if one has this key, and waits until that is done. For another node's
+    /// proxy: nothing is sent on.
+    pub async fn cancel(&self, process: u32, secret: &[u8]) {
+        self.shared.metrics.cancels.received.add(1);
+        let (done, over) = oneshot::channel();
+        let caller = Arc::new(Caller::Node { _done: done });
+        for worker in &self.workers {
+            worker.send(Command::Cancel(process, secret.to_vec(), caller.clone()));
+        }
+        drop(caller);
+        let _ = tokio::time::timeout(CANCELLED_WITHIN, over).await;
+    }
+
     /// All pools, those of all threads together; a thread that does not answer within a second is left out.
     pub async fn pools(&self) -> Vec<PoolReport> {
         PoolReport::together(self.reports().await.into_iter().flat_map(|report| report.pools))
@@ -85,8 +104,8 @@ impl Proxy {
         peers: Arc<dyn confirm::Peers>,
     ) -> io::Result<(Self, ProxyHandle)> {
         let (ask, asks) = mpsc::channel(ASKS);
-        let shared = Arc::new(Shared::new(ask));
-        let first = settings.borrow().clone();
+        let shared = Arc::new(Shared::new(ask, &topology.borrow().me));
+        let (first, cancelled) = (settings.borrow().clone(), topology.clone());
         let routes = Arc::new(Routes::unknown(topology.borrow().cluster.as_str()));
         let (mut workers, mut threads) = (Vec::new(), Vec::new());
         for number in 0..first.threads.max(1) {
@@ -106,7 +125,7 @@ impl Proxy {
         let proxy = Self {
             settings,
             topology,
-            shared,
+            shared: shared.clone(),
             workers,
             threads,
             listeners,
@@ -114,6 +133,7 @@ impl Proxy {
             routes,
             asks: Some(asks),
             secrets,
+            cancels: Some(Cancels::new(peers.clone(), cancelled, shared.clone())),
             confirmation: Confirmation::new(peers),
             statistics,
             shown,
@@ -130,8 +150,8 @@ impl Proxy {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Ends with this scope.
         let mut answering = JoinSet::new();
-        if let Some(asks) = self.asks.take() {
-            answering.spawn(ask::answer(asks, self.console.clone(), self.secrets.clone()));
+        if let (Some(asks), Some(cancels)) = (self.asks.take(), self.cancels.take()) {
+            answering.spawn(ask::answer(asks, self.console.clone(), self.secrets.clone(), cancels));
         }
         self.route().await;
         self.listen().await;

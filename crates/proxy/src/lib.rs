@@ -11,6 +11,7 @@
 //! Deliberately not here: the store, the health of PostgreSQL, and every decision about who leads.
 
 pub mod admin;
+mod cancel;
 mod clock;
 mod control;
 pub mod metrics;

@@ -103,6 +103,19 @@ impl ListenerCounts {
     }
 }
 
+/// Requests to cancel what a client of a pool does.
+#[derive(Debug, Default)]
+pub struct CancelCounts {
+    /// A client of this node was found.
+    pub found: Count,
+    /// Another node, whose client's key it was, has taken it.
+    pub sent_on: Count,
+    /// Another node has sent it on to this one.
+    pub received: Count,
+    /// The other node did not take it, or too many came at once.
+    pub dropped: Count,
+}
+
 /// All numbers of the proxy.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -113,6 +126,7 @@ pub struct Metrics {
     pub pooled: Count,
     /// How often a pool had to wait because of a limit: its own, its database's, its user's.
     pub full: [Count; 3],
+    pub cancels: CancelCounts,
     /// Clients that were brought to a member, and how long that took them altogether.
     pub routed: Count,
     pub routed_micros: Count,

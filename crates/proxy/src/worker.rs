@@ -231,6 +231,7 @@ impl Worker {
 
     fn send_cancels(&mut self) {
         for cancel in self.pooled.take_cancels() {
+            self.context.shared.metrics.cancels.found.add(u64::from(cancel.caller.is_some()));
             self.passages.carry(&mut self.context, cancel);
         }
     }

@@ -215,7 +215,7 @@ fn read_pools(root: &Section<'_>, everywhere: &[String]) -> Option<Listener> {
         role: ListenerRole::Primary,
         mode: Pooler::read(root)?.pool_mode,
         split: None,
-        front: Front::read(&pooler, port.unwrap_or(Pooler::PORT), ListenerMode::Transaction),
+        front: Front::of_pools(&pooler, port.unwrap_or(Pooler::PORT)),
     })
 }
 

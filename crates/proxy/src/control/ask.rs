@@ -7,7 +7,7 @@ use bellwether_sql::catalogue::Catalogue;
 use bellwether_types::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use super::console::Console;
+use super::{cancels::Cancels, console::Console};
 use crate::split::Position;
 use crate::worker::{Caller, Command, Mailbox, epoll::Key};
 
@@ -68,7 +68,12 @@ pub(crate) enum What {
 }
 
 /// Answers until the workers end.
-pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secrets: Arc<dyn Secrets>) {
+pub(super) async fn answer(
+    mut asks: mpsc::Receiver<Ask>,
+    console: Console,
+    secrets: Arc<dyn Secrets>,
+    mut cancels: Cancels,
+) {
     let workers = console.workers().to_vec();
     let mut commands = JoinSet::new();
     let mut known: HashMap<String, (Instant, Option<Secret>)> = HashMap::new();
@@ -97,10 +102,11 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
                     }
                     What::Cancel { process, secret } => {
                         let Some(asking) = workers.get(worker) else { continue };
-                        let caller = Arc::new(Caller { worker: asking.clone(), client });
+                        let caller = Arc::new(Caller::Client { worker: asking.clone(), client });
                         for mailbox in &workers {
                             mailbox.send(Command::Cancel(process, secret.clone(), caller.clone()));
                         }
+                        cancels.send_on(process, &secret, &caller);
                         continue;
                     }
                     What::SystemUser(id) => {
@@ -146,6 +152,7 @@ pub(crate) async fn answer(mut asks: mpsc::Receiver<Ask>, console: Console, secr
             Some(_) = catalogues.join_next() => {}
             Some(_) = positions.join_next() => {}
             Some(_) = names.join_next() => {}
+            () = cancels.ended() => {}
             Some(found) = looks.join_next() => {
                 let Ok((user, answer)) = found else { continue };
                 for asker in waiting.remove(&user).unwrap_or_default() {

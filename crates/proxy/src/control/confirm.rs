@@ -13,10 +13,20 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How long before new sessions would end the leader is asked.
 const AHEAD: Duration = Duration::from_millis(750);
 
-/// Whether a member holds the leader's lease, by its REST API.
+/// What is asked of other members, by their REST APIs.
 pub trait Peers: Send + Sync + fmt::Debug {
     /// True only if the member at `api_url` says that it holds the lease.
     fn holds_lease(&self, api_url: String) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+
+    /// Hands a request to cancel to the proxy beside the member at `api_url`, whose client's key it is. Whether it was taken.
+    fn cancel(
+        &self,
+        _api_url: String,
+        _process: u32,
+        _secret: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(async { false })
+    }
 }
 
 /// What the leader has said itself.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bellwether_types::{Network, Timestamp};
+use bellwether_types::{MemberName, Network, Timestamp};
 
 use super::{
     Command, Mailbox,
@@ -14,6 +14,7 @@ use super::{
     pipe::Pipes,
 };
 use crate::{
+    cancel::Processes,
     control::ask::Ask,
     metrics::{ListenerCounts, Metrics},
     quota::{Notice, Quota},
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) asks: tokio::sync::mpsc::Sender<Ask>,
     /// From which it is made up what users that do not exist would be asked.
     pub(crate) seed: [u8; 32],
+    /// Numbers of clients of pools.
+    pub(crate) processes: Processes,
     /// How many servers and clients there are.
     pub(crate) quota: Quota,
     /// By number; set before the first client comes.
@@ -39,8 +42,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(asks: tokio::sync::mpsc::Sender<Ask>) -> Self {
+    pub(crate) fn new(asks: tokio::sync::mpsc::Sender<Ask>, me: &MemberName) -> Self {
         Self {
+            processes: Processes::of(me),
             metrics: Metrics::default(),
             asks,
             seed: rand::random(),

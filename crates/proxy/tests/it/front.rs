@@ -4,7 +4,7 @@ use std::{net::TcpListener, pin::Pin, sync::Arc, time::Duration};
 
 use bellwether_pgwire::auth::secret::Secret;
 use bellwether_proxy::{
-    Answer, Peers, Proxy, Secrets,
+    Answer, Peers, Proxy, ProxyHandle, Secrets,
     routes::Target,
     settings::{self, Limits, ListenerSettings, Mode, PoolerSettings, RoutingSettings, Settings},
 };
@@ -32,6 +32,7 @@ pub(crate) struct Front {
     statistics: u16,
     pub(crate) topology: watch::Sender<Arc<Topology>>,
     pub(crate) settings: watch::Sender<Arc<Settings>>,
+    pub(crate) handle: ProxyHandle,
     _task: JoinHandle<()>,
 }
 
@@ -112,6 +113,16 @@ pub(crate) const LEASE: Duration = Duration::from_secs(600);
 impl Front {
     /// A proxy whose pools have `pool_size` servers. Secrets are read at `server`.
     pub(crate) async fn start(topology: Topology, server: &TestServer, pooler: PoolerSettings) -> Self {
+        Self::beside(Arc::new(Alone), topology, server, pooler).await
+    }
+
+    /// The same with other members that answer.
+    pub(crate) async fn beside(
+        peers: Arc<dyn Peers>,
+        topology: Topology,
+        server: &TestServer,
+        pooler: PoolerSettings,
+    ) -> Self {
         let (tcp, pooled, statistics) = (free_port(), free_port(), free_port());
         let listener = |name: &str, port: u16, mode| ListenerSettings {
             name: name.into(),
@@ -132,9 +143,9 @@ impl Front {
         let (settings, told) = watch::channel(Arc::new(settings));
         let (topology, seen) = watch::channel(Arc::new(topology));
         let secrets = Arc::new(Authid(Arc::new(server.client().await)));
-        let (proxy, _) = Proxy::start(told, seen, secrets, Arc::new(Alone)).unwrap();
+        let (proxy, handle) = Proxy::start(told, seen, secrets, peers).unwrap();
         let task = tokio::spawn(proxy.run(CancellationToken::new()));
-        let front = Self { tcp, pooled, statistics, topology, settings, _task: task };
+        let front = Self { tcp, pooled, statistics, topology, settings, handle, _task: task };
         for port in [tcp, pooled, statistics] {
             while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

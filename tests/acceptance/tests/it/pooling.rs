@@ -8,6 +8,7 @@ use bellwether_acceptance::{
     sql::{PASSWORD, SUPERUSER, Session},
 };
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio_postgres::{NoTls, error::SqlState};
 
 const CLIENTS: u32 = 200;
@@ -105,7 +106,8 @@ async fn clients_of_pools_live_through_a_change_of_the_leader() {
     let reached = idle.text("inet_server_port()").await.expect("a server").expect("a port");
     assert_eq!(reached, second.postgres_port.to_string(), "at the new primary");
 
-    // A request to cancel finds the server that works for the client.
+    // A request to cancel finds the server that works for the client, though a load balancer has led it to another node.
+    let elsewhere = cluster.others(beside)[0].router.pooled;
     let token = idle.client.cancel_token();
     let sleep = idle.rows("SELECT pg_sleep(60)", &[]);
     let cancel = async {
@@ -118,8 +120,10 @@ async fn clients_of_pools_live_through_a_change_of_the_leader() {
             }
         })
         .await;
-        token.cancel_query(NoTls).await.expect("the request is taken");
+        let astray = TcpStream::connect(("127.0.0.1", elsewhere)).await.expect("a connection");
+        token.cancel_query_raw(astray, NoTls).await.expect("the request is taken");
     };
+    assert_ne!(elsewhere, beside.router.pooled);
     let (slept, ()) =
         tokio::time::timeout(PATIENCE, async { tokio::join!(sleep, cancel) }).await.expect("it ends");
     assert_eq!(slept.expect_err("it was cancelled").code(), Some(&SqlState::QUERY_CANCELED));

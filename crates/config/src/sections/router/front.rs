@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bellwether_types::Network;
 
 use super::ListenerMode;
-use crate::section::Section;
+use crate::{node::Kind, section::Section};
 
 /// The longest path that the kernel takes for a socket.
 const LONGEST_PATH: usize = 107;
@@ -33,9 +33,14 @@ pub struct UnixSocket {
 
 impl Front {
     pub(super) fn read(section: &Section<'_>, port: u16, mode: ListenerMode) -> Self {
+        Self { send_proxy: read_send(section, mode), ..Self::of_pools(section, port) }
+    }
+
+    /// Of the pools' own section: where servers are shared, nothing can be said of a client.
+    pub(super) fn of_pools(section: &Section<'_>, port: u16) -> Self {
         Self {
             accept_proxy: read_networks(section),
-            send_proxy: read_send(section, mode),
+            send_proxy: false,
             unix_socket: read_socket(section, port),
         }
     }
@@ -59,7 +64,6 @@ fn read_networks(section: &Section<'_>) -> Vec<Network> {
 }
 
 fn read_send(section: &Section<'_>, mode: ListenerMode) -> bool {
-    // The pools' own section has no such key: servers are shared there.
     let wanted = section.flag("send_proxy").unwrap_or(false);
     if wanted && mode != ListenerMode::Tcp {
         let problem = section.about("send_proxy", "has no meaning where clients share servers");
@@ -70,13 +74,7 @@ fn read_send(section: &Section<'_>, mode: ListenerMode) -> bool {
 }
 
 fn read_socket(section: &Section<'_>, port: u16) -> Option<UnixSocket> {
-    let mode = section.parsed("unix_socket_mode", "write it in octal, for example 0770", |text| {
-        let digits = text.trim_start_matches("0o");
-        u32::from_str_radix(digits, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777)
-            .ok_or("is no permission of a socket")
-    });
+    let mode = read_mode(section);
     let group = section.filled_text("unix_socket_group");
     let folder = section.filled_text("unix_socket_dir")?;
     let path = PathBuf::from(folder).join(format!(".s.PGSQL.{port}"));
@@ -86,6 +84,18 @@ fn read_socket(section: &Section<'_>, port: u16) -> Option<UnixSocket> {
         return None;
     }
     Some(UnixSocket { path, mode: mode.unwrap_or(EVERYBODY), group })
+}
+
+/// Octal, as it is written: for YAML it would be another number.
+fn read_mode(section: &Section<'_>) -> Option<u32> {
+    let Kind::Scalar(scalar) = &section.node("unix_socket_mode")?.kind else { return None };
+    let digits = scalar.written.trim().trim_start_matches("0o");
+    let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777);
+    if mode.is_none() {
+        let problem = section.about("unix_socket_mode", "is no permission of a socket");
+        section.report.problem(problem.help("write it in octal, for example 0770"));
+    }
+    mode
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(crate) struct Shown {
     /// Why there is none.
     no_primary: Option<&'static str>,
     clients: u64,
+    cancels: Cancels,
     clients_limit: usize,
     listeners: Vec<ListenerShown>,
     pools: Vec<PoolShown>,
@@ -35,6 +36,15 @@ struct FullShown {
     pool_size: u64,
     max_db_connections: u64,
     max_user_connections: u64,
+}
+
+/// Requests to cancel.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Cancels {
+    found: u64,
+    sent_on: u64,
+    received: u64,
+    dropped: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -149,6 +159,12 @@ impl Shown {
             primary: primary.ok().map(|route| route.member.to_string()),
             no_primary: primary.err().map(crate::routes::NoPrimary::sentence),
             clients: metrics.clients.get(),
+            cancels: Cancels {
+                found: metrics.cancels.found.get(),
+                sent_on: metrics.cancels.sent_on.get(),
+                received: metrics.cancels.received.get(),
+                dropped: metrics.cancels.dropped.get(),
+            },
             clients_limit: settings.limits.max_connections,
             listeners: listeners.collect(),
             pools: pools.into_iter().map(PoolShown::of).collect(),
@@ -295,6 +311,18 @@ impl Shown {
                     label(&listener.name)
                 );
             }
+        }
+        gauge(
+            &mut out,
+            "cancels_total",
+            "counter",
+            "Requests to cancel for clients of pools, by what came of them.",
+        );
+        let Cancels { found, sent_on, received, dropped } = self.cancels;
+        for (way, count) in
+            [("found", found), ("sent_on", sent_on), ("received", received), ("dropped", dropped)]
+        {
+            let _ = writeln!(out, "bellwether_proxy_cancels_total{{way=\"{way}\"}} {count}");
         }
         gauge(&mut out, "has_primary", "gauge", "1 if writers are led to a primary.");
         let _ = writeln!(out, "bellwether_proxy_has_primary {}", u8::from(self.primary.is_some()));

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::{Pooled, client::Stage, server::ServerStage};
 use crate::{
     control::ask::{Ask, What},
@@ -15,14 +17,22 @@ use crate::{
 
 /// Who sent a request: let go once nobody carries it any more.
 #[derive(Debug)]
-pub(crate) struct Caller {
-    pub(crate) worker: Mailbox,
-    pub(crate) client: Key,
+pub(crate) enum Caller {
+    Client {
+        worker: Mailbox,
+        client: Key,
+    },
+    /// Another node's proxy, which waits for the end of the channel.
+    Node {
+        _done: oneshot::Sender<()>,
+    },
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.worker.send(Command::Cancelled(self.client));
+        if let Self::Client { worker, client } = self {
+            worker.send(Command::Cancelled(*client));
+        }
     }
 }
 

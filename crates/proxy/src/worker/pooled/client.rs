@@ -98,7 +98,7 @@ impl Client {
             since: context.now,
             was_notified: false,
             entry: Some(Box::default()),
-            process: rand::random(),
+            process: context.shared.processes.next(),
             secret: Box::default(),
         })
     }

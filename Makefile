@@ -48,7 +48,7 @@ audit: ## licences, bans, sources and advisories of dependencies, and spelling (
 sim: ## simulate whole clusters: make sim SEEDS=FROM..TO
 	cargo run --release --locked -p bellwether-sim -- --seeds $(SEEDS)
 
-.PHONY: fuzz-proxy sql-corpus proxy-regress
+.PHONY: fuzz-proxy sql-corpus proxy-regress driver-suites
 fuzz-proxy: ## hostile input for the proxy's framing, authentication, sessions and SQL scanner (not in CI; CASES=200000)
 	PROPTEST_CASES=$(or $(CASES),200000) cargo test --locked -p bellwether-pgwire -p bellwether-sql -p bellwether-proxy -- hostile oracle
 
@@ -57,6 +57,9 @@ sql-corpus: test-prerequisites ## PostgreSQL's own regression tests: our reads o
 
 proxy-regress: test-prerequisites ## PostgreSQL's own regression tests through the proxy (root; after sql-corpus; not in CI; MODES="tcp session")
 	scripts/proxy-regress $(MODES)
+
+driver-suites: test-prerequisites ## test suites of psycopg2, pg8000 and asyncpg through the proxy, compared with direct (root; pip; not in CI; MODES="tcp session")
+	scripts/driver-suites $(MODES)
 
 model: ## check the protocol of quorum take-over in small clusters: make model STATES=20000000
 	cargo run --release --locked -p bellwether-model -- $(STATES)

@@ -1,12 +1,12 @@
 //! What the agent tells others: its member key, the status that the API answers from, and the topology for entry points.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bellwether_dcs::codec::MemberDocument;
 use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart, view::answers_count_for};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
-    MemberName, PostgresState, ReplicationState, Role, Tags, Timestamp,
+    Duty, MemberName, PostgresState, ReplicationState, Role, Tags, Timestamp,
     cluster::{Cluster, Member, PeerProtocol},
     settings::SyncMode,
     status::{NodeStatus, ServerStatus, TakeoverStatus, WalSender, WalStatus},
@@ -188,7 +188,8 @@ impl Agent {
     fn topology_picture(&self, view: &View, now: Timestamp) -> Topology {
         let cluster = view.store.cluster.as_deref();
         let members = cluster.map_or_else(Vec::new, |cluster| {
-            cluster.members.values().map(|member| topology_member(cluster, member)).collect()
+            let member = |member| topology_member(cluster, member, &view.settings.routing);
+            cluster.members.values().map(member).collect()
         });
         Topology {
             cluster: self.config.scope.clone(),
@@ -243,7 +244,11 @@ fn scheduled_restart(scheduled: &ScheduledRestart) -> Value {
     Value::Object(fields)
 }
 
-fn topology_member(cluster: &Cluster, member: &Member) -> TopologyMember {
+fn topology_member(
+    cluster: &Cluster,
+    member: &Member,
+    routing: &BTreeMap<MemberName, Duty>,
+) -> TopologyMember {
     let is_leader = cluster.leader_name() == Some(&member.name);
     let is_voter = cluster.active_sync().is_some_and(|sync| sync.has_voter(&member.name));
     let has_quorum = cluster.active_sync().is_some_and(|sync| sync.quorum > 0);
@@ -260,6 +265,7 @@ fn topology_member(cluster: &Cluster, member: &Member) -> TopologyMember {
         is_sync: is_voter && !has_quorum,
         is_quorum: is_voter && has_quorum,
         tags: Tags(member.tags.0.clone()),
+        duty: routing.get(&member.name).copied().unwrap_or_default(),
     }
 }
 

@@ -61,6 +61,9 @@ fn member(facts: &Facts<'_>, view: &Cluster, member: &Member) -> Value {
             put(key, value.clone());
         }
     }
+    if let Some(duty) = facts.status.settings.routing.get(&member.name) {
+        put("routing", json!(duty));
+    }
     if !leads {
         for (lag, lsn, position) in [
             ("receive_lag", "receive_lsn", member.receive_lsn),

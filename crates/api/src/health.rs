@@ -76,9 +76,15 @@ fn is_replica(facts: &Facts<'_>, query: &Query) -> bool {
     !(facts.leads && facts.is_standby_cluster())
         && facts.role == Role::Replica
         && facts.is_running()
-        && !facts.status.tags.noloadbalance()
+        && takes_readers(facts)
         && !is_lagging(facts, query)
         && wanted.is_none_or(|wanted| facts.replication_state().is_some_and(|state| state.as_str() == wanted))
+}
+
+/// Whether neither the node's file nor an operator has taken it out.
+fn takes_readers(facts: &Facts<'_>) -> bool {
+    let status = &facts.status;
+    !status.tags.noloadbalance() && !status.settings.routing.contains_key(&status.me)
 }
 
 /// An unparsable limit is no limit, and so is an unknown leader position.

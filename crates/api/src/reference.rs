@@ -39,7 +39,7 @@ const CHECKS: &[Endpoint] = &[
     get("standby-leader", "The leader of a standby cluster. Also `/standby_leader`."),
     get(
         "replica",
-        "A running replica that takes reads (no tag `noloadbalance`); `lag=BYTES` limits its lag, `replication_state=streaming` demands a state.",
+        "A running replica that takes reads (no tag `noloadbalance`, not drained); `lag=BYTES` limits its lag, `replication_state=streaming` demands a state.",
     ),
     get("read-only", "A primary or a replica that takes reads."),
     get("sync", "A synchronous standby. Also `/synchronous`."),

@@ -11,7 +11,7 @@ pub(crate) use self::changing::FlushTarget;
 pub use self::{
     changing::{
         DemoteClusterArgs, EditConfigArgs, FailoverArgs, FlushArgs, Force, PauseArgs, PromoteClusterArgs,
-        ReinitArgs, ReloadArgs, RemoveArgs, RestartArgs, SwitchoverArgs,
+        ReinitArgs, ReloadArgs, RemoveArgs, RestartArgs, RoutingArgs, SwitchoverArgs,
     },
     reading::{
         CompletionArgs, DsnArgs, EntrypointsArgs, ExplainArgs, HaproxyConfigArgs, HistoryArgs,
@@ -94,6 +94,12 @@ pub enum Command {
     Pause(PauseArgs),
     /// Resume automatic failover.
     Resume(PauseArgs),
+    /// Lead no new readers to a member; those that are there may stay.
+    Drain(RoutingArgs),
+    /// Lead no readers to a member, and send those away that are between transactions.
+    Maint(RoutingArgs),
+    /// Lead readers to a member again.
+    Ready(RoutingArgs),
     /// Show the dynamic configuration.
     ShowConfig(ShowConfigArgs),
     /// Change the dynamic configuration.
@@ -148,6 +154,9 @@ impl Command {
             Self::Reinit(_) => "reinit",
             Self::Pause(_) => "pause",
             Self::Resume(_) => "resume",
+            Self::Drain(_) => "drain",
+            Self::Maint(_) => "maint",
+            Self::Ready(_) => "ready",
             Self::ShowConfig(_) => "show-config",
             Self::EditConfig(_) => "edit-config",
             Self::Query(_) => "query",
@@ -182,6 +191,7 @@ impl Command {
             Self::Reload(args) => args.globals.clone(),
             Self::Reinit(args) => args.globals.clone(),
             Self::Pause(args) | Self::Resume(args) => args.globals.clone(),
+            Self::Drain(args) | Self::Maint(args) | Self::Ready(args) => args.globals.clone(),
             Self::ShowConfig(args) => args.globals.clone(),
             Self::EditConfig(args) => args.globals.clone(),
             Self::Query(args) => {

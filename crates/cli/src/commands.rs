@@ -16,6 +16,7 @@ pub(crate) mod reinit;
 pub(crate) mod reload;
 pub(crate) mod remove;
 pub(crate) mod restart;
+pub(crate) mod routing;
 pub(crate) mod shell;
 pub(crate) mod show_config;
 pub(crate) mod support_bundle;

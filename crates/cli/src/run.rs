@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, error::ErrorKind};
 
-use bellwether_types::Failure;
+use bellwether_types::{Duty, Failure};
 
 use crate::{
     command::{Command, Globals, Patronictl},
@@ -68,6 +68,9 @@ async fn dispatch(session: &mut Session, command: Command) -> Result<Outcome, Cl
         Command::Reinit(args) => commands::reinit::reinit(session, &args).await,
         Command::Pause(args) => commands::pause::pause(session, &args).await,
         Command::Resume(args) => commands::pause::resume(session, &args).await,
+        Command::Drain(args) => commands::routing::set(session, &args, Duty::Drain).await,
+        Command::Maint(args) => commands::routing::set(session, &args, Duty::Maint).await,
+        Command::Ready(args) => commands::routing::set(session, &args, Duty::Ready).await,
         Command::ShowConfig(args) => commands::show_config::show_config(session, &args).await,
         Command::EditConfig(args) => commands::edit_config::edit_config(session, &args).await,
         Command::Query(args) => commands::query::query(session, &args).await,

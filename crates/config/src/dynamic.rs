@@ -1,6 +1,7 @@
 //! The dynamic configuration: the document in the store's `/config`, parsed and adjusted.
 
 mod health;
+mod routing;
 mod slots;
 mod standby;
 mod timing;
@@ -95,6 +96,7 @@ pub fn parse(document: &Value, floors: Floors) -> Result<Dynamic, DynamicError> 
     read_postgresql_switches(&postgresql, &mut settings);
     slots::read(&mut reader, &mut settings);
     health::read(&mut reader, &mut settings);
+    settings.routing = routing::read(&mut reader);
     if !reader.reasons.is_empty() {
         return Err(DynamicError { reasons: reader.reasons });
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_types::{
-    MemberName, PostgresState, Role, Term, Timestamp, status::NodeStatus, topology::Topology,
+    Duty, MemberName, PostgresState, Role, Term, Timestamp, status::NodeStatus, topology::Topology,
 };
 
 /// One instant of a cluster, as one member sees it.
@@ -67,7 +67,7 @@ impl Situation {
             is_running: member.state == Some(PostgresState::Running),
             is_replica: member.role == Some(Role::Replica) && !member.is_leader,
             is_sync: member.is_sync || member.is_quorum,
-            wants_no_reads: member.tags.noloadbalance(),
+            wants_no_reads: member.tags.noloadbalance() || member.duty != Duty::Ready,
             lag_bytes: member.lag_bytes,
         });
         Self {

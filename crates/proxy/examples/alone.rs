@@ -72,6 +72,7 @@ fn member(name: &str, role: Role, server: &str) -> TopologyMember {
         is_sync: false,
         is_quorum: false,
         tags: Tags::default(),
+        duty: Default::default(),
     }
 }
 

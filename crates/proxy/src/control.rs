@@ -117,8 +117,13 @@ impl Proxy {
         let _ = shared.workers.set(workers.clone());
         let handle = ProxyHandle { shared: shared.clone(), workers: workers.clone() };
         let (shown, seen) = watch::channel(routes.clone());
-        let console =
-            console::Console { handle: handle.clone(), settings: settings.clone(), routes: seen.clone() };
+        let console = console::Console {
+            handle: handle.clone(),
+            settings: settings.clone(),
+            routes: seen.clone(),
+            topology: topology.clone(),
+            peers: peers.clone(),
+        };
         let statistics = Statistics::new(handle.clone(), seen, settings.clone());
         let listeners = Listeners::default();
         let resolver = Resolver::default();

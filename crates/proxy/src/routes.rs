@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc};
 
 use bellwether_types::{
-    HostPort, MemberName, PostgresState, Role, Timestamp,
+    Duty, HostPort, MemberName, PostgresState, Role, Timestamp,
     topology::{Topology, TopologyMember},
 };
 
@@ -60,6 +60,8 @@ pub struct Routes {
     pub no_primary: NoPrimary,
     /// The timeline that each member was last seen on.
     pub timelines: BTreeMap<MemberName, u32>,
+    /// Replicas that an operator has taken out.
+    pub taken_out: BTreeMap<MemberName, Duty>,
 }
 
 /// Why nobody can be written to.
@@ -125,7 +127,8 @@ pub fn eligible<'a>(topology: &'a Topology, settings: &RoutingSettings) -> Eligi
             matches!(member.role, Some(Role::Replica)) && member.state == Some(PostgresState::Running);
         // A lag that nobody knows is too large.
         let near = member.lag_bytes.is_some_and(|lag| lag <= settings.max_replica_lag_bytes);
-        follows && near && !leads(member) && !member.tags.noloadbalance()
+        // The leader keeps its writers whatever is said of it; who was drained takes no readers either way.
+        follows && near && !leads(member) && !member.tags.noloadbalance() && member.duty == Duty::Ready
     };
     Eligible { primary, leaving, replicas: topology.members.iter().filter(serves).collect() }
 }
@@ -144,6 +147,7 @@ impl Routes {
             asynchronous: vec![],
             no_primary: NoPrimary::NotHeard,
             timelines: BTreeMap::new(),
+            taken_out: BTreeMap::new(),
         }
     }
 
@@ -190,6 +194,12 @@ impl Routes {
             replicas,
             sync: of_kind(true),
             asynchronous: of_kind(false),
+            taken_out: topology
+                .members
+                .iter()
+                .filter(|member| member.duty != Duty::Ready && topology.leader.as_ref() != Some(&member.name))
+                .map(|member| (member.name.clone(), member.duty))
+                .collect(),
             no_primary,
             timelines: topology
                 .members
@@ -222,8 +232,19 @@ impl Routes {
                 let is_there = self.primary.as_ref().is_some_and(|route| route.member == *member);
                 now < self.trust_until && (is_there || self.leaving.as_ref() == Some(member))
             }
-            _ => self.candidates(target, now).iter().any(|route| route.member == *member),
+            _ if self.taken_out.get(member) == Some(&Duty::Drain) => true,
+            _ => self.leads_to(target, member, now),
         }
+    }
+
+    /// Whether somebody may be sent to `member` who is not there yet.
+    pub fn leads_to(&self, target: Target, member: &MemberName, now: Timestamp) -> bool {
+        self.candidates(target, now).iter().any(|route| route.member == *member)
+    }
+
+    /// Whether readers that are between transactions are to leave `member`.
+    pub fn sends_away(&self, target: Target, member: &MemberName) -> bool {
+        target != Target::Primary && self.taken_out.get(member) == Some(&Duty::Maint)
     }
 }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::slots::{PermanentSlot, SlotMatcher};
+use crate::{
+    Duty, MemberName,
+    slots::{PermanentSlot, SlotMatcher},
+};
 
 /// Whether commits wait for standbys, and how a promotion may trust them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +73,9 @@ pub struct Settings {
     pub gray_failure_timeout: Option<Duration>,
     #[serde(default)]
     pub wal_disk_guard: WalDiskGuard,
+    /// Members that take no readers; all others are ready.
+    #[serde(default)]
+    pub routing: BTreeMap<MemberName, Duty>,
 }
 
 fn yes() -> bool {
@@ -156,6 +162,7 @@ impl Default for Settings {
             commit_probe: true,
             gray_failure_timeout: None,
             wal_disk_guard: WalDiskGuard::default(),
+            routing: BTreeMap::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, Lsn, MemberName, PostgresState, Role, Tags, Term, TimelineId, Timestamp};
+use crate::{ClusterName, Duty, Lsn, MemberName, PostgresState, Role, Tags, Term, TimelineId, Timestamp};
 
 /// One picture of the cluster. API, proxy, VIP and DNS read this and nothing else, and fail closed after `believable_until`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct TopologyMember {
     pub is_sync: bool,
     pub is_quorum: bool,
     pub tags: Tags,
+    /// Whether it takes readers.
+    #[serde(default)]
+    pub duty: Duty,
 }
 
 impl Topology {

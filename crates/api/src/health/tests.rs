@@ -31,6 +31,8 @@ fn every_situation_has_its_codes() {
     let old = NodeStatus { taken_at: NOW.saturating_sub(Duration::from_secs(31)), ..leader() };
     let old_replica = NodeStatus { taken_at: old.taken_at, ..replica() };
     let old_paused = paused(without_store(old.clone()));
+    let mut drained = replica();
+    drained.settings.routing.insert(drained.me.clone(), bellwether_types::Duty::Drain);
     let noloadbalance = tagged(replica(), json!({"noloadbalance": true}));
 
     let paths = [
@@ -79,6 +81,7 @@ fn every_situation_has_its_codes() {
         ("voter while sync mode is off", sync_voter(replica(), SyncMode::Off), "---x x-x- --xx"),
         ("sync standby, store lost", without_store(sync_voter(replica(), SyncMode::On)), "---x x--- --xx"),
         ("replica, noloadbalance", noloadbalance, "---- ---- --xx"),
+        ("replica, drained", drained, "---- ---- --xx"),
         ("replica in archive recovery", archive, "---x x-x- --x-"),
         ("replica starting", down(replica(), PostgresState::Starting), "---- ---- ----"),
         ("replica stopped", down(replica(), PostgresState::Stopped), "---- ---- ----"),

@@ -120,6 +120,20 @@ pub struct PauseArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
+pub struct RoutingArgs {
+    /// Whom it is about.
+    #[arg(value_name = "MEMBER_NAME")]
+    pub member: String,
+    #[arg(value_name = "CLUSTER_NAME")]
+    pub cluster: Option<String>,
+    /// Also for the present leader: it counts once that is a replica.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub globals: Globals,
+}
+
+#[derive(Clone, Debug, Default, Args)]
 pub struct EditConfigArgs {
     #[arg(value_name = "CLUSTER_NAME")]
     pub cluster: Option<String>,

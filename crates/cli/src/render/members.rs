@@ -8,7 +8,7 @@ use std::{
 use bellwether_config::{Floors, dynamic};
 use bellwether_ha::takeover;
 use bellwether_types::{
-    Alarm, Lsn, MemberName, ReplicationState,
+    Alarm, Duty, Lsn, MemberName, ReplicationState,
     cluster::{Cluster, ConfigDocument, Initialize, Member, Schedule},
     settings::{Settings, SyncMode},
 };
@@ -150,7 +150,8 @@ fn rows(named: Named<'_>, view: View, format: Format, extended: bool) -> Rows {
     let part = named.groups.part();
     let shows_group = part == Part::EveryGroup || (part != Part::Plain && !is_table);
     let shows_ports = shows_ports(named.groups);
-    let (mut members, mut rows): (Vec<&Member>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
+    let mut members: Vec<(&Member, Option<Duty>)> = Vec::new();
+    let mut rows: Vec<Vec<Value>> = Vec::new();
     for (group, cluster) in named.groups.iter() {
         let facts = Facts { cluster, settings: settings(cluster), shows_ports };
         for (member, shown) in ordered(cluster, view) {
@@ -158,13 +159,15 @@ fn rows(named: Named<'_>, view: View, format: Format, extended: bool) -> Rows {
             row.extend(shows_group.then(|| json!(group)));
             row.extend(facts.row(member, &shown));
             rows.push(row);
-            members.push(member);
+            members.push((member, facts.settings.routing.get(&member.name).copied()));
         }
     }
     let mut columns = headings(is_table, shows_group);
     for (heading, cell) in optional_cells(view, format) {
-        let cells: Vec<(bool, Value)> =
-            members.iter().map(|member| (host_and_port(member).is_some(), cell(member))).collect();
+        let cells: Vec<(bool, Value)> = members
+            .iter()
+            .map(|(member, duty)| (host_and_port(member).is_some(), cell(member, *duty)))
+            .collect();
         if extended || cells.iter().any(|(has_host, value)| *has_host && !value.is_null()) {
             columns.push((heading.into(), Align::Left));
             for (row, (_, value)) in rows.iter_mut().zip(cells) {
@@ -211,15 +214,18 @@ fn shows_ports(groups: &Groups) -> bool {
     hosts.iter().any(|(_, port)| *port != 5432) || distinct.len() < hosts.len()
 }
 
-type Cell = Box<dyn Fn(&Member) -> Value>;
+type Cell = Box<dyn Fn(&Member, Option<Duty>) -> Value>;
 
 fn optional_cells(view: View, format: Format) -> [(&'static str, Cell); 4] {
     let is_table = format == Format::Pretty;
     [
-        ("Pending restart", Box::new(|member| if member.pending_restart { json!("*") } else { Value::Null })),
-        ("Pending restart reason", Box::new(move |member| pending_reason(member, is_table))),
-        ("Scheduled restart", Box::new(scheduled_restart)),
-        ("Tags", Box::new(move |member| tags(member, view, format))),
+        (
+            "Pending restart",
+            Box::new(|member, _| if member.pending_restart { json!("*") } else { Value::Null }),
+        ),
+        ("Pending restart reason", Box::new(move |member, _| pending_reason(member, is_table))),
+        ("Scheduled restart", Box::new(|member, _| scheduled_restart(member))),
+        ("Tags", Box::new(move |member, duty| tags(member, duty, view, format))),
     ]
 }
 
@@ -246,11 +252,16 @@ fn scheduled_restart(member: &Member) -> Value {
     }
 }
 
-fn tags(member: &Member, view: View, format: Format) -> Value {
-    if member.tags.0.is_empty() {
+/// What an operator has set stands beside what the member says of itself.
+fn tags(member: &Member, duty: Option<Duty>, view: View, format: Format) -> Value {
+    let mut tags: Map<String, Value> = member.tags.0.clone().into_iter().collect();
+    if let Some(duty) = duty {
+        tags.insert("routing".to_owned(), json!(duty));
+    }
+    if tags.is_empty() {
         return Value::Null;
     }
-    let tags = Value::Object(member.tags.0.clone().into_iter().collect());
+    let tags = Value::Object(tags);
     match (view, format) {
         (View::Topology, _) | (_, Format::Tsv) => json!(yaml::flow(&tags)),
         (_, Format::Pretty) => json!(yaml::block(&tags).trim_end()),

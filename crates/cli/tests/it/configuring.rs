@@ -130,3 +130,29 @@ async fn without_any_member_there_is_nobody_to_pause() {
     assert!(ended.err.contains(" - WARNING - Member c is not accessible\n"), "{}", ended.err);
     assert!(ended.err.ends_with("\nError: Can not find accessible cluster member\n"), "{}", ended.err);
 }
+
+#[tokio::test]
+async fn members_are_taken_out_of_routing_and_brought_back() {
+    let world = World::new().await;
+    let ended = world.bellwether(&["drain", "b"], &[]).await;
+    let success = "Success: b takes no new readers; those that are there may stay\n";
+    assert_eq!((ended.status, ended.out.as_str()), (0, success), "{}", ended.err);
+    assert_eq!(world.asked(), [r#"a: patch {"routing":{"b":"drain"}}"#]);
+    let list = world.bellwether(&["list"], &[]).await.out;
+    assert!(list.lines().any(|line| line.contains("| b ") && line.contains("routing: drain")), "{list}");
+    world.bellwether(&["maint", "b"], &[]).await;
+    assert!(world.get("config").await.unwrap().contains(r#""routing":{"b":"maint"}"#));
+
+    // A leader keeps its clients.
+    let ended = world.bellwether(&["maint", "a"], &[]).await;
+    assert!(ended.status == 1 && ended.err.contains("a is the leader"), "{}", ended.err);
+    assert_eq!(world.bellwether(&["maint", "a", "--force"], &[]).await.status, 0);
+    let ended = world.bellwether(&["drain", "x"], &[]).await;
+    assert!(ended.status == 1 && ended.err.contains("there is no member x"), "{}", ended.err);
+
+    for member in ["a", "b"] {
+        assert_eq!(world.bellwether(&["ready", member], &[]).await.status, 0);
+    }
+    assert!(!world.get("config").await.unwrap().contains("maint"));
+    assert!(!world.bellwether(&["list"], &[]).await.out.contains("routing"));
+}

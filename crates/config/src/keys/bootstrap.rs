@@ -111,5 +111,12 @@ const DCS: &[Key] = &[
         "alarm",
         "Ours: what is done when the disk of `pg_wal` fills up: `off`, `alarm`, `evict_slots`, or a map of `mode` and `forecast` (30min).",
     ),
+    key(
+        "routing",
+        Any,
+        Bootstrap,
+        "",
+        "Ours: members that take no readers, each `drain` or `maint`; `bellwether drain`, `maint` and `ready` write it.",
+    ),
     key("postgresql", Any, Bootstrap, "", "The dynamic `postgresql` section."),
 ];

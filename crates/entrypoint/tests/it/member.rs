@@ -135,6 +135,7 @@ pub(crate) fn replica(name: &str, address: &str) -> TopologyMember {
         is_leader: false,
         is_sync: false,
         is_quorum: false,
+        duty: Default::default(),
         tags: Tags::default(),
     }
 }

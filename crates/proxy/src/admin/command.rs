@@ -1,6 +1,7 @@
 //! What an administrator types.
 
 use bellwether_sql::token::{Strings, Token, scan};
+use bellwether_types::Duty;
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Command {
     Kill(Option<String>),
     WaitClose(Option<String>),
     KillClient(u64),
+    /// Whether a member takes readers.
+    Duty(Duty, String),
     Disable(String),
     Enable(String),
     Suspend,
@@ -112,6 +115,11 @@ impl Command {
                 [id] => Command::KillClient(id.raw.parse().map_err(|_| unknown())?),
                 _ => return Err(CommandError::Needs("KILL_CLIENT", "the id of SHOW CLIENTS")),
             },
+            "DRAIN" | "MAINT" | "READY" => {
+                let member = database()?
+                    .ok_or(CommandError::Needs("it", "a member, as `bellwether list` shows it"))?;
+                Command::Duty(verb.parse().map_err(|()| unknown())?, member)
+            }
             "SUSPEND" if rest.is_empty() => Command::Suspend,
             "RELOAD" if rest.is_empty() => Command::Reload,
             "SHUTDOWN" => Command::Shutdown(match rest {
@@ -163,6 +171,8 @@ mod tests {
         assert_eq!(parsed("pause \"My DB\";"), Command::Pause(Some("My DB".into())));
         assert_eq!(parsed("RESUME app"), Command::Resume(Some("app".into())));
         assert_eq!(parsed("KILL_CLIENT 17"), Command::KillClient(17));
+        assert_eq!(parsed("DRAIN \"pg-2\""), Command::Duty(Duty::Drain, "pg-2".into()));
+        assert_eq!(parsed("ready pg2"), Command::Duty(Duty::Ready, "pg2".into()));
         assert_eq!(parsed("SHUTDOWN WAIT_FOR_CLIENTS"), Command::Shutdown(Shutdown::WaitForClients));
         let set = Command::Set { key: "query_wait_timeout".into(), value: "5".into() };
         assert_eq!(parsed("SET query_wait_timeout = '5'"), set);

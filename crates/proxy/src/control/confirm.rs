@@ -3,7 +3,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use bellwether_types::{MemberName, Timestamp, topology::Topology};
+use bellwether_types::{Duty, MemberName, Timestamp, topology::Topology};
 use tokio::task::JoinSet;
 
 use crate::clock;
@@ -17,6 +17,16 @@ const AHEAD: Duration = Duration::from_millis(750);
 pub trait Peers: Send + Sync + fmt::Debug {
     /// True only if the member at `api_url` says that it holds the lease.
     fn holds_lease(&self, api_url: String) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+
+    /// Has the agent at `api_url` write down whether a member takes readers.
+    fn set_duty(
+        &self,
+        _api_url: String,
+        _member: MemberName,
+        _duty: Duty,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        Box::pin(async { Err("nobody is there to ask".to_owned()) })
+    }
 
     /// Hands a request to cancel to the proxy beside the member at `api_url`, whose client's key it is. Whether it was taken.
     fn cancel(

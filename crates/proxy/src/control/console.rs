@@ -5,9 +5,10 @@ mod snapshot;
 use std::{sync::Arc, time::Duration};
 
 use bellwether_pgwire::message::{self, Report};
+use bellwether_types::{Duty, topology::Topology};
 use tokio::sync::watch;
 
-use super::ProxyHandle;
+use super::{ProxyHandle, confirm::Peers};
 use crate::{
     admin::{Command as Typed, Show, table},
     report::WorkerReport,
@@ -41,6 +42,8 @@ pub(crate) struct Console {
     pub(super) handle: ProxyHandle,
     pub(super) settings: watch::Receiver<Arc<Settings>>,
     pub(super) routes: watch::Receiver<Arc<Routes>>,
+    pub(super) topology: watch::Receiver<Arc<Topology>>,
+    pub(super) peers: Arc<dyn Peers>,
 }
 
 impl Console {
@@ -83,6 +86,7 @@ impl Console {
             Typed::Disable(database) => (PoolCommand::Disable(database), "DISABLE"),
             Typed::Enable(database) => (PoolCommand::Enable(database), "ENABLE"),
             Typed::KillClient(id) => (PoolCommand::KillClient(id), "KILL_CLIENT"),
+            Typed::Duty(duty, member) => return self.set_duty(duty, &member, out).await,
             Typed::WaitClose(database) => {
                 self.until_free(database.as_deref()).await;
                 return message::complete(out, "WAIT_CLOSE");
@@ -113,6 +117,31 @@ impl Console {
             self.until_free(database.as_deref()).await;
         }
         message::complete(out, tag);
+    }
+
+    /// Written where the proxies of all nodes read it, by this node's agent.
+    async fn set_duty(&self, duty: Duty, member: &str, out: &mut Vec<u8>) {
+        let topology = self.topology.borrow().clone();
+        let own = topology.members.iter().find(|known| known.name == topology.me);
+        let Some(named) = topology.members.iter().find(|known| known.name.as_str() == member) else {
+            let what = format!("there is no member \"{member}\"");
+            return refuse(out, "42704", &what, "`bellwether list` shows them.");
+        };
+        if duty != Duty::Ready && topology.leader.as_ref() == Some(&named.name) {
+            let what = format!("\"{member}\" is the leader, and a leader keeps its clients");
+            return refuse(out, "55000", &what, "Hand over first (`bellwether switchover`).");
+        }
+        let Some(url) = own.and_then(|own| own.api_url.clone()) else {
+            let what = "this node's agent is not known to the cluster";
+            return refuse(out, "57P03", what, "Try again in a moment.");
+        };
+        match self.peers.set_duty(url, named.name.clone(), duty).await {
+            Ok(()) => message::complete(out, &duty.as_str().to_uppercase()),
+            Err(why) => {
+                let what = format!("it could not be written down: {why}");
+                refuse(out, "57P03", &what, "Try `bellwether drain`.");
+            }
+        }
     }
 
     async fn until_free(&self, database: Option<&str>) {

@@ -19,6 +19,7 @@ fn member(name: &str, role: Role) -> TopologyMember {
         is_sync: false,
         is_quorum: false,
         tags: Tags::default(),
+        duty: Default::default(),
     }
 }
 
@@ -167,4 +168,24 @@ fn a_leader_that_stops_in_order_keeps_its_sessions_and_gets_no_new_ones() {
     assert!(!routes(&topology).allows(Target::Primary, &a, at(101)), "once another one leads, they are cut");
     topology.leader = None;
     assert!(!routes(&topology).allows(Target::Primary, &a, at(101)));
+}
+
+#[test]
+fn members_that_are_taken_out_get_nobody_new_and_the_leader_keeps_its_writers() {
+    let (a, b, c): (MemberName, MemberName, MemberName) =
+        ("a".parse().unwrap(), "b".parse().unwrap(), "c".parse().unwrap());
+    let mut topology = healthy();
+    for (member, duty) in topology.members.iter_mut().zip([Duty::Maint, Duty::Drain, Duty::Maint]) {
+        member.duty = duty;
+    }
+    let taken_out = routes(&topology);
+    assert_eq!(names(taken_out.candidates(Target::Primary, at(101))), ["a"]);
+    assert!(taken_out.allows(Target::Primary, &a, at(101)) && !taken_out.sends_away(Target::Primary, &a));
+    assert!(taken_out.candidates(Target::Replicas, at(101)).is_empty());
+    assert!(taken_out.allows(Target::Replicas, &b, at(101)), "who is there may stay");
+    assert!(!taken_out.leads_to(Target::Replicas, &b, at(101)));
+    assert!(!taken_out.sends_away(Target::Replicas, &b));
+    assert!(!taken_out.allows(Target::Replicas, &c, at(101)) && taken_out.sends_away(Target::Replicas, &c));
+    topology.members[1].duty = Duty::Ready;
+    assert_eq!(names(routes(&topology).candidates(Target::Replicas, at(101))), ["b"]);
 }

@@ -204,14 +204,23 @@ impl Pooled {
             .iter()
             .filter(|(_, server)| {
                 let target = self.pools.get(server.pool).target;
-                !context.routes.allows(target, &server.route.member, context.now)
+                let (routes, member) = (&context.routes, &server.route.member);
+                match target {
+                    Target::Primary => !routes.allows(target, member, context.now),
+                    _ => !routes.leads_to(target, member, context.now),
+                }
             })
             .map(|(key, _)| key)
             .collect();
         for key in lost {
             let Some(server) = self.servers.get(key) else { continue };
             let target = self.pools.get(server.pool).target;
-            if target != Target::Primary && server.client.is_some() {
+            let is_at_rest = server
+                .client
+                .and_then(|client| self.clients.get(client))
+                .is_some_and(|client| client.stage == Stage::Attached && !client.side.is_busy);
+            let goes = is_at_rest && context.routes.sends_away(target, &server.route.member);
+            if target != Target::Primary && server.client.is_some() && !goes {
                 // A reader may finish; the server does not come back to the pool.
                 if let Some(server) = self.servers.get_mut(key) {
                     server.is_condemned = true;

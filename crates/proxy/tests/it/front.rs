@@ -88,6 +88,7 @@ pub(crate) fn member(name: &str, server: &TestServer, role: Role, timeline: u32)
         is_sync: false,
         is_quorum: false,
         tags: Tags::default(),
+        duty: Default::default(),
     }
 }
 

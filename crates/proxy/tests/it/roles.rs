@@ -1,9 +1,12 @@
 //! What happens to clients when roles change.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use bellwether_proxy::settings::PoolerSettings;
-use bellwether_types::Role;
+use bellwether_proxy::{
+    routes::Target,
+    settings::{Mode, PoolerSettings, Settings},
+};
+use bellwether_types::{Duty, Role};
 use tokio_postgres::error::SqlState;
 
 use crate::{
@@ -96,5 +99,78 @@ fn nothing_is_routed_on_a_picture_that_is_too_old() {
         // Heard again, all is well.
         front.show(picture(Some("first"), members, LEASE));
         ask(&client(front.tcp).await.unwrap(), "1").await.unwrap();
+    });
+}
+
+#[test]
+fn a_member_is_drained_taken_out_and_brought_back() {
+    run(async |root| {
+        let first = TestServer::primary(settings(&root, "first")).await;
+        create_user(&first).await;
+        let second = TestServer::standby(settings(&root, "second"), &first).await;
+        let seen = |duty| {
+            let mut reader = member("second", &second, Role::Replica, 1);
+            reader.duty = duty;
+            picture(Some("first"), vec![member("first", &first, Role::Primary, 1), reader], LEASE)
+        };
+        let front = Front::start(seen(Duty::Ready), &first, PoolerSettings::default()).await;
+        let before = front.settings.borrow().clone();
+        let mut listeners = before.listeners.clone();
+        for (listener, mode) in listeners.iter_mut().zip([Mode::Tcp, Mode::Session]) {
+            (listener.target, listener.mode) = (Target::Replicas, mode);
+        }
+        front.settings.send_replace(Arc::new(Settings { listeners, ..(*before).clone() }));
+        let reader = second.settings().port.to_string();
+        let by = tokio::time::Instant::now() + Duration::from_secs(20);
+        let reads = async |port| match client(port).await {
+            Ok(session) => (port_of(&session).await == reader).then_some(session),
+            Err(_) => None,
+        };
+        let mut sessions = Vec::new();
+        for port in [front.tcp, front.pooled] {
+            for _ in 0..2 {
+                sessions.push(loop {
+                    match reads(port).await {
+                        Some(session) => break session,
+                        None => assert!(tokio::time::Instant::now() < by, "readers reach the replica"),
+                    }
+                });
+            }
+        }
+        let [idle, busy, idle_pooled, busy_pooled] = &sessions[..] else { unreachable!() };
+        for one in [busy, busy_pooled] {
+            one.batch_execute("BEGIN").await.unwrap();
+        }
+
+        // Drained: whoever is there stays, and goes on; nobody else comes.
+        front.show(seen(Duty::Drain));
+        let refused = async |port| loop {
+            match client(port).await {
+                // The pools tell of it after `query_wait_timeout` only.
+                Err(error) => break error.code().cloned(),
+                Ok(_) => assert!(tokio::time::Instant::now() < by, "nobody is led to a drained member"),
+            }
+        };
+        assert_eq!(refused(front.tcp).await, Some(SqlState::CANNOT_CONNECT_NOW));
+        for one in &sessions {
+            assert_eq!(port_of(one).await, reader);
+        }
+
+        // Taken out: who is between transactions goes at once, the others with their transaction.
+        front.show(seen(Duty::Maint));
+        for one in [idle, idle_pooled] {
+            until_closed(one).await;
+        }
+        for one in [busy, busy_pooled] {
+            assert_eq!(port_of(one).await, reader, "in a transaction");
+            one.batch_execute("COMMIT").await.unwrap();
+        }
+        until_closed(busy).await;
+        until_closed(busy_pooled).await;
+
+        front.show(seen(Duty::Ready));
+        while reads(front.tcp).await.is_none() || reads(front.pooled).await.is_none() {
+            assert!(tokio::time::Instant::now() < by, "it is led to again");
+        }
     });
 }

@@ -71,6 +71,40 @@ async fn cancels_through(port: u16) {
     }
 }
 
+/// By the console of one node; the proxies of all nodes follow, and so do health checks.
+async fn a_member_is_taken_out_and_brought_back(cluster: &Cluster, primary: &Node) {
+    let [out, stays] = cluster.others(primary)[..] else { panic!("two replicas") };
+    let config = bellwether_acceptance::sql::server("127.0.0.1", primary.router.pooled);
+    let mut config = config.clone();
+    config.dbname("pgbouncer");
+    let (console, connection) = config.connect(NoTls).await.expect("a console");
+    tokio::spawn(async move { drop(connection.await) });
+    let seen = Session::at(out.router.replicas).await.expect("a session");
+    console.simple_query(&format!("DRAIN \"{}\"", out.name)).await.expect("it is drained");
+    for node in &cluster.nodes {
+        eventually(
+            format!("the proxy of {} leads readers past {}", node.name, out.name),
+            PATIENCE,
+            || async {
+                let mut readers = BTreeSet::new();
+                for _ in 0..3 {
+                    readers.insert(behind(node.router.replicas).await?.0);
+                }
+                if readers == BTreeSet::from([stays.postgres_port]) {
+                    Ok(())
+                } else {
+                    Err(format!("{readers:?}"))
+                }
+            },
+        )
+        .await;
+    }
+    seen.text("1").await.expect("who is there may stay");
+    let replica = out.api.get("/replica").await;
+    assert_eq!(replica.status, 503, "{replica:?}");
+    console.simple_query(&format!("READY \"{}\"", out.name)).await.expect("it is brought back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_of_each_node_follows_the_leader() {
     let cluster = Cluster::start_with(Options::nodes(3).with_routers()).await;
@@ -78,6 +112,8 @@ async fn the_proxy_of_each_node_follows_the_leader() {
     let all: Vec<&Node> = cluster.nodes.iter().collect();
     each_leads_to(&cluster, &all, first).await;
     cancels_through(first.router.replicas).await;
+    a_member_is_taken_out_and_brought_back(&cluster, first).await;
+    each_leads_to(&cluster, &all, first).await;
 
     // A session that was with the old primary is ended, and not left with a server that takes no writes.
     let session = Session::at(cluster.others(first)[0].router.primary).await.expect("a session");

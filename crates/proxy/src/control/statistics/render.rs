@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use bellwether_types::Duty;
 use serde::Serialize;
 
 use crate::{
     clock,
     metrics::Metrics,
     report::PoolReport,
-    routes::Routes,
+    routes::{Routes, Target},
     settings::{Mode, Settings},
 };
 
@@ -67,7 +68,7 @@ struct ListenerShown {
 #[derive(Clone, Debug, Serialize)]
 struct MemberShown {
     name: String,
-    /// `UP`: clients are led there. `DRAIN`: only those that are there already. `DOWN`: nobody.
+    /// `UP`: clients are led there. `DRAIN`: only those that are there already. `MAINT`: an operator wants nobody there. `DOWN`: nobody.
     status: &'static str,
     connections: u64,
     opened: u64,
@@ -122,12 +123,24 @@ impl Shown {
                     opened: 0,
                 })
                 .collect();
+            // Who was taken out stays in sight.
+            let is_reader = listener.target != Target::Primary;
+            let taken_out =
+                routes.taken_out.iter().filter(|(name, _)| is_reader && !known.contains_key(*name));
+            members.extend(taken_out.map(|(name, duty)| MemberShown {
+                name: name.to_string(),
+                status: if *duty == Duty::Maint { "MAINT" } else { "DRAIN" },
+                connections: 0,
+                opened: 0,
+            }));
             members.extend(known.iter().map(|(name, counts)| {
                 let is_up = candidates.iter().any(|route| route.member == *name);
-                let status = match (is_up, routes.allows(listener.target, name, now)) {
-                    (true, _) => "UP",
-                    (false, true) => "DRAIN",
-                    (false, false) => "DOWN",
+                let is_allowed = routes.allows(listener.target, name, now);
+                let status = match (is_up, is_allowed, routes.taken_out.get(name)) {
+                    (true, ..) => "UP",
+                    (false, _, Some(Duty::Maint)) => "MAINT",
+                    (false, true, _) | (false, _, Some(Duty::Drain)) => "DRAIN",
+                    (false, false, _) => "DOWN",
                 };
                 MemberShown {
                     name: name.to_string(),
@@ -323,6 +336,23 @@ impl Shown {
             [("found", found), ("sent_on", sent_on), ("received", received), ("dropped", dropped)]
         {
             let _ = writeln!(out, "bellwether_proxy_cancels_total{{way=\"{way}\"}} {count}");
+        }
+        gauge(
+            &mut out,
+            "member_status",
+            "gauge",
+            "1: what the member is for the listener: UP, DRAIN, MAINT or DOWN.",
+        );
+        for listener in &self.listeners {
+            for member in &listener.members {
+                let _ = writeln!(
+                    out,
+                    "bellwether_proxy_member_status{{listener=\"{}\",member=\"{}\",status=\"{}\"}} 1",
+                    label(&listener.name),
+                    label(&member.name),
+                    member.status
+                );
+            }
         }
         gauge(&mut out, "has_primary", "gauge", "1 if writers are led to a primary.");
         let _ = writeln!(out, "bellwether_proxy_has_primary {}", u8::from(self.primary.is_some()));

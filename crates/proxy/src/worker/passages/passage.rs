@@ -70,6 +70,8 @@ pub(crate) struct Passage {
     plain: bool,
     /// Bytes from the server ended with a whole message: another may follow.
     at_boundary: bool,
+    /// Nothing of the client is under way, as far as its bytes can be read.
+    is_idle: bool,
     /// When the stage began.
     since: Timestamp,
     /// When the client began to look for a member.
@@ -80,6 +82,8 @@ pub(crate) struct Passage {
     attempt: usize,
     moved: Timestamp,
     drain_by: Option<Timestamp>,
+    /// Its member is to be left as soon as nothing is under way.
+    leaves_idle: bool,
     cancel_key: Option<(u32, Box<[u8]>)>,
     refusal: Option<Refusal>,
 }
@@ -98,6 +102,7 @@ impl Passage {
             awaits_byte: false,
             plain: true,
             at_boundary: true,
+            is_idle: false,
             since: context.now,
             asked: None,
             tried: None,
@@ -105,6 +110,7 @@ impl Passage {
             attempt: 0,
             moved: context.now,
             drain_by: None,
+            leaves_idle: false,
             cancel_key: None,
             refusal: None,
         }
@@ -374,6 +380,7 @@ impl Passage {
         if seen.ready {
             self.held = Vec::new();
             self.at_boundary = true;
+            self.is_idle = self.plain;
             self.enter(Stage::Open, context.now);
         }
         if self.server.as_ref().is_some_and(|server| server.readable) { Step::Again } else { Step::Wait }
@@ -387,10 +394,11 @@ impl Passage {
         }
         let (Some(server), Some(client)) = (&mut self.server, &mut self.client) else { return Step::Close };
         match pump(context, server, client) {
-            Pumped::Moved { bytes, at_boundary, more } => {
+            Pumped::Moved { bytes, boundary, more } => {
                 if bytes > 0 {
                     self.listener.counts.sent.add(bytes);
-                    self.at_boundary = at_boundary;
+                    self.at_boundary = boundary.is_some();
+                    self.is_idle = self.plain && boundary == Some(b'I');
                     self.moved = context.now;
                 }
                 if more { Step::Again } else { up }
@@ -410,6 +418,7 @@ impl Passage {
             Pumped::Moved { bytes, more, .. } => {
                 if bytes > 0 {
                     self.listener.counts.received.add(bytes);
+                    self.is_idle = false;
                     self.moved = context.now;
                 }
                 if more { Step::Again } else { Step::Wait }
@@ -480,7 +489,7 @@ impl Passage {
         let Some(route) = &self.route else { return };
         let target = self.listener.target;
         if context.routes.allows(target, &route.member, context.now) {
-            self.drain_by = None;
+            (self.drain_by, self.leaves_idle) = (None, false);
             return;
         }
         let member = route.member.clone();
@@ -494,6 +503,7 @@ impl Passage {
             self.end(context, &Refusal::Cut { member, target });
         } else if self.drain_by.is_none() {
             self.drain_by = Some(context.now + context.settings.limits.drain_timeout);
+            self.leaves_idle = context.routes.sends_away(target, &route.member);
         }
     }
 
@@ -506,7 +516,9 @@ impl Passage {
             Stage::Connecting => due(self.since, now, limits.connect_timeout),
             Stage::Leaving => due(self.since, now, Duration::from_millis(LEAVING_MS)),
             Stage::Asking | Stage::Starting => due(self.since, now, limits.greeting_timeout),
-            Stage::Open => idle || self.drain_by.is_some_and(|by| by <= now),
+            Stage::Open => {
+                idle || self.drain_by.is_some_and(|by| by <= now) || (self.leaves_idle && self.is_idle)
+            }
         }
     }
 

@@ -15,8 +15,8 @@ const ROUNDS: usize = 8;
 pub(super) enum Pumped {
     Moved {
         bytes: u64,
-        /// The last bytes were a ReadyForQuery.
-        at_boundary: bool,
+        /// The last bytes were a ReadyForQuery, with this state of the transaction.
+        boundary: Option<u8>,
         more: bool,
     },
     /// The sender sends no more, and all of it is written.
@@ -27,11 +27,11 @@ pub(super) enum Pumped {
 /// Moves what can be moved at present.
 #[inline]
 pub(super) fn pump(context: &mut Context, from: &mut Stream, to: &mut Stream) -> Pumped {
-    let (mut bytes, mut at_boundary) = (0, false);
+    let (mut bytes, mut boundary) = (0, None);
     if to.is_blocked() {
         match to.flush(&context.epoll) {
             Ok(true) => {}
-            Ok(false) => return Pumped::Moved { bytes, at_boundary, more: false },
+            Ok(false) => return Pumped::Moved { bytes, boundary, more: false },
             Err(_) => return Pumped::Broken,
         }
     }
@@ -40,18 +40,18 @@ pub(super) fn pump(context: &mut Context, from: &mut Stream, to: &mut Stream) ->
             return Pumped::Ended;
         }
         if !from.readable {
-            return Pumped::Moved { bytes, at_boundary, more: false };
+            return Pumped::Moved { bytes, boundary, more: false };
         }
         if from.is_bulk()
             && let Some(moved) = to.move_from(from, &context.epoll, &mut context.pipes)
         {
             match moved {
-                Ok(Read::Bytes(count)) => (bytes, at_boundary) = (bytes + count as u64, false),
+                Ok(Read::Bytes(count)) => (bytes, boundary) = (bytes + count as u64, None),
                 Ok(Read::Nothing | Read::End) => {}
                 Err(_) => return Pumped::Broken,
             }
             if to.is_blocked() {
-                return Pumped::Moved { bytes, at_boundary, more: false };
+                return Pumped::Moved { bytes, boundary, more: false };
             }
             continue;
         }
@@ -59,26 +59,27 @@ pub(super) fn pump(context: &mut Context, from: &mut Stream, to: &mut Stream) ->
             Ok(Read::Bytes(count)) => {
                 let chunk = &context.buffer[..count];
                 bytes += count as u64;
-                at_boundary = ends_ready(chunk);
+                boundary = ready_at_end(chunk);
                 if to.write(&context.epoll, chunk).is_err() {
                     return Pumped::Broken;
                 }
                 if to.is_blocked() {
-                    return Pumped::Moved { bytes, at_boundary, more: false };
+                    return Pumped::Moved { bytes, boundary, more: false };
                 }
             }
-            Ok(Read::Nothing) => return Pumped::Moved { bytes, at_boundary, more: false },
+            Ok(Read::Nothing) => return Pumped::Moved { bytes, boundary, more: false },
             Ok(Read::End) => {}
             Err(_) => return Pumped::Broken,
         }
     }
-    Pumped::Moved { bytes, at_boundary, more: from.readable }
+    Pumped::Moved { bytes, boundary, more: from.readable }
 }
 
-/// Whether a ReadyForQuery ends the bytes.
-fn ends_ready(chunk: &[u8]) -> bool {
-    let Some(tail) = chunk.len().checked_sub(HEADER + 1).map(|at| &chunk[at..]) else { return false };
-    tail.starts_with(b"Z\0\0\0\x05") && matches!(tail[HEADER], b'I' | b'T' | b'E')
+/// The state in the ReadyForQuery that ends the bytes, if one does.
+fn ready_at_end(chunk: &[u8]) -> Option<u8> {
+    let tail = &chunk[chunk.len().checked_sub(HEADER + 1)?..];
+    let state = tail[HEADER];
+    (tail.starts_with(b"Z\0\0\0\x05") && matches!(state, b'I' | b'T' | b'E')).then_some(state)
 }
 
 #[cfg(test)]
@@ -87,8 +88,9 @@ mod tests {
 
     #[test]
     fn the_end_of_a_response_is_known() {
-        assert!(ends_ready(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"));
-        assert!(!ends_ready(b"Z\0\0\0\x05IN\0\0"));
-        assert!(!ends_ready(b"Z"));
+        assert_eq!(ready_at_end(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I"), Some(b'I'));
+        assert_eq!(ready_at_end(b"Z\0\0\0\x05T"), Some(b'T'));
+        assert_eq!(ready_at_end(b"Z\0\0\0\x05IN\0\0"), None);
+        assert_eq!(ready_at_end(b"Z"), None);
     }
 }

@@ -244,11 +244,10 @@ pub(crate) async fn watch_for_stop(postmaster: &Postmaster, events: &mpsc::Sende
             return std::future::pending().await;
         }
     };
-    while watch.changed().await.is_ok() {
+    loop {
+        watch.changed().await;
         let _ = events.send(Event::Nudge).await;
     }
-    // It is gone, which others notice.
-    std::future::pending().await
 }
 
 /// Where the state of a tried commit is shown.

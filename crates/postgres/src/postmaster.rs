@@ -19,7 +19,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     pidfile::PidFile,
-    process::{self, ProcessTable},
+    process::{self, ProcessTable, StatFile},
     program::blocking,
 };
 
@@ -60,6 +60,7 @@ pub enum Stopped {
 pub struct Postmaster {
     id: PostmasterId,
     pidfd: Arc<OwnedFd>,
+    stat: Arc<StatFile>,
 }
 
 impl Postmaster {
@@ -91,11 +92,12 @@ impl Postmaster {
             Err(error) => return Err(error.into()),
         };
         let Some(process) = process::read(pid)? else { return Ok(None) };
+        let Ok(stat) = StatFile::open(pid) else { return Ok(None) };
         if process.is_dead() || !is_it(&process) {
             return Ok(None);
         }
         let id = PostmasterId { pid, start_ticks: process.start_ticks, data_dir };
-        let postmaster = Self { id, pidfd: Arc::new(pidfd) };
+        let postmaster = Self { id, pidfd: Arc::new(pidfd), stat: Arc::new(stat) };
         // Still alive after all this: then what was read belongs to the process that the pidfd means.
         Ok(postmaster.is_alive().then_some(postmaster))
     }
@@ -111,7 +113,8 @@ impl Postmaster {
 
     /// Whether a signal has stopped it (SIGSTOP): it takes no connection and obeys nothing until it is woken. Cheap.
     pub fn is_stopped(&self) -> bool {
-        process::is_stopped(self.id.pid)
+        // Whoever is gone is not stopped.
+        self.stat.is_stopped().unwrap_or(false)
     }
 
     /// How much of the server is stopped. Cheap where the postmaster is not.

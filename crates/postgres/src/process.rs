@@ -56,13 +56,6 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Process>> {
     }))
 }
 
-/// [`Process::is_stopped`], for one that is known. Cheap.
-pub(crate) fn is_stopped(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    state.is_some_and(means_stopped)
-}
-
 /// `/proc/<pid>/stat` of one process, kept open: a look is one system call. Never another process's, should the pid be used again.
 #[derive(Debug)]
 pub(crate) struct StatFile(fs::File);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bellwether_types::{Lsn, PostgresState, Role, cluster::Cluster, settings::SyncMode};
 
 use crate::{
-    Action, Reason,
+    Action, Reason, View,
     action::{DemoteMode, Exit, StartRole, StopMode},
     candidate,
     draft::Draft,
@@ -32,8 +32,15 @@ pub(crate) fn hand_over(draft: &mut Draft) -> Option<Reason> {
             {
                 return Some(reason);
             }
-            if matches!(job.phase, JobPhase::ShutdownCheckpoint { .. }) {
-                fence::rest_watchdog(draft);
+            if job.phase == JobPhase::Harmless && gives_lock_of_dead_server(draft) {
+                release(draft, None);
+                return Some(Reason::ReleasedAfterStop);
+            }
+            match job.phase {
+                JobPhase::ShutdownCheckpoint { .. } => fence::rest_watchdog(draft),
+                // The guardian could not do more than was done.
+                JobPhase::Harmless => fence::take_down(draft),
+                JobPhase::Working | JobPhase::PrePromote => {}
             }
             if draft.view.stopping && !draft.view.settings.pause {
                 return Some(Reason::ShuttingDown);
@@ -56,6 +63,25 @@ fn gives_lock_away(draft: &Draft) -> bool {
         Some(Demoting { mode, .. }) => *mode == DemoteMode::Graceful,
         None => draft.view.stopping,
     }
+}
+
+/// Every process was killed, and a disk that hangs keeps some of them from being gone: others need not wait for that. As after the
+/// end of such a stop, but in an asynchronous cluster a planned one that came to this leaves it to people.
+fn gives_lock_of_dead_server(draft: &Draft) -> bool {
+    let view = draft.view;
+    let mode = draft.memory.demoting.as_ref().map(|demoting| demoting.mode);
+    let cluster = view.store.cluster.as_deref();
+    let is_safe = match mode {
+        Some(DemoteMode::Immediate) => true,
+        Some(DemoteMode::Graceful) => cluster.is_some_and(|cluster| is_synchronous(view, cluster)),
+        _ => false,
+    };
+    is_safe && view.held().is_some() && !view.settings.pause
+}
+
+/// What was acknowledged is with others.
+fn is_synchronous(view: &View, cluster: &Cluster) -> bool {
+    view.settings.sync_mode() != SyncMode::Off && cluster.active_sync().is_some()
 }
 
 /// The shutdown checkpoint is on disk. Once somebody who can lead is proven to have it, nothing can be lost any more.
@@ -144,8 +170,7 @@ fn without_heir(draft: &mut Draft) -> Option<Reason> {
     let control = view.postgres.control.as_ref().filter(|control| recovery::was_primary(control))?;
     let request = cluster.failover_request().map(|(request, _)| request);
     let accepts_loss = request.is_some_and(|request| request.leader.is_none() && request.candidate.is_some());
-    let is_synchronous = view.settings.sync_mode() != SyncMode::Off && cluster.active_sync().is_some();
-    if accepts_loss || is_synchronous || view.postgres.process.exists() {
+    if accepts_loss || is_synchronous(view, cluster) || view.postgres.process.exists() {
         return None;
     }
     let candidates = candidate::successors(view, cluster);

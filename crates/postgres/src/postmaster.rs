@@ -55,6 +55,19 @@ pub enum Stopped {
     Everything,
 }
 
+/// Who is there of a server that is being killed, at worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Left {
+    Nobody,
+    /// Killed, and not out of the kernel yet.
+    Harmless,
+    Dangerous,
+}
+
+/// Between two looks at what was killed: at first, and when it takes longer.
+const SHORT: Duration = Duration::from_millis(2);
+const LONG: Duration = Duration::from_millis(200);
+
 /// A handle to a running (or just ended) postmaster, ours or not. Cheap to clone; it stays valid when the directory vanishes.
 #[derive(Clone, Debug)]
 pub struct Postmaster {
@@ -181,19 +194,55 @@ impl Postmaster {
     ///
     /// The postmaster is frozen first, so that it can't fork. A busy backend is known to outlive its postmaster and could still
     /// acknowledge a commit: that is why nothing is taken for granted before the process table shows none.
+    ///
+    /// # Errors
+    /// If something is left after `limit`, or the process table cannot be read.
     pub async fn kill_tree(&self, limit: Duration) -> io::Result<()> {
+        let gone = async {
+            self.kill_until_harmless(limit).await?;
+            self.gone().await
+        };
+        tokio::time::timeout(limit, gone).await.map_err(|_| still_there())?
+    }
+
+    /// The same, up to the moment from which nothing of it runs any code: what is left then was killed and waits in the kernel, for a
+    /// disk that hangs, say. [`Postmaster::gone`] waits for that.
+    ///
+    /// # Errors
+    /// If something could still act after `limit`, or the process table cannot be read.
+    pub async fn kill_until_harmless(&self, limit: Duration) -> io::Result<()> {
         let end = tokio::time::Instant::now() + limit;
         self.signal(Signal::STOP)?;
-        while self.kill_members().await? {
+        while self.kill_members().await? == Left::Dangerous {
             wait_until(end).await?;
         }
         self.signal(Signal::KILL)?;
-        tokio::time::timeout_at(end, self.exited()).await.map_err(|_| still_there())??;
-        // What was forked between the last look and the freeze, or started by a dying process.
-        while self.kill_members().await? {
+        // Also what was forked between the last look and the freeze, or started by a dying process.
+        while !self.is_harmless()? || self.kill_members().await? == Left::Dangerous {
             wait_until(end).await?;
         }
         Ok(())
+    }
+
+    /// Waits until no process is left of a server that was killed, however long that takes. Safe to cancel.
+    pub async fn gone(&self) -> io::Result<()> {
+        let mut pause = SHORT;
+        while self.is_alive() || self.kill_members().await? != Left::Nobody {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONG);
+        }
+        Ok(())
+    }
+
+    /// Whether the postmaster itself runs no code any more.
+    fn is_harmless(&self) -> io::Result<bool> {
+        if !self.is_alive() {
+            return Ok(true);
+        }
+        match process::read(self.id.pid)? {
+            Some(process) if process.start_ticks == self.id.start_ticks => process.is_harmless(),
+            _ => Ok(true),
+        }
     }
 
     /// Kills the processes that have outlived this dead postmaster, and returns when none is left. A server that somebody has
@@ -218,16 +267,19 @@ impl Postmaster {
         }
     }
 
-    /// Kills all members but the postmaster; `true` if there was any.
-    async fn kill_members(&self) -> io::Result<bool> {
+    /// Kills all members but the postmaster; who was there.
+    async fn kill_members(&self) -> io::Result<Left> {
         let this = self.clone();
         blocking(move || {
-            let members: Vec<process::Process> =
-                this.members(&ProcessTable::read()?).into_iter().cloned().collect();
-            for member in &members {
+            let table = ProcessTable::read()?;
+            let mut left = Left::Nobody;
+            for member in this.members(&table) {
+                // As it was before this signal: the next look shows what has become of it.
+                let is_harmless = member.is_harmless()?;
+                left = left.max(if is_harmless { Left::Harmless } else { Left::Dangerous });
                 process::kill(member)?;
             }
-            Ok(!members.is_empty())
+            Ok(left)
         })
         .await
     }
@@ -284,7 +336,7 @@ async fn wait_until(end: tokio::time::Instant) -> io::Result<()> {
     if tokio::time::Instant::now() >= end {
         return Err(still_there());
     }
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    tokio::time::sleep(SHORT).await;
     Ok(())
 }
 

@@ -11,6 +11,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// The unit of times in `/proc`: the same on every architecture that PostgreSQL's packages exist for.
 const TICKS_PER_SECOND: u64 = 100;
+/// `PF_EXITING` among the flags in `/proc/PID/stat`.
+const EXITING: u32 = 0x4;
 
 /// One process at the moment it was read.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     state: char,
+    /// On its way out of the kernel already, as far as a disk lets it.
+    is_exiting: bool,
     pub(crate) start_ticks: u64,
     /// `None` if we may not look.
     pub(crate) cwd: Option<PathBuf>,
@@ -39,9 +43,10 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Process>> {
         stat.rsplit_once(')').map_or_else(Vec::new, |(_, rest)| rest.split_whitespace().collect());
     let parsed = (|| {
         let state = fields.first()?.chars().next()?;
-        Some((state, fields.get(1)?.parse().ok()?, fields.get(19)?.parse().ok()?))
+        let flags: u32 = fields.get(6)?.parse().ok()?;
+        Some((state, fields.get(1)?.parse().ok()?, flags, fields.get(19)?.parse().ok()?))
     })();
-    let Some((state, parent, start_ticks)) = parsed else {
+    let Some((state, parent, flags, start_ticks)) = parsed else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} has another form", file("stat"))));
     };
     let title = fs::read(file("cmdline")).unwrap_or_default();
@@ -49,6 +54,7 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Process>> {
         pid,
         parent,
         state,
+        is_exiting: flags & EXITING != 0,
         start_ticks,
         cwd: fs::read_link(file("cwd")).ok(),
         executable: fs::read_link(file("exe")).ok(),
@@ -91,6 +97,12 @@ impl Process {
     /// A zombie or a dead one.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Will run no code of its own any more: it is dead, on its way out, or was killed and has yet to leave the kernel, where a disk that
+    /// hangs may keep it for ever. What it was about to acknowledge it never will.
+    pub(crate) fn is_harmless(&self) -> io::Result<bool> {
+        Ok(self.is_dead() || self.is_exiting || is_pending(self.pid, Signal::KILL)?)
     }
 
     /// Sleeps until something happens; neither runs nor was stopped.
@@ -257,6 +269,7 @@ mod tests {
             pid: 2,
             parent: 1,
             state: 'S',
+            is_exiting: false,
             start_ticks: 0,
             cwd: None,
             executable: None,

@@ -47,6 +47,9 @@ pub enum StopStage {
     /// The control file says `shut down`; the postmaster may still be archiving or sending WAL. Not every stop passes through
     /// here: the postmaster may be gone sooner.
     ShutDown(ShutdownCheckpoint),
+    /// What is left was killed and runs no code any more, but has not left the kernel: a disk hangs. Nothing can be committed, and
+    /// nothing is acknowledged any more.
+    Harmless,
     Gone,
 }
 
@@ -61,7 +64,7 @@ pub enum StopEnd {
     Killed,
 }
 
-/// How long a killed process may need to vanish.
+/// How long a killed process may be able to act.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// A stop that has no more time than this is not worth waking a stopped server for.
 const HURRY: Duration = Duration::from_secs(1);
@@ -142,9 +145,32 @@ impl Server {
         stage: &watch::Sender<StopStage>,
         end: StopEnd,
     ) -> Result<StopEnd, ServerError> {
-        postmaster.kill_tree(KILL_LIMIT).await.map_err(ServerError::Unkillable)?;
+        postmaster.kill_until_harmless(KILL_LIMIT).await.map_err(ServerError::Unkillable)?;
+        let looked_at = postmaster.clone();
+        let is_left = blocking(move || looked_at.any_process_left()).await;
+        if is_left.map_err(ServerError::Unkillable)? {
+            stage.send_replace(StopStage::Harmless);
+            self.wait_for_kernel(postmaster).await?;
+        }
         stage.send_replace(StopStage::Gone);
         Ok(end)
+    }
+
+    /// The files belong to what was killed until it is gone.
+    async fn wait_for_kernel(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+        let gone = postmaster.gone();
+        tokio::pin!(gone);
+        let waited = match tokio::time::timeout(HURRY, &mut gone).await {
+            Ok(gone) => gone,
+            Err(_) => {
+                tracing::warn!(
+                    pid = postmaster.id().pid,
+                    "processes of PostgreSQL were killed and do not end: the kernel keeps them, probably for a disk that hangs"
+                );
+                gone.await
+            }
+        };
+        waited.map_err(ServerError::Unkillable)
     }
 
     /// Checkpoint, hook and the last word, as long as the clock allows; none can keep the server from being stopped.

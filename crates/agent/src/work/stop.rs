@@ -21,6 +21,9 @@ use crate::{
     job::{JobContext, JobNews, Predecessor},
 };
 
+/// How long the pid file may take to be read.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
+
 /// Stops the server on the way to something else. `Err`: the outcome of the job that this was a part of.
 pub(super) async fn stop_quietly(
     job: &JobContext,
@@ -133,9 +136,10 @@ async fn stop_once(
     request: &StopRequest,
     notice: Notice,
 ) -> JobOutcome {
-    let postmaster = match server.attach().await {
-        Ok(found) => found.or(running),
-        Err(_) => running,
+    // A disk that hangs would keep the answer for ever, and what is known is enough.
+    let postmaster = match tokio::time::timeout(FOUND_WITHIN, server.attach()).await {
+        Ok(Ok(found)) => found.or(running),
+        Ok(Err(_)) | Err(_) => running,
     };
     let Some(postmaster) = postmaster.filter(Postmaster::is_alive) else { return JobOutcome::Succeeded };
     let (stage, mut stages) = watch::channel(StopStage::Preparing);
@@ -151,10 +155,16 @@ async fn stop_once(
             () = job.cancel.cancelled() => return JobOutcome::Cancelled,
             Ok(()) = stages.changed() => {
                 let seen = *stages.borrow_and_update();
-                if let StopStage::ShutDown(found) = seen {
-                    let phase = JobPhase::ShutdownCheckpoint { checkpoint: found.checkpoint, end: found.optime };
-                    job.tell(JobNews::Phase(phase)).await;
-                }
+                let phase = match seen {
+                    StopStage::ShutDown(found) => {
+                        JobPhase::ShutdownCheckpoint { checkpoint: found.checkpoint, end: found.optime }
+                    }
+                    StopStage::Harmless => JobPhase::Harmless,
+                    StopStage::Preparing | StopStage::Signalled | StopStage::BackendsGone | StopStage::Gone => {
+                        continue;
+                    }
+                };
+                job.tell(JobNews::Phase(phase)).await;
             }
         }
     }

@@ -7,14 +7,15 @@ use bellwether_types::{
     settings::{SyncMode, WalDiskMode},
 };
 
-use super::{acquires, demotion};
+use super::{acquires, demotion, releases};
 use crate::{
     Action, Decision,
     action::{DemoteMode, DropWhy},
     gray::REST,
+    memory::Demoting,
     testing::{NOW, POSITION, Scene, held, leader, name, orphan, replica, silence, standby, standby_at},
     view::{
-        PeerAnswer, PeerReport, Standby,
+        Guardian, JobKind, JobPhase, LeaseView, PeerAnswer, PeerReport, Standby,
         health::{Activity, Disk, Disks, Probe, ProbeFailure, ProbeStage, Stopped},
     },
 };
@@ -244,6 +245,35 @@ fn nobody_steps_down_for_somebody_who_is_no_better_off() {
     assert_eq!(demotion(&votes), None, "the heir would lack a vote: {votes:#?}");
     let both = scene(standby_at(POSITION), behind()).sync(SyncMode::Quorum, "a", &["b", "c"], 1).decide();
     assert_eq!(demotion(&both), Some(DemoteMode::Immediate));
+}
+
+#[test]
+fn who_was_killed_and_waits_for_a_hanging_disk_keeps_the_lock_from_nobody() {
+    let stopping = |mode: DemoteMode, phase: JobPhase, scene: Scene| {
+        let demoting = Demoting { mode, since: NOW };
+        scene.job_in(JobKind::Demote, phase).memory(|memory| memory.demoting = Some(demoting))
+    };
+    let armed = |scene: Scene, lease: LeaseView| {
+        let until = NOW + 3 * SECOND;
+        scene.view(|view| (view.lease, view.fencing.guardian) = (lease, Guardian::Armed { until }))
+    };
+    let at_once = |phase: JobPhase, scene: Scene| stopping(DemoteMode::Immediate, phase, scene).decide();
+    assert!(!releases(&at_once(JobPhase::Working, leader())), "something may still act");
+    assert!(releases(&at_once(JobPhase::Harmless, leader())));
+    let paused = leader().settings(|settings| settings.pause = true);
+    assert!(!releases(&at_once(JobPhase::Harmless, paused)));
+    // Without synchronous replication a planned stop must not lose what was acknowledged last.
+    let planned = |scene: Scene| stopping(DemoteMode::Graceful, JobPhase::Harmless, scene).decide();
+    assert!(!releases(&planned(leader())));
+    assert!(releases(&planned(leader().sync(SyncMode::Quorum, "a", &["b", "c"], 1))));
+
+    let disarms = |decision: Decision| decision.actions.contains(&Action::DisarmGuardian);
+    assert!(!disarms(at_once(JobPhase::Harmless, armed(leader(), held(NOW)))), "the lock is still ours");
+    assert!(
+        disarms(at_once(JobPhase::Harmless, armed(leader(), LeaseView::NotHeld))),
+        "it has nothing to do"
+    );
+    assert!(!disarms(at_once(JobPhase::Working, armed(leader(), LeaseView::NotHeld))));
 }
 
 #[test]

@@ -114,6 +114,11 @@ const CHANGES: &[Change] = &[
     |scene, seed| scene.job(job(seed)),
     |scene, _| scene.job_in(JobKind::Promote, JobPhase::PrePromote),
     |scene, _| {
+        let demoting = Demoting { mode: crate::action::DemoteMode::Immediate, since: scene.view.now };
+        let scene = scene.job_in(JobKind::Demote, JobPhase::Harmless);
+        scene.memory(|memory| memory.demoting = Some(demoting))
+    },
+    |scene, _| {
         scene.job_in(JobKind::Demote, JobPhase::ShutdownCheckpoint { checkpoint: Lsn(9), end: Lsn(10) })
     },
     |scene, seed| {
@@ -308,12 +313,13 @@ fn acts_in_pause(view: &View, decision: &Decision) -> bool {
         })
 }
 
-/// A lock may go only when the server is stopped, is a standby, or has written its shutdown checkpoint.
+/// A lock may go only when the server is stopped, is a standby, has written its shutdown checkpoint, or was killed to the last process.
 fn releases_while_writing(view: &View, decision: &Decision) -> bool {
     let releases = decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }));
-    let has_checkpoint =
-        view.job.as_ref().is_some_and(|job: &Job| matches!(job.phase, JobPhase::ShutdownCheckpoint { .. }));
-    releases && !view.settings.pause && view.is_primary() && !has_checkpoint
+    let commits_no_more = view.job.as_ref().is_some_and(|job: &Job| {
+        matches!(job.phase, JobPhase::ShutdownCheckpoint { .. } | JobPhase::Harmless)
+    });
+    releases && !view.settings.pause && view.is_primary() && !commits_no_more
 }
 
 proptest! {

@@ -24,6 +24,9 @@ pub enum JobPhase {
         checkpoint: Lsn,
         end: Lsn,
     },
+    /// Stop: every process was killed and runs no code any more, but not all have left the kernel, where a disk that hangs may keep
+    /// them for ever. Nothing is acknowledged any more.
+    Harmless,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The file systems that PostgreSQL writes to: what is free, and when it will be used up.
 
-use std::{collections::VecDeque, io, path::Path, time::Duration};
+use std::{collections::VecDeque, fs, io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use bellwether_ha::view::health::{Disk, Disks};
 use bellwether_types::Timestamp;
@@ -8,6 +8,8 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::clock;
 
+/// Options of a file system that refuses writes, whatever the flags of its mount say.
+const REFUSING: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
 /// A trend is read from so much of the past at most, and at least.
 const LONGEST: Duration = Duration::from_secs(600);
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -28,13 +30,29 @@ pub(super) fn is_roomy(disks: &Disks) -> bool {
 
 fn disk(path: &Path) -> io::Result<Disk> {
     let found = statvfs(path)?;
+    let read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY) || refuses_writes(path)?;
     Ok(Disk {
         size: found.f_blocks * found.f_frsize,
         // What is reserved for root is nothing that PostgreSQL gets.
         free: found.f_bavail * found.f_frsize,
-        read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+        read_only,
         full_in: None,
     })
+}
+
+/// Whether the file system has stopped to take writes after an error. Linux 6.15 and later call it writable all the same and say so
+/// among its options alone.
+fn refuses_writes(path: &Path) -> io::Result<bool> {
+    let device = path.metadata()?.dev();
+    let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    Ok(says_read_only(&fs::read_to_string("/proc/self/mountinfo")?, &device))
+}
+
+/// `mounts` as in /proc/PID/mountinfo, `device` as `major:minor`.
+fn says_read_only(mounts: &str, device: &str) -> bool {
+    let of_device = |line: &&str| line.split(' ').nth(2) == Some(device);
+    let options = mounts.lines().filter(of_device).filter_map(|line| line.rsplit(' ').next());
+    options.flat_map(|options| options.split(',')).any(|option| REFUSING.contains(&option))
 }
 
 /// How a disk fills.
@@ -109,6 +127,20 @@ mod tests {
         );
         assert!(!roomy(disk(9 * MB, false, None)) && !roomy(disk(50 * MB, true, None)));
         assert!(!roomy(disk(50 * MB, false, Some(Duration::from_secs(599)))));
+    }
+
+    #[test]
+    fn a_file_system_that_gave_up_writing_says_so_among_its_options() {
+        let mounts = "43 27 7:0 / /a rw,relatime - ext4 /dev/loop0 rw,errors=remount-ro,emergency_ro\n\
+                      44 27 7:1 / /b rw,relatime shared:3 - ext4 /dev/loop1 rw,errors=remount-ro\n\
+                      45 27 7:2 / /c ro,relatime - xfs /dev/loop2 ro,attr2\n\
+                      46 27 7:3 / /ro ro - xfs /dev/loop3 rw\n";
+        let refusing = ["7:0", "7:1", "7:2", "7:3", "7:4"].map(|device| says_read_only(mounts, device));
+        assert_eq!(
+            refusing,
+            [true, false, true, false, false],
+            "a mount that is read-only is told by statvfs"
+        );
     }
 
     #[test]

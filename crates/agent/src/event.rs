@@ -62,7 +62,7 @@ impl Agent {
     pub(crate) async fn hear(&mut self, event: Event) {
         match event {
             Event::Job { id, news } => {
-                self.hear_job(id, news);
+                self.hear_job(id, news).await;
                 self.catch_up_with_configuration().await;
             }
             Event::PostmasterExited(id) => {

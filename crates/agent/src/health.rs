@@ -124,7 +124,7 @@ impl HealthKeeper {
                 }
             };
             show.stage(stage);
-            let _ = events.try_send(Event::Nudge);
+            nudge(&events);
         });
         self.trying = Some((on, task));
         true
@@ -246,7 +246,14 @@ pub(crate) async fn watch_for_stop(postmaster: &Postmaster, events: &mpsc::Sende
     };
     loop {
         watch.changed().await;
-        let _ = events.send(Event::Nudge).await;
+        nudge(events);
+    }
+}
+
+/// Has the loop look at once. Where many events wait it does so anyhow; where nobody takes them any more, the agent has ended.
+fn nudge(events: &mpsc::Sender<Event>) {
+    if let Err(error) = events.try_send(Event::Nudge) {
+        debug!(%error, "the loop need not be woken");
     }
 }
 

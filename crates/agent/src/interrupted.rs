@@ -8,21 +8,34 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bellwether_ha::view::JobKind;
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::warn;
 
 const NAME: &str = "interrupted.json";
+/// How long the loop waits for the disk. One that is slower is asked about again by the next decision, so that it holds nothing up.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The mark of one data directory.
 #[derive(Debug)]
 pub(crate) struct Mark {
     path: PathBuf,
     text: Option<Text>,
+    writing: Option<Writing>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// A change that the disk has not confirmed yet.
+#[derive(Debug)]
+struct Writing {
+    wanted: Option<Text>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Text {
     job: JobKind,
     /// Names a bootstrap, so that the store can tell whether it was this one that founded the cluster.
@@ -41,84 +54,136 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(_) => Some(unreadable()),
         };
-        Self { path, text }
+        Self { path, text, writing: None }
     }
 
-    /// The job that began and has not succeeded.
+    /// The job that began and has not succeeded, as far as this agent knows: the disk may be slower.
     pub(crate) fn job(&self) -> Option<&JobKind> {
-        self.text.as_ref().map(|text| &text.job)
+        self.standing().map(|text| &text.job)
     }
 
     /// The bootstrap that began and has not been finished.
     pub(crate) fn founding(&self) -> Option<&str> {
-        self.text.as_ref()?.founding.as_deref()
+        self.standing()?.founding.as_deref()
     }
 
-    /// `job` is about to change the files. On disk when this returns; without it the job must not begin.
-    pub(crate) fn set(&mut self, job: JobKind) -> io::Result<()> {
-        self.write(Text { job, founding: None })
+    fn standing(&self) -> Option<&Text> {
+        let is_being_cleared = self.writing.as_ref().is_some_and(|writing| writing.wanted.is_none());
+        self.text.as_ref().filter(|_| !is_being_cleared)
     }
 
-    /// As [`Mark::set`], for a bootstrap that bears the name `founding`: unique among all that this cluster ever sees.
-    pub(crate) fn set_founding(&mut self, founding: String) -> io::Result<()> {
-        self.write(Text { job: JobKind::Bootstrap, founding: Some(founding) })
+    /// `job` is about to change the files. `true`: that is on disk. Without it the job must not begin; `false`: the disk takes its
+    /// time, ask again.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) async fn set(&mut self, job: JobKind) -> io::Result<bool> {
+        self.write(Text { job, founding: None }).await
     }
 
-    fn write(&mut self, text: Text) -> io::Result<()> {
-        let bytes = serde_json::to_vec(&text)?;
-        let new = self.path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        self.sync_directory()?;
-        self.text = Some(text);
-        Ok(())
+    /// As [`Mark::set`], for a bootstrap that bears the name `founding`: unique among all that this cluster ever sees. One that was
+    /// asked for before, and is only now on disk, keeps the name that it was given then.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(crate) async fn set_founding(&mut self, founding: String) -> io::Result<bool> {
+        self.write(Text { job: JobKind::Bootstrap, founding: Some(founding) }).await
     }
 
-    /// The files are whole again, or gone.
-    pub(crate) fn clear(&mut self) -> io::Result<()> {
+    async fn write(&mut self, text: Text) -> io::Result<bool> {
+        let is_asked_again = self.writing.as_ref().is_some_and(|writing| {
+            let is_same = |wanted: &Text| {
+                wanted.job == text.job && wanted.founding.is_some() == text.founding.is_some()
+            };
+            writing.wanted.as_ref().is_some_and(is_same)
+        });
+        if !self.is_written().await? {
+            return Ok(false);
+        }
+        if is_asked_again {
+            return Ok(true);
+        }
+        let (path, bytes) = (self.path.clone(), serde_json::to_vec(&text)?);
+        let task = spawn_blocking(move || replace(&path, &bytes));
+        self.writing = Some(Writing { wanted: Some(text), task });
+        self.is_written().await
+    }
+
+    /// The files are whole again, or gone. `true`: that is on disk; until then a crash makes the next agent believe the contrary.
+    ///
+    /// # Errors
+    /// If it cannot be removed: it stands, unless the disk takes longer to say so than anybody asks.
+    pub(crate) async fn clear(&mut self) -> io::Result<bool> {
+        if !self.is_written().await? {
+            return Ok(false);
+        }
         if self.text.is_none() {
-            return Ok(());
+            return Ok(true);
         }
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => self.sync_directory()?,
-        }
-        self.text = None;
-        Ok(())
+        let path = self.path.clone();
+        self.writing = Some(Writing { wanted: None, task: spawn_blocking(move || remove(&path)) });
+        self.is_written().await
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
-        File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    /// Whether the disk has confirmed the last change.
+    async fn is_written(&mut self) -> io::Result<bool> {
+        let Some(writing) = &mut self.writing else { return Ok(true) };
+        let Ok(ended) = tokio::time::timeout(PATIENCE, &mut writing.task).await else {
+            warn!(path = %self.path.display(), "the disk is slow to take the mark of a job that changes the data directory");
+            return Ok(false);
+        };
+        let wanted = self.writing.take().and_then(|writing| writing.wanted);
+        ended.map_err(io::Error::other)??;
+        self.text = wanted;
+        Ok(true)
     }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_directory_of(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_directory_of(path),
+    }
+}
+
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_mark_outlives_the_agent_that_set_it_until_the_job_succeeds() {
+    #[tokio::test]
+    async fn a_mark_outlives_the_agent_that_set_it_until_the_job_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let mut mark = Mark::open(dir.path());
         assert_eq!(mark.job(), None);
-        mark.set(JobKind::Clone).unwrap();
-        mark.set(JobKind::Rewind).unwrap();
+        assert!(mark.set(JobKind::Clone).await.unwrap());
+        assert!(mark.set(JobKind::Rewind).await.unwrap());
 
         let mut found = Mark::open(dir.path());
         assert_eq!(found.job(), Some(&JobKind::Rewind));
-        found.clear().unwrap();
+        assert!(found.clear().await.unwrap());
         assert_eq!(Mark::open(dir.path()).job(), None);
     }
 
-    #[test]
-    fn a_bootstrap_keeps_its_name_until_another_job_begins() {
+    #[tokio::test]
+    async fn a_bootstrap_keeps_its_name_until_another_job_begins() {
         let dir = tempfile::tempdir().unwrap();
-        Mark::open(dir.path()).set_founding("a-1".to_owned()).unwrap();
+        assert!(Mark::open(dir.path()).set_founding("a-1".to_owned()).await.unwrap());
         let mut found = Mark::open(dir.path());
         assert_eq!((found.job(), found.founding()), (Some(&JobKind::Bootstrap), Some("a-1")));
-        found.set(JobKind::Clone).unwrap();
+        assert!(found.set(JobKind::Clone).await.unwrap());
         assert_eq!(Mark::open(dir.path()).founding(), None);
 
         fs::write(dir.path().join(NAME), r#"{"job":"Bootstrap"}"#).unwrap();
@@ -133,11 +198,74 @@ mod tests {
         assert_eq!(Mark::open(dir.path()).job(), Some(&JobKind::Rewind), "never started, never wiped");
     }
 
-    #[test]
-    fn a_mark_that_cannot_be_written_is_an_error() {
+    #[tokio::test]
+    async fn a_mark_that_cannot_be_written_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let mut mark = Mark::open(&dir.path().join("missing"));
-        assert!(mark.set(JobKind::Rewind).is_err());
+        assert!(mark.set(JobKind::Rewind).await.is_err());
         assert_eq!(mark.job(), None);
+    }
+
+    /// A pipe that nobody reads takes as long to be opened as a disk that hangs.
+    fn hang(file: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+    }
+
+    fn go_on(file: &Path) {
+        let reader = fs::OpenOptions::new().read(true).open(file).unwrap();
+        fs::remove_file(file).unwrap();
+        drop(reader);
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_is_asked_again_and_nothing_counts_before_it_has_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join(NAME).with_extension("new");
+        hang(&new);
+        let mut mark = Mark::open(dir.path());
+        let began = std::time::Instant::now();
+        for _ in 0..2 {
+            assert!(!mark.set_founding("a-1".to_owned()).await.unwrap());
+            assert!(!mark.clear().await.unwrap(), "one after the other");
+        }
+        assert!(began.elapsed() >= 4 * PATIENCE, "each waited for the disk");
+        assert_eq!((mark.job(), mark.founding()), (None, None), "nothing may begin on the strength of it");
+        go_on(&new);
+        // A pipe cannot be synced: this one has failed.
+        assert!(mark.set_founding("a-2".to_owned()).await.is_err());
+        assert_eq!(mark.job(), None);
+        assert!(mark.set_founding("a-3".to_owned()).await.unwrap());
+        assert_eq!(Mark::open(dir.path()).founding(), Some("a-3"));
+    }
+
+    #[tokio::test]
+    async fn a_job_that_has_succeeded_is_not_done_again_because_the_disk_is_slow() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mark = Mark::open(dir.path());
+        assert!(mark.set(JobKind::Clone).await.unwrap());
+        let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+        let path = mark.path.clone();
+        let task = spawn_blocking(move || {
+            let _ = waiting.recv();
+            remove(&path)
+        });
+        mark.writing = Some(Writing { wanted: None, task });
+        assert!(!mark.clear().await.unwrap());
+        assert_eq!(mark.job(), None);
+        drop(go_on);
+        assert!(mark.clear().await.unwrap());
+        assert_eq!(Mark::open(dir.path()).job(), None);
+    }
+
+    #[tokio::test]
+    async fn a_bootstrap_that_is_asked_for_again_keeps_the_name_that_is_being_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mark = Mark::open(dir.path());
+        let text = Text { job: JobKind::Bootstrap, founding: Some("a-1".to_owned()) };
+        let (path, bytes) = (mark.path.clone(), serde_json::to_vec(&text).unwrap());
+        let task = spawn_blocking(move || replace(&path, &bytes));
+        mark.writing = Some(Writing { wanted: Some(text), task });
+        assert!(mark.set_founding("a-2".to_owned()).await.unwrap());
+        assert_eq!((mark.founding(), Mark::open(dir.path()).founding()), (Some("a-1"), Some("a-1")));
     }
 }

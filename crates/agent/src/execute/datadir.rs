@@ -11,8 +11,8 @@ use super::Effect;
 use crate::{agent::Agent, clock, work};
 
 impl Agent {
-    pub(super) fn bootstrap(&mut self) -> Effect {
-        if !self.mark_founding() {
+    pub(super) async fn bootstrap(&mut self) -> Effect {
+        if !self.mark_founding().await {
             return Effect::Failed;
         }
         let is_custom = self.settings.bootstrap.custom.is_some();
@@ -26,8 +26,8 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn bootstrap_standby(&mut self, from: Upstream) -> Effect {
-        if self.refuses("bootstrap of a standby cluster") || !self.mark_founding() {
+    pub(super) async fn bootstrap_standby(&mut self, from: Upstream) -> Effect {
+        if self.refuses("bootstrap of a standby cluster") || !self.mark_founding().await {
             return Effect::Failed;
         }
         info!(source = from.conn_url, "trying to bootstrap a new standby leader");
@@ -55,14 +55,14 @@ impl Agent {
     }
 
     /// False to the executor if the mark stays: then it is tried again.
-    pub(super) fn finish_bootstrap(&mut self) -> Effect {
-        self.mark_end();
+    pub(super) async fn finish_bootstrap(&mut self) -> Effect {
+        let is_gone = self.mark_end().await;
         self.failed_bootstraps.forget();
-        Effect::of(self.mark.job().is_none())
+        Effect::of(is_gone)
     }
 
-    pub(super) fn clone_from(&mut self, from: Option<Upstream>) -> Effect {
-        if self.refuses("copy") || !self.mark_begin(JobKind::Clone) {
+    pub(super) async fn clone_from(&mut self, from: Option<Upstream>) -> Effect {
+        if self.refuses("copy") || !self.mark_begin(JobKind::Clone).await {
             return Effect::Failed;
         }
         self.local.custom_bootstrap = false;
@@ -87,8 +87,8 @@ impl Agent {
         format!("from {what} '{}'", from.member)
     }
 
-    pub(super) fn reinitialize(&mut self, from: Upstream, by: CopyBy) -> Effect {
-        if self.refuses("reinitialize") || !self.mark_begin(JobKind::Reinitialize) {
+    pub(super) async fn reinitialize(&mut self, from: Upstream, by: CopyBy) -> Effect {
+        if self.refuses("reinitialize") || !self.mark_begin(JobKind::Reinitialize).await {
             return Effect::Failed;
         }
         info!(source = %from.member, "reinitializing");
@@ -105,10 +105,10 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn rewind(&mut self, source: Upstream) -> Effect {
+    pub(super) async fn rewind(&mut self, source: Upstream) -> Effect {
         // An earlier one may have been interrupted in the middle.
         self.local.files_changing = self.mark.job().is_some();
-        if self.refuses("rewind") || !self.mark_begin(JobKind::Rewind) {
+        if self.refuses("rewind") || !self.mark_begin(JobKind::Rewind).await {
             return Effect::Failed;
         }
         let (server, running) = (self.server.clone(), self.local.postmaster.clone());
@@ -127,8 +127,8 @@ impl Agent {
         Effect::Nothing
     }
 
-    pub(super) fn wipe_data_directory(&mut self, why: &str) -> Effect {
-        if !self.mark_begin(JobKind::Wipe) {
+    pub(super) async fn wipe_data_directory(&mut self, why: &str) -> Effect {
+        if !self.mark_begin(JobKind::Wipe).await {
             return Effect::Failed;
         }
         info!(why, "Removing data directory: {}", self.settings.data_dir.display());
@@ -138,11 +138,11 @@ impl Agent {
     }
 
     /// It was removed, or renamed.
-    pub(super) fn data_directory_is_gone(&mut self) {
+    pub(super) async fn data_directory_is_gone(&mut self) {
         self.local.control = None;
         self.local.system_id = None;
         self.local.role = Role::Uninitialized;
-        self.mark_end();
+        self.mark_end().await;
     }
 
     pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
@@ -156,7 +156,7 @@ impl Agent {
                 info!("renaming data directory to {}", path.display());
                 self.local.control = None;
                 self.local.system_id = None;
-                self.mark_end();
+                self.mark_end().await;
                 Effect::Changed
             }
             Err(error) => {
@@ -176,25 +176,25 @@ impl Agent {
     }
 
     /// A job is about to change the data files: whoever finds them after a loss of power must know. False: do not begin.
-    fn mark_begin(&mut self, kind: JobKind) -> bool {
+    async fn mark_begin(&mut self, kind: JobKind) -> bool {
         if self.is_copy_being_written() {
             return false;
         }
-        let marked = self.mark.set(kind);
+        let marked = self.mark.set(kind).await;
         Self::is_marked(marked)
     }
 
     /// As [`Agent::mark_begin`], for a bootstrap: it is given a name under which the store will know the founder. Durable before anything
     /// else happens, so that no crash leaves the founder in doubt whether it was the one.
-    fn mark_founding(&mut self) -> bool {
+    async fn mark_founding(&mut self) -> bool {
         let name = format!("{}-{:032x}", self.config.name, rand::random::<u128>());
-        let marked = self.mark.set_founding(name);
+        let marked = self.mark.set_founding(name).await;
         Self::is_marked(marked)
     }
 
-    fn is_marked(marked: std::io::Result<()>) -> bool {
+    fn is_marked(marked: std::io::Result<bool>) -> bool {
         match marked {
-            Ok(()) => true,
+            Ok(is_on_disk) => is_on_disk,
             Err(error) => {
                 warn!(%error, "the data directory could not be marked as being changed: not changing it");
                 false
@@ -203,9 +203,14 @@ impl Agent {
     }
 
     /// The data files are whole again, or gone.
-    pub(super) fn mark_end(&mut self) {
-        if let Err(error) = self.mark.clear() {
-            warn!(%error, "the mark of the job that changed the data directory could not be removed");
+    /// Whether that is on disk: a crash before would have the job done again.
+    pub(super) async fn mark_end(&mut self) -> bool {
+        match self.mark.clear().await {
+            Ok(is_on_disk) => is_on_disk,
+            Err(error) => {
+                warn!(%error, "the mark of the job that changed the data directory could not be removed");
+                false
+            }
         }
     }
 }

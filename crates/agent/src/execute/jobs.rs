@@ -17,7 +17,7 @@ impl Agent {
     }
 
     /// News of the job that runs.
-    pub(crate) fn hear_job(&mut self, id: u64, news: JobNews) {
+    pub(crate) async fn hear_job(&mut self, id: u64, news: JobNews) {
         let Some(kind) = self.jobs.hear(id, &news) else { return };
         match news {
             JobNews::Phase(_) => {}
@@ -31,11 +31,11 @@ impl Agent {
                 self.local.not_compared = None;
                 self.local.divergence = Some(divergence);
             }
-            JobNews::Ended(outcome) => self.job_ended(&kind, &outcome),
+            JobNews::Ended(outcome) => self.job_ended(&kind, &outcome).await,
         }
     }
 
-    fn job_ended(&mut self, kind: &JobKind, outcome: &JobOutcome) {
+    async fn job_ended(&mut self, kind: &JobKind, outcome: &JobOutcome) {
         match outcome {
             // Nothing was changed, and it is asked again: a server that comes up cannot tell its position at once.
             JobOutcome::Failed { why, .. } if *kind == JobKind::CheckDivergence => {
@@ -68,14 +68,14 @@ impl Agent {
             }
             // The files are those of a primary now, or nobody's.
             JobKind::PostBootstrap => self.local.custom_bootstrap = false,
-            JobKind::Wipe if succeeded => self.data_directory_is_gone(),
+            JobKind::Wipe if succeeded => self.data_directory_is_gone().await,
             JobKind::Clone | JobKind::Reinitialize | JobKind::Rewind | JobKind::CrashRecovery => {
                 if succeeded && *kind != JobKind::CrashRecovery {
-                    self.mark_end();
+                    self.mark_end().await;
                     self.local.role = Role::Replica;
                 }
                 if *kind == JobKind::Rewind && !succeeded && !self.local.files_changing {
-                    self.mark_end();
+                    self.mark_end().await;
                 }
                 self.local.control = None;
                 self.local.divergence = None;

@@ -1,26 +1,30 @@
 //! Bringing an agent to life: the store first, then the guard against a second agent of the same name, then everything else.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod premises;
 
-use bellwether_api_client::{ApiClient, Method};
-use bellwether_config::{Config, Floors, effective, initial_document, sections::watchdog::WatchdogDriver};
-use bellwether_dcs::{Deadline, Store, mirror::Mirror};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use bellwether_api_client::ApiClient;
+use bellwether_config::{
+    Config, Dynamic, Effective, Floors, effective, initial_document, sections::watchdog::WatchdogDriver,
+};
+use bellwether_dcs::{Store, mirror::Mirror};
 use bellwether_ha::{
     Memory,
     view::{JobKind, Peers},
 };
-use bellwether_postgres::{
-    callbacks::CallbackRunner,
-    leftover::{kill_commands, kill_leftovers},
-    server::Server,
-};
+use bellwether_postgres::{callbacks::CallbackRunner, server::Server, settings::PgSettings};
 use bellwether_types::{Failure, cluster::Cluster, topology::Topology};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     agent::Agent,
@@ -60,10 +64,6 @@ use crate::{
     watchdog::Watchdog,
 };
 
-/// How long one attempt to read the store takes before it is said that we wait.
-const STORE_ATTEMPT: Duration = Duration::from_secs(5);
-/// How long a member of our name has to answer.
-const NAME_GUARD: Duration = Duration::from_secs(3);
 /// The whole loop hears through this queue; jobs and peers send a few events each.
 const EVENT_QUEUE: usize = 256;
 
@@ -145,32 +145,19 @@ pub async fn start(
 ) -> Result<(Agent, AgentHandle), StartError> {
     let AgentOptions { config, reload, store, groups, client, started_as_patroni } = options;
     let runtime_dir = runtime_dir(&config);
-    make_private_dir(&runtime_dir)
+    premises::make_private_dir(&runtime_dir)
         .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
     let journal = Journal::open(&runtime_dir, config.scope.clone(), config.name.clone())
         .map_err(|cause| StartError::RuntimeDirectory { path: runtime_dir.clone(), cause })?;
 
     let mirror = Mirror::new(store.clone(), Duration::from_secs(1));
-    let cluster = wait_for_store(&mirror, config.store.word(), stop).await?;
+    let cluster = premises::wait_for_store(&mirror, config.store.word(), stop).await?;
     level::refuse_too_old(&mirror.state().snapshot)?;
-    refuse_duplicate(&config, &cluster, &client).await?;
+    premises::refuse_duplicate(&config, &cluster, &client).await?;
 
     let children = CancellationToken::new();
-    let minimum_ttl = store.capabilities().minimum_ttl;
-    let floors = if started_as_patroni { Floors::patroni() } else { Floors::bellwether(minimum_ttl) };
-    let new_cluster = initial_document(&config, started_as_patroni, config.store.is_embedded());
-    let stored = cluster.config.as_ref().map(|keyed| &keyed.value);
-    let floors_in_force = level::floors(&cluster, &config.name, floors);
-    let dynamic = first_dynamic(&config, stored, &new_cluster, floors_in_force);
-    let effective = effective(&config, &dynamic);
-    for message in dynamic.messages.iter().chain(&effective.messages) {
-        warn!("{message}");
-    }
-    let (settings, warnings) = pg_settings(&config, &effective, &runtime_dir);
-    for warning in warnings {
-        warn!(warning, "parameters of PostgreSQL");
-    }
-    let settings = Arc::new(settings);
+    let Founded { floors, floors_in_force, dynamic, effective, settings } =
+        first_settings(&config, &cluster, store.as_ref(), started_as_patroni, &runtime_dir);
     mirror.set_poll(pace::between_reads(&effective.settings));
 
     let watchdog = Watchdog::new(&config.watchdog, &effective.settings);
@@ -184,8 +171,8 @@ pub async fn start(
     }
     // Users' commands belong to these only; what a successful one left running is its own business.
     let by_command = matches!(mark.job(), Some(JobKind::Bootstrap | JobKind::Clone | JobKind::Reinitialize));
-    end_leftovers(&config, by_command).await?;
-    tell_earlier_firing(&runtime_dir, &journal);
+    premises::end_leftovers(&config, by_command).await?;
+    premises::tell_earlier_firing(&runtime_dir, &journal);
     let (ttl, ttl_changes) = watch::channel(effective.settings.ttl);
     let measures = Measures::default();
     let (mut keeper, lease) =
@@ -193,38 +180,24 @@ pub async fn start(
     keeper.measures = measures.clone();
     let (monitor, asking) = MonitorHandle::spawn(settings.clone(), children.clone());
     let mut services = JoinSet::new();
-    services.spawn(async move {
-        // A panic there ends this task, too.
-        asking.await.expect("the connection's task does not panic");
-        "the connection to PostgreSQL"
-    });
-    let keeper_stop = children.clone();
-    services.spawn(async move {
-        keeper.run(keeper_stop).await;
-        "the lease keeper"
-    });
+    // A panic there ends this task, too.
+    let asking = async { asking.await.expect("the connection's task does not panic") };
+    serve(&mut services, "the connection to PostgreSQL", asking);
+    serve(&mut services, "the lease keeper", keeper.run(children.clone()));
     let publisher = Publisher::new();
-    let publishing = publisher.clone().run(store.clone(), children.clone());
-    services.spawn(async move {
-        publishing.await;
-        "the writer of routine keys"
-    });
-    let following = mirror.clone();
-    let mirror_stop = children.clone();
-    services.spawn(async move {
-        following.run(mirror_stop).await;
-        "the mirror of the store"
-    });
+    serve(
+        &mut services,
+        "the writer of routine keys",
+        publisher.clone().run(store.clone(), children.clone()),
+    );
+    let (following, following_stop) = (mirror.clone(), children.clone());
+    serve(&mut services, "the mirror of the store", async move { following.run(following_stop).await });
 
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let config = Arc::new(config);
     let (status, status_seen) = watch::channel(Arc::new(first_status(&config, &effective.settings)));
     let notes = Notes::new(&config.name, store.clone(), mirror.clone(), &journal, status_seen.clone());
-    let notes_stop = children.clone();
-    services.spawn(async move {
-        notes.run(notes_stop).await;
-        "the notes in the store"
-    });
+    serve(&mut services, "the notes in the store", notes.run(children.clone()));
     let citus = match (&config.citus, groups) {
         (Some(citus), Some(groups)) => {
             let around = Surroundings {
@@ -329,61 +302,50 @@ pub async fn start(
     Ok((agent, handle))
 }
 
-/// A rewind or copy that outlived its agent would go on writing under the next one's feet.
-async fn end_leftovers(config: &Config, is_interrupted: bool) -> Result<(), StartError> {
-    let data_dir = config.postgresql.data_dir.clone();
-    let looked_at = data_dir.clone();
-    let work = move || {
-        let mut killed = kill_leftovers(&looked_at)?;
-        if is_interrupted {
-            killed.extend(kill_commands(&looked_at)?);
-        }
-        Ok(killed)
-    };
-    let killed = tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(|cause| StartError::Leftover { data_dir, cause })?;
-    if !killed.is_empty() {
-        warn!(?killed, "programs that an earlier agent left running on the data directory were killed");
-    }
-    Ok(())
+/// What is in force at first.
+struct Founded {
+    floors: Floors,
+    floors_in_force: Floors,
+    dynamic: Dynamic,
+    effective: Effective,
+    settings: Arc<PgSettings>,
 }
 
-async fn wait_for_store(
-    mirror: &Mirror,
-    word: &'static str,
-    stop: &CancellationToken,
-) -> Result<Arc<Cluster>, StartError> {
-    let mut told_at = None;
-    loop {
-        let attempt = mirror.refresh(Deadline::after(STORE_ATTEMPT));
-        let Some(read) = stop.run_until_cancelled(attempt).await else { return Err(StartError::Stopped) };
-        match read {
-            Ok(cluster) => return Ok(cluster),
-            // The embedded store needs a moment to find itself.
-            Err(error) if told_at.is_none_or(|at| clock::now().since(at) >= STORE_ATTEMPT) => {
-                told_at = Some(clock::now());
-                info!(%error, "waiting on {word}");
-            }
-            Err(_) => {}
-        }
-        let pause = tokio::time::sleep(Duration::from_millis(200));
-        if stop.run_until_cancelled(pause).await.is_none() {
-            return Err(StartError::Stopped);
-        }
+/// Takes the settings of the cluster, or those that a new one begins with, and says what is odd about them.
+fn first_settings(
+    config: &Config,
+    cluster: &Cluster,
+    store: &dyn Store,
+    started_as_patroni: bool,
+    runtime_dir: &Path,
+) -> Founded {
+    let minimum_ttl = store.capabilities().minimum_ttl;
+    let floors = if started_as_patroni { Floors::patroni() } else { Floors::bellwether(minimum_ttl) };
+    let new_cluster = initial_document(config, started_as_patroni, config.store.is_embedded());
+    let stored = cluster.config.as_ref().map(|keyed| &keyed.value);
+    let floors_in_force = level::floors(cluster, &config.name, floors);
+    let dynamic = first_dynamic(config, stored, &new_cluster, floors_in_force);
+    let effective = effective(config, &dynamic);
+    for message in dynamic.messages.iter().chain(&effective.messages) {
+        warn!("{message}");
     }
+    let (settings, warnings) = pg_settings(config, &effective, runtime_dir);
+    for warning in warnings {
+        warn!(warning, "parameters of PostgreSQL");
+    }
+    Founded { floors, floors_in_force, dynamic, effective, settings: Arc::new(settings) }
 }
 
-/// A member key alone proves nothing: it outlives its agent. Only a real HTTP answer does.
-async fn refuse_duplicate(config: &Config, cluster: &Cluster, client: &ApiClient) -> Result<(), StartError> {
-    let Some(url) = cluster.member(&config.name).and_then(|member| member.api_url.as_deref()) else {
-        return Ok(());
-    };
-    if client.call(Method::GET, url, "liveness", None, NAME_GUARD).await.is_ok() {
-        return Err(StartError::DuplicateName { name: config.name.to_string() });
-    }
-    Ok(())
+/// Adds a task that the agent cannot do without.
+fn serve(
+    services: &mut JoinSet<&'static str>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    services.spawn(async move {
+        work.await;
+        name
+    });
 }
 
 fn guardian_use(config: &Config) -> GuardianUse {
@@ -392,27 +354,6 @@ fn guardian_use(config: &Config) -> GuardianUse {
         (true, _) => GuardianUse::On,
         (false, true) => GuardianUse::Rehearsal,
         (false, false) => GuardianUse::Off,
-    }
-}
-
-/// A guardian that killed PostgreSQL could tell nobody but its own file.
-fn tell_earlier_firing(runtime_dir: &std::path::Path, journal: &Journal) {
-    match bellwether_guardian::last_firing(runtime_dir) {
-        Ok(Some(firing)) => {
-            let record = format!("{firing:?}");
-            warn!(record, "a guardian has fired here before");
-            journal.record("guardian_fired", serde_json::json!({"record": record}));
-        }
-        Ok(None) => {}
-        Err(error) => warn!(%error, "the record of an earlier guardian could not be read"),
-    }
-}
-
-fn make_private_dir(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -279,6 +279,12 @@ pub struct TakeoverMemory {
     pub living: BTreeSet<MemberName>,
     /// The last attempt that was given up, and when this member saw it.
     pub closed: Option<(Revision, Timestamp)>,
+    /// When something came last, and the longest silence that was seen since.
+    #[serde(default)]
+    pub quiet: Option<(Timestamp, Duration)>,
+    /// The longest silence of late after which the same leader was heard again, and when that was.
+    #[serde(default)]
+    pub survived: Option<(Duration, Timestamp)>,
 }
 
 /// The copies of logical slots on a standby; see [`crate::slots`].

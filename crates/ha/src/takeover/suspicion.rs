@@ -21,6 +21,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// An answer of the leader's agent is waited for no longer than this, and no less.
 const LEADER_PATIENCE: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
+/// A silence of a leader that lived all the same makes the next one suspicious only after so many halves of it, for so long: links that are
+/// slow at times, or a machine that is busy, cost time and no take-over. Silence is no more than twice `detect_timeout` long, whatever was seen.
+const SURVIVED: u32 = 3;
+const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// Since when this member got nothing from the leader, if it listens to it at all.
 fn heard_at(view: &View, case: &Case) -> Option<Timestamp> {
     let hearing = view.takeover.hearing.as_ref()?;
@@ -36,16 +41,48 @@ pub(super) fn is_deaf(view: &View, case: &Case) -> bool {
 pub(super) fn is_silent(draft: &mut Draft, case: &Case) -> bool {
     let view = draft.view;
     if draft.memory.takeover.leader != Some(case.leader.revision) {
-        let closed = draft.memory.takeover.closed;
+        let TakeoverMemory { closed, survived, .. } = draft.memory.takeover;
         let leader = Some(case.leader.revision);
-        draft.memory.takeover = TakeoverMemory { leader, closed, ..TakeoverMemory::default() };
+        draft.memory.takeover = TakeoverMemory { leader, closed, survived, ..TakeoverMemory::default() };
     }
     // Who streams from somebody else has nothing to tell of the leader; it may confirm what others suspect.
     let Some(heard_at) = heard_at(view, case) else { return case.live_epoch().is_some() };
+    learn_from_silence(draft, heard_at);
     let half = view.settings.detect_timeout / 2;
     draft.wake_by(later(view.now, heard_at + half));
     draft.wake_by(later(view.now, heard_at + view.settings.detect_timeout));
+    draft.wake_by(later(view.now, heard_at + view.settings.detect_timeout + indulgence(draft)));
     view.now.since(heard_at) >= half
+}
+
+/// Remembers how long the leader was silent when it was heard again.
+fn learn_from_silence(draft: &mut Draft, heard_at: Timestamp) {
+    let now = draft.view.now;
+    let silence = now.since(heard_at);
+    let memory = &mut draft.memory.takeover;
+    let Some((before, longest)) = memory.quiet else {
+        memory.quiet = Some((heard_at, silence));
+        return;
+    };
+    // The same moment may be told with a few milliseconds more or less.
+    if heard_at < before + longest / 2 {
+        memory.quiet = Some((before, longest.max(silence)));
+        return;
+    }
+    memory.quiet = Some((heard_at, silence));
+    let is_longer = memory.survived.is_none_or(|(most, at)| longest >= most || now.since(at) >= REMEMBERED);
+    if is_longer {
+        memory.survived = Some((longest, now));
+    }
+}
+
+/// How much longer than `detect_timeout` this leader may be silent, after what was seen of late.
+fn indulgence(draft: &Draft) -> Duration {
+    let detect = draft.view.settings.detect_timeout;
+    let survived = draft.memory.takeover.survived;
+    let survived = survived.filter(|(_, at)| draft.view.now.since(*at) < REMEMBERED);
+    survived
+        .map_or(Duration::ZERO, |(longest, _)| (longest * SURVIVED / 2).saturating_sub(detect).min(detect))
 }
 
 /// Moments that have passed are no reason to wake up.
@@ -71,7 +108,8 @@ pub(super) fn is_gone(draft: &mut Draft, case: &Case) -> bool {
         ask_everybody(draft, case);
         return false;
     }
-    heard_at.is_none_or(|at| view.now.since(at) >= detect)
+    let patience = detect + indulgence(draft);
+    heard_at.is_none_or(|at| view.now.since(at) >= patience)
 }
 
 /// Takes in the last round of answers.
@@ -97,7 +135,8 @@ fn ask_everybody(draft: &mut Draft, case: &Case) {
     let leader = case.cluster.leader_member().and_then(|leader| leader.api_url.clone());
     members.extend(leader.map(|url| (case.leader.name.clone(), url)));
     let [shortest, longest] = LEADER_PATIENCE;
-    let timeout = (view.settings.detect_timeout * 2 / 5).clamp(shortest, longest);
+    // Up to the moment at which its silence would be enough.
+    let timeout = (view.settings.detect_timeout / 2).clamp(shortest, longest) + indulgence(draft);
     draft.every(timeout + ASK_AGAIN, Attempt::AskSuspect, Action::PollPeers { members, timeout });
 }
 

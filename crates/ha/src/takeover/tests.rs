@@ -155,6 +155,39 @@ fn silence_alone_is_no_suspicion() {
 }
 
 #[test]
+fn a_leader_that_was_silent_and_lived_may_be_silent_for_longer_next_time() {
+    let millis = Duration::from_millis;
+    // What is seen at each of these times, of a leader that was heard so long before.
+    let after = |looks: &[(u64, u64)]| {
+        let mut scene = voter();
+        for (at, silence) in looks {
+            let looked = silent_for(voter().later(millis(*at)), millis(*silence));
+            scene = looked.memory(|memory| memory.takeover = scene.view.memory.takeover.clone());
+            let decision = scene.decide();
+            scene = scene.memory(|memory| *memory = decision.memory);
+        }
+        scene.view.memory.takeover
+    };
+    let opens_after = |looks: &[(u64, u64)], at: u64, silence: u64| {
+        let memory = after(looks);
+        let scene = silent_for(voter().later(millis(at)), millis(silence));
+        let scene = scene.answers(&[("a", crate::testing::silence()), ("c", answer(deaf(silence)))]);
+        opens(&scene.memory(|before| before.takeover = memory).decide())
+    };
+    let healthy = [(0, 0), (500, 500), (600, 10)];
+    assert!(opens_after(&healthy, 2_000, 1_000), "what keepalives explain is nothing new");
+    let slow = [(0, 0), (500, 500), (800, 800), (900, 10)];
+    assert!(!opens_after(&slow, 2_200, 1_199));
+    assert!(opens_after(&slow, 2_200, 1_200));
+    assert!(opens_after(&slow, 700_000, 1_000), "ten minutes later it is forgotten");
+    let slower = [(0, 0), (900, 900), (1_900, 1_900), (2_000, 10)];
+    assert!(opens_after(&slower, 5_000, 2_000), "no more than twice as long");
+    // Nothing has come; when the last message came is told a little differently each time.
+    let dead = [(0, 0), (500, 499), (950, 947)];
+    assert!(opens_after(&dead, 1_003, 1_000));
+}
+
+#[test]
 fn who_still_hears_the_leader_has_a_veto() {
     let decision =
         silent_for(voter(), LONG_AGO).answers(&[("a", silence()), ("c", answer(deaf(200)))]).decide();
@@ -216,7 +249,9 @@ fn an_attempt_that_led_to_nothing_is_not_repeated_in_a_hurry() {
     let first = scene.decide();
     assert!(first.says("takeover_failed_shortly_ago") && !opens(&first), "{first:#?}");
     let later = scene.after(&first).later(Duration::from_secs(6));
-    let later = silent_for(later, LONG_AGO).answers(&[("a", silence()), ("c", answer(deaf(1_300)))]).decide();
+    // It lived after the first silence, so the second one must be longer.
+    let later = silent_for(later, Duration::from_secs(2));
+    let later = later.answers(&[("a", silence()), ("c", answer(deaf(2_000)))]).decide();
     assert!(opens(&later), "{later:#?}");
 }
 

@@ -80,6 +80,7 @@ chaos: test-prerequisites ## harm whole hosts under load and prove that nothing 
 	cargo build --release --locked -p bellwether -p bellwether-chaos
 	$(CARGO_TARGET_DIR)/release/bellwether-chaos run $(ARGS)
 	$(CARGO_TARGET_DIR)/release/bellwether-chaos run --stack bellwether-etcd $(ARGS)
+	$(CARGO_TARGET_DIR)/release/bellwether-chaos alarms
 
 .PHONY: bench-cost
 bench-cost: test-prerequisites ## what agents cost on etcd, ours beside Patroni's: twenty minutes (not in CI; ARGS="60 2" for two minutes with two nodes)

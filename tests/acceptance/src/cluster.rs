@@ -113,13 +113,13 @@ impl Cluster {
             scope: SCOPE,
             name,
             dir: &self.dir().join(format!("{name}{votes}")),
+            address: "127.0.0.1",
+            networks: &["127.0.0.1/32"],
             postgres_port: self.ports.take_one(),
             api_port: self.ports.take_one(),
-            store_port,
-            partners,
         };
         self.account.make_dir(place.dir);
-        let mut document = configuration::document(&place);
+        let mut document = configuration::document(&place, store_port, &partners);
         merge(&mut document, self.servers.patch());
         merge(&mut document, patch);
         let node = Node {

@@ -12,39 +12,51 @@ pub struct Place<'a> {
     pub scope: &'a str,
     pub name: &'a str,
     pub dir: &'a Path,
+    /// Where it listens.
+    pub address: &'a str,
+    /// From where others come.
+    pub networks: &'a [&'a str],
     pub postgres_port: u16,
     pub api_port: u16,
-    /// `None`: this node has no vote in the store and only uses it.
-    pub store_port: Option<u16>,
-    /// The store addresses of the other nodes.
-    pub partners: Vec<u16>,
 }
 
-/// A complete configuration with the defaults of a new cluster: ttl 5, loop_wait 1, retry_timeout 2.
-pub fn document(place: &Place<'_>) -> Value {
-    let Place { scope, name, dir, postgres_port, api_port, store_port, partners } = place;
+/// A complete configuration of a node on the loopback, with the embedded store and the defaults of a new cluster: ttl 5, loop_wait 1,
+/// retry_timeout 2.
+pub fn document(place: &Place<'_>, store_port: Option<u16>, partners: &[u16]) -> Value {
     let partners: Vec<String> = partners.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let mut store = json!({"partner_addrs": partners, "password": "store-secret"});
     if let Some(port) = store_port {
         store["self_addr"] = json!(format!("127.0.0.1:{port}"));
-        store["data_dir"] = json!(dir.join("store"));
+        store["data_dir"] = json!(place.dir.join("store"));
+    }
+    let mut document = without_store(place);
+    document["raft"] = store;
+    document
+}
+
+/// The same without a store; the real Patroni reads it as well.
+pub fn without_store(place: &Place<'_>) -> Value {
+    let Place { scope, name, dir, address, networks, postgres_port, api_port } = place;
+    let mut pg_hba = vec!["local all all scram-sha-256".to_owned()];
+    for network in *networks {
+        pg_hba.push(format!("host all all {network} scram-sha-256"));
+        pg_hba.push(format!("host replication replicator {network} scram-sha-256"));
     }
     json!({
         "scope": scope,
         "name": name,
         "restapi": {
-            "listen": format!("127.0.0.1:{api_port}"),
-            "connect_address": format!("127.0.0.1:{api_port}"),
+            "listen": format!("{address}:{api_port}"),
+            "connect_address": format!("{address}:{api_port}"),
             "authentication": {"username": rest::USER, "password": rest::PASSWORD},
         },
-        "raft": store,
         "bootstrap": {
             "dcs": {"postgresql": {"use_pg_rewind": true}},
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
         },
         "postgresql": {
-            "listen": format!("127.0.0.1:{postgres_port}"),
-            "connect_address": format!("127.0.0.1:{postgres_port}"),
+            "listen": format!("{address}:{postgres_port}"),
+            "connect_address": format!("{address}:{postgres_port}"),
             "data_dir": dir.join("data"),
             "bin_dir": binary::postgres_bin_dir(),
             "pgpass": dir.join("pgpass"),
@@ -53,11 +65,7 @@ pub fn document(place: &Place<'_>) -> Value {
                 "replication": {"username": "replicator", "password": "replication-secret"},
                 "rewind": {"username": "rewinder", "password": "rewind-secret"},
             },
-            "pg_hba": [
-                "local all all scram-sha-256",
-                "host all all 127.0.0.1/32 scram-sha-256",
-                "host replication replicator 127.0.0.1/32 scram-sha-256",
-            ],
+            "pg_hba": pg_hba,
             "parameters": {
                 "password_encryption": "scram-sha-256",
                 "unix_socket_directories": dir,

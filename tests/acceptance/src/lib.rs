@@ -25,6 +25,7 @@ pub mod cluster;
 mod conditions;
 pub mod configuration;
 pub mod consul;
+pub mod disk;
 pub mod etcd;
 pub mod haproxy;
 pub mod journal;

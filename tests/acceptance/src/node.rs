@@ -1,6 +1,7 @@
 //! One node: its files, its ports, its processes, and the harm that can be done to it.
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Command, ExitStatus},
     time::{Duration, Instant},
@@ -18,7 +19,7 @@ use crate::{
     rest::Api,
     router::RouterPorts,
     sql::Session,
-    supervisor::{Recipe, Supervisor},
+    supervisor::{self, Supervisor},
     wait::{PATIENCE, until},
 };
 
@@ -84,12 +85,13 @@ impl Node {
 
     /// Starts the agent under supervision.
     pub fn start(&mut self) {
-        self.supervisor = Some(Supervisor::start(Recipe {
-            program: self.program,
-            configuration: self.configuration(),
-            working_dir: self.dir.clone(),
-            log: self.log(),
-            account: self.account,
+        let (program, account, dir) = (self.program, self.account, self.dir.clone());
+        let configuration = self.configuration();
+        self.supervisor = Some(Supervisor::start(self.log(), &supervisor::PERMANENT, move || {
+            let mut command = program.agent(account, &configuration);
+            // Ctrl-C is for the tests alone.
+            command.current_dir(&dir).env("HOME", &dir).process_group(0);
+            command
         }));
     }
 
@@ -153,7 +155,7 @@ impl Node {
     }
 
     fn signal_agent(&self, signal: Signal) -> bool {
-        self.agent_pid().is_some_and(|pid| processes::send(pid, signal))
+        self.supervisor.as_ref().is_some_and(|supervisor| supervisor.signal(signal))
     }
 
     /// Kills the postmaster alone.

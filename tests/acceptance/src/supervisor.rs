@@ -1,11 +1,11 @@
-//! Keeps one agent running as systemd does on a real node: a dead one is started again after 100 ms, unless it ended with
-//! one of the documented permanent statuses.
+//! Keeps a program running as systemd does on a real node: a dead one is started again after 100 ms, unless it ended with one of the
+//! statuses that it documents as permanent.
 
 use std::{
     fs::OpenOptions,
-    os::unix::process::CommandExt as _,
+    io,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,28 +13,25 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{account::Account, patroni::Program, processes};
+use crate::processes;
 
 const RESPAWN_AFTER: Duration = Duration::from_millis(100);
 const LOOK_EACH: Duration = Duration::from_millis(5);
-/// Usage, foreign data, unusable store, duplicate name, bad configuration.
-const PERMANENT: [i32; 5] = [2, 65, 66, 76, 78];
+/// Of our agent: usage, foreign data, unusable store, duplicate name, bad configuration.
+pub const PERMANENT: [i32; 5] = [2, 65, 66, 76, 78];
 
-/// How to start an agent.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    pub program: Program,
-    pub configuration: PathBuf,
-    pub working_dir: PathBuf,
-    pub log: PathBuf,
-    pub account: Account,
-}
-
-/// A supervised agent; dropping it kills the agent's process (not PostgreSQL).
+/// A supervised program; dropping it kills its process alone (PostgreSQL outlives an agent).
 #[derive(Debug)]
 pub struct Supervisor {
     shared: Arc<Mutex<State>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How to start the program, and when not to.
+struct Recipe<F> {
+    command: F,
+    log: PathBuf,
+    permanent: &'static [i32],
 }
 
 #[derive(Debug, Default)]
@@ -47,16 +44,22 @@ struct State {
 }
 
 impl Supervisor {
-    /// Starts the agent now.
-    pub fn start(recipe: Recipe) -> Self {
+    /// Starts what `command` makes, now; the output goes to the end of `log`. It stays dead after one of the `permanent` statuses.
+    pub fn start<F>(log: PathBuf, permanent: &'static [i32], command: F) -> Self
+    where
+        F: FnMut() -> Command + Send + 'static,
+    {
         let shared = Arc::new(Mutex::new(State::default()));
-        let child = spawn(&recipe, &mut lock(&shared));
+        let mut recipe = Recipe { command, log, permanent };
+        let child = spawn(&mut recipe, &mut lock(&shared));
+        let child =
+            child.unwrap_or_else(|error| panic!("{}: it cannot be started: {error}", recipe.log.display()));
         let state = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || supervise(&recipe, child, &state));
+        let thread = std::thread::spawn(move || supervise(recipe, child, &state));
         Self { shared, thread: Some(thread) }
     }
 
-    /// The agent's process, while there is one.
+    /// Its process, while there is one.
     pub fn pid(&self) -> Option<i32> {
         lock(&self.shared).pid
     }
@@ -70,7 +73,12 @@ impl Supervisor {
         lock(&self.shared).last_exit
     }
 
-    /// From now on a dead agent stays dead.
+    /// Sends a signal; whether there was a process to get it.
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.pid().is_some_and(|pid| processes::send(pid, signal))
+    }
+
+    /// Once dead it stays dead, until [`Supervisor::release`].
     pub fn hold(&self) {
         lock(&self.shared).held = true;
     }
@@ -99,7 +107,7 @@ impl Drop for Supervisor {
     }
 }
 
-fn supervise(recipe: &Recipe, first: Child, shared: &Mutex<State>) {
+fn supervise<F: FnMut() -> Command>(mut recipe: Recipe<F>, first: Child, shared: &Mutex<State>) {
     let mut child = Some(first);
     let mut ended_at = Instant::now();
     loop {
@@ -114,11 +122,13 @@ fn supervise(recipe: &Recipe, first: Child, shared: &Mutex<State>) {
             let is_permanent = state
                 .last_exit
                 .and_then(|status| status.code())
-                .is_some_and(|code| PERMANENT.contains(&code));
+                .is_some_and(|code| recipe.permanent.contains(&code));
             match &child {
                 None if state.dropped => return,
                 None if !state.held && !is_permanent && ended_at.elapsed() >= RESPAWN_AFTER => {
-                    child = Some(spawn(recipe, &mut state));
+                    // The lock is held over the start, so that nothing starts once it is held back. A full disk may prevent it.
+                    child = spawn(&mut recipe, &mut state).ok();
+                    ended_at = Instant::now();
                 }
                 _ => {}
             }
@@ -127,26 +137,17 @@ fn supervise(recipe: &Recipe, first: Child, shared: &Mutex<State>) {
     }
 }
 
-fn spawn(recipe: &Recipe, state: &mut State) -> Child {
-    let log = log_file(&recipe.log);
-    let mut command = recipe.program.agent(recipe.account, &recipe.configuration);
-    command
-        .current_dir(&recipe.working_dir)
-        .env("HOME", &recipe.working_dir)
-        // Ctrl-C is for the tests alone.
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("a file can be opened twice"))
-        .stderr(log);
-    let child = command.spawn().expect("the binary can be started");
+fn spawn<F: FnMut() -> Command>(recipe: &mut Recipe<F>, state: &mut State) -> io::Result<Child> {
+    let log = log_file(&recipe.log)?;
+    let both = log.try_clone()?;
+    let child = (recipe.command)().stdin(Stdio::null()).stdout(log).stderr(both).spawn()?;
     state.pid = i32::try_from(child.id()).ok();
     state.starts += 1;
-    child
+    Ok(child)
 }
 
-fn log_file(path: &Path) -> std::fs::File {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+fn log_file(path: &Path) -> io::Result<std::fs::File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     cluster::Cluster,
     host::Host,
+    interposed::Machine,
     laboratory::Laboratory,
     network::{CLIENT, Link},
     stack::{AGENT, ETCD, Stack},
@@ -28,6 +29,8 @@ const SLOW: Link = Link { cut: false, loss: 0.0, delay: Duration::from_millis(20
 const LOSSY: Link = Link { cut: false, loss: 0.2, delay: Duration::ZERO };
 /// How long a flapping link stays as it is.
 const FLAP_EACH: Duration = Duration::from_millis(400);
+/// By how many seconds a wall clock jumps: longer than anything that PostgreSQL measures with it.
+const CLOCK_STEP: i64 = 600;
 /// Takes the space of a host's file system.
 const BALLAST: &str = "ballast";
 
@@ -62,6 +65,12 @@ pub enum Fault {
     StoreLeaderKilled,
     /// Everything on the host dies at once.
     PowerOff,
+    /// The same, and what the store and the agent wrote without syncing it is lost.
+    PowerOffUnsynced,
+    /// The host's wall clock jumps ten minutes ahead, and back when it is over.
+    ClockAhead,
+    /// The same in the other direction.
+    ClockBehind,
     /// No byte is left on the host's file system.
     DiskFull,
     /// The members of the store do not hear each other.
@@ -86,6 +95,8 @@ impl Fault {
     pub fn suits(self, stack: Stack) -> bool {
         match self {
             Self::StoreKilled => stack.uses_etcd(),
+            // etcd is no program that could be taken in.
+            Self::PowerOffUnsynced => stack == Stack::Bellwether,
             Self::GuardianKilled => matches!(stack, Stack::Bellwether | Stack::BellwetherEtcd),
             _ => true,
         }
@@ -155,6 +166,12 @@ impl Victim<'_> {
             Fault::PostmasterFrozen => self.signal_postmaster(Signal::STOP)?,
             Fault::PostgresFrozen => host.signal_postgres(Signal::STOP),
             Fault::PowerOff => host.power_off()?,
+            Fault::PowerOffUnsynced => {
+                host.power_off()?;
+                machine(host)?.lose_unsynced()?;
+            }
+            Fault::ClockAhead => machine(host)?.step_clock(CLOCK_STEP)?,
+            Fault::ClockBehind => machine(host)?.step_clock(-CLOCK_STEP)?,
             Fault::DiskFull => fill(host)?,
             Fault::StoreLeaderKilled
             | Fault::Flapping
@@ -230,6 +247,10 @@ impl Victim<'_> {
         let candidate = others.map(|host| host.name.clone()).next().ok_or("there is no candidate")?;
         self.cluster.switch_over(self.leader, &candidate).await
     }
+}
+
+fn machine(host: &Host) -> io::Result<&Machine> {
+    host.machine.as_ref().ok_or_else(|| io::Error::other(format!("{} has no machine of its own", host.name)))
 }
 
 /// Takes all the space that is left.

@@ -7,16 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bellwether_acceptance::{account::Account, processes};
+use bellwether_acceptance::{account::Account, processes, supervisor::Supervisor};
 use rustix::process::Signal;
 
-use crate::{
-    network,
-    service::{Recipe, Service},
-};
+use crate::{interposed::Machine, network};
 
 /// For what was killed to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How to start a program on a host.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    pub program: PathBuf,
+    pub arguments: Vec<String>,
+    pub log: PathBuf,
+}
 
 /// A host with power.
 #[derive(Debug)]
@@ -28,7 +33,9 @@ pub struct Host {
     pub account: Account,
     /// What its programs may do besides what their account may, as `setpriv` writes it.
     pub capabilities: Option<&'static str>,
-    services: Vec<(String, Service)>,
+    /// Its own clock and disk, if it has them: to be given before anything is started.
+    pub machine: Option<Machine>,
+    services: Vec<(String, Supervisor)>,
 }
 
 impl Host {
@@ -49,7 +56,7 @@ impl Host {
         }
         let dir = dir.join(&name);
         account.make_dir(&dir);
-        Ok(Self { port, name, dir, account, capabilities: None, services: vec![] })
+        Ok(Self { port, name, dir, account, capabilities: None, machine: None, services: vec![] })
     }
 
     /// Its address.
@@ -66,14 +73,15 @@ impl Host {
     pub fn start(&mut self, name: &str, recipe: Recipe) {
         let (namespace, account, dir) = (self.name.clone(), self.account, self.dir.clone());
         let capabilities = self.capabilities;
-        let service = Service::start(recipe.log.clone(), move || {
-            inside(&namespace, account, capabilities, &dir, &recipe)
+        let environment = self.machine.as_ref().map(Machine::environment).unwrap_or_default();
+        let service = Supervisor::start(recipe.log.clone(), &[], move || {
+            inside(&namespace, account, capabilities, &environment, &dir, &recipe)
         });
         self.services.push((name.to_owned(), service));
     }
 
     /// One of its programs.
-    pub fn service(&self, name: &str) -> &Service {
+    pub fn service(&self, name: &str) -> &Supervisor {
         let found = self.services.iter().find(|(known, _)| known == name);
         &found.unwrap_or_else(|| panic!("no {name} runs on {}", self.name)).1
     }
@@ -144,6 +152,7 @@ fn inside(
     namespace: &str,
     account: Account,
     capabilities: Option<&str>,
+    environment: &[String],
     dir: &Path,
     recipe: &Recipe,
 ) -> Command {
@@ -158,6 +167,7 @@ fn inside(
         words.extend(last);
     }
     command.args(words);
+    command.arg("env").args(environment);
     command.arg(&recipe.program).args(&recipe.arguments);
     command.current_dir(dir).env("HOME", dir);
     command

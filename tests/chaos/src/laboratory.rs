@@ -6,12 +6,15 @@ use bellwether_acceptance::account::Account;
 
 use crate::{
     host::{Host, run},
+    interposed::Preload,
     network::{self, CLIENT, Switch},
 };
 
 const NAMESPACES: &str = "/run/netns";
 /// How large a small file system is.
 const SMALL: &str = "size=768m";
+/// Directories of ours on a host whose unsynced files a loss of power takes along: the embedded store, and what an agent promised.
+const SYNCED: [&str; 2] = ["store", "data.bellwether"];
 /// What a host has to tell.
 const EVIDENCE: [&str; 4] = ["agent.log", "etcd.log", "postgres.log", "data.bellwether/journal.jsonl"];
 
@@ -50,6 +53,15 @@ impl Laboratory {
         Ok(())
     }
 
+    /// Gives every host a wall clock and a disk of its own. Before anything is installed, and after [`Laboratory::give_small_disks`].
+    pub fn give_machines(&mut self) -> io::Result<()> {
+        let preload = Preload::build(&self.dir, self.account)?;
+        for host in &mut self.hosts {
+            host.machine = Some(preload.machine(&host.dir, &SYNCED, host.account)?);
+        }
+        Ok(())
+    }
+
     /// Copies logs, journals and histories to where they outlive the laboratory.
     pub fn keep_evidence(&self, to: &Path) -> io::Result<()> {
         let of_all = ["history.jsonl"].map(|file| (self.dir.join(file), to.join(file)));
@@ -78,11 +90,14 @@ impl Laboratory {
         self.hosts.iter().map(|other| other.port).filter(|&port| port != host.port).collect()
     }
 
-    /// Nothing is wrong any more: links work, and what was stopped runs. Hosts without power stay so.
+    /// Nothing is wrong any more: links work, what was stopped runs, and clocks are right. Hosts without power stay so.
     pub fn heal(&self) {
         self.switch.rules().heal();
         for host in &self.hosts {
             host.thaw();
+            if let Some(machine) = &host.machine {
+                machine.step_clock(0).expect("its clock is a file of ours");
+            }
         }
     }
 }

@@ -10,16 +10,17 @@
 //!
 //! Start with [`laboratory`].
 
+pub mod alarms;
 pub mod bench;
 pub mod clients;
 pub mod cluster;
 pub mod faults;
 pub mod history;
 pub mod host;
+pub mod interposed;
 pub mod isolation;
 pub mod laboratory;
 pub mod network;
-pub mod service;
 pub mod soak;
 pub mod stack;
 pub mod store;

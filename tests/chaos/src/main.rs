@@ -4,6 +4,7 @@
 use std::{fs, io, path::PathBuf, process::ExitCode};
 
 use bellwether_chaos::{
+    alarms,
     bench::{self, Event},
     faults::{self, Campaign, Fault},
     isolation,
@@ -27,6 +28,8 @@ enum Command {
     Soak(Soak),
     /// Measure how long writes are away, by event and stack.
     Bench(Bench),
+    /// Let a page rot and a disk fill, and wait for the alarms: three minutes.
+    Alarms(Alarms),
     /// Follow a virtual address through a switchover and the loss of its holder.
     Vip(Vip),
     /// Measure one stack, and print JSON (what `bench` runs).
@@ -65,6 +68,13 @@ struct Soak {
     minutes: u64,
     /// Where a failed run leaves logs and journals.
     #[arg(long, default_value = "soak-artefacts")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Alarms {
+    /// Where a failed run leaves logs and journals.
+    #[arg(long, default_value = "alarms-artefacts")]
     out: PathBuf,
 }
 
@@ -117,6 +127,7 @@ fn main() -> ExitCode {
             &arguments.events,
             &arguments.out,
         ),
+        Command::Alarms(arguments) => await_alarms(&arguments),
         Command::Vip(arguments) => follow_address(&arguments),
         Command::BenchOne(arguments) => bench_one(&arguments),
     };
@@ -140,6 +151,7 @@ fn run(arguments: &Run) -> io::Result<bool> {
     let dir = tempfile::Builder::new().prefix("bw-chaos-").tempdir()?;
     let mut laboratory = Laboratory::build(arguments.nodes, dir.path())?;
     laboratory.give_small_disks()?;
+    laboratory.give_machines()?;
     let mut faults = arguments.faults.clone();
     if faults.is_empty() {
         faults = Fault::value_variants().to_vec();
@@ -174,6 +186,28 @@ fn soak(arguments: &Soak) -> io::Result<bool> {
     let report = tokio::runtime::Runtime::new()?.block_on(async {
         arguments.stack.install(&mut laboratory, &synchronous(arguments.stack, "{}")?)?;
         Ok::<_, io::Error>(soak::soak(&laboratory, arguments.minutes, |line| eprintln!("{line}")).await)
+    })?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    if !report.is_good() {
+        fs::create_dir_all(&arguments.out)?;
+        laboratory.keep_evidence(&arguments.out)?;
+        eprintln!("logs and journals are in {}", arguments.out.display());
+    }
+    for host in &laboratory.hosts {
+        host.power_off()?;
+    }
+    Ok(report.is_good())
+}
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+fn await_alarms(arguments: &Alarms) -> io::Result<bool> {
+    isolation::enter()?;
+    let dir = tempfile::Builder::new().prefix("bw-alarms-").tempdir()?;
+    let mut laboratory = Laboratory::build(3, dir.path())?;
+    laboratory.give_small_disks()?;
+    let report = tokio::runtime::Runtime::new()?.block_on(async {
+        Stack::Bellwether.install(&mut laboratory, &json!({}))?;
+        Ok::<_, io::Error>(alarms::run(&laboratory, |line| eprintln!("{line}")).await)
     })?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     if !report.is_good() {

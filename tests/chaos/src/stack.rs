@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bellwether_acceptance::{binary, rest, sql};
+use bellwether_acceptance::{
+    binary,
+    cluster::merge,
+    configuration::{self, Place},
+};
 use serde_json::{Value, json};
 
 use crate::{host::Host, laboratory::Laboratory};
@@ -86,7 +90,7 @@ impl Stack {
                 Self::Patroni => patroni::start(host, etcd::section(&peers), dcs),
                 Self::PatroniFast => {
                     let mut fastest = json!({"ttl": 20, "loop_wait": 1, "retry_timeout": 3});
-                    lay_over(&mut fastest, dcs);
+                    merge(&mut fastest, dcs.clone());
                     patroni::start(host, etcd::section(&peers), &fastest);
                 }
             }
@@ -113,61 +117,20 @@ impl Programs {
 
 /// What both agents read: everything but the store.
 fn configuration(host: &Host, dcs: &Value) -> Value {
-    let address = host.address();
-    let mut bootstrap = json!({"postgresql": {"use_pg_rewind": true}});
-    lay_over(&mut bootstrap, dcs);
-    json!({
-        "scope": SCOPE,
-        "name": host.name,
-        "restapi": {
-            "listen": format!("{address}:{REST}"),
-            "connect_address": format!("{address}:{REST}"),
-            "authentication": {"username": rest::USER, "password": rest::PASSWORD},
-        },
-        "bootstrap": {
-            "dcs": bootstrap,
-            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "data-checksums"],
-        },
-        "postgresql": {
-            "listen": format!("{address}:{POSTGRES}"),
-            "connect_address": format!("{address}:{POSTGRES}"),
-            "data_dir": host.data_dir(),
-            "bin_dir": binary::postgres_bin_dir(),
-            "pgpass": host.dir.join("pgpass"),
-            "authentication": {
-                "superuser": {"username": sql::SUPERUSER, "password": sql::PASSWORD},
-                "replication": {"username": "replicator", "password": "replication-secret"},
-                "rewind": {"username": "rewinder", "password": "rewind-secret"},
-            },
-            "pg_hba": [
-                "local all all scram-sha-256",
-                "host all all 127.0.0.1/32 scram-sha-256",
-                "host all all 10.77.0.0/24 scram-sha-256",
-                "host all all fd77::/64 scram-sha-256",
-                "host replication replicator 10.77.0.0/24 scram-sha-256",
-            ],
-            "parameters": {
-                "password_encryption": "scram-sha-256",
-                "unix_socket_directories": host.dir,
-                "shared_buffers": "32MB",
-            },
-        },
-    })
-}
-
-fn with(mut document: Value, patch: &Value) -> Value {
-    lay_over(&mut document, patch);
+    let mut document = configuration::without_store(&Place {
+        scope: SCOPE,
+        name: &host.name,
+        dir: &host.dir,
+        address: &host.address(),
+        networks: &["127.0.0.1/32", "10.77.0.0/24", "fd77::/64"],
+        postgres_port: POSTGRES,
+        api_port: REST,
+    });
+    merge(&mut document, json!({"bootstrap": {"dcs": dcs}}));
     document
 }
 
-/// A JSON merge patch, as far as it is needed here.
-fn lay_over(document: &mut Value, patch: &Value) {
-    match (document, patch) {
-        (Value::Object(fields), Value::Object(changes)) => {
-            for (key, change) in changes {
-                lay_over(fields.entry(key).or_insert(Value::Null), change);
-            }
-        }
-        (document, patch) => *document = patch.clone(),
-    }
+fn with(mut document: Value, patch: &Value) -> Value {
+    merge(&mut document, patch.clone());
+    document
 }

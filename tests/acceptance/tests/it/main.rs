@@ -13,6 +13,7 @@ mod consul;
 mod dead_node_told;
 mod duplicate_name;
 mod etcd;
+mod gray_disks;
 mod gray_failures;
 mod guardian_rehearsal;
 mod hanging_postgres;

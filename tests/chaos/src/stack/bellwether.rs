@@ -1,9 +1,10 @@
 //! Bellwether on a host.
 
+use bellwether_acceptance::cluster::merge;
 use serde_json::{Value, json};
 
-use super::{AGENT, EMBEDDED_STORE, Programs, configuration, lay_over};
-use crate::{host::Host, service::Recipe};
+use super::{AGENT, EMBEDDED_STORE, Programs, configuration};
+use crate::host::{Host, Recipe};
 
 /// The section of the embedded store.
 pub(super) fn embedded(host: &Host, peers: &[String]) -> Value {
@@ -21,7 +22,7 @@ pub(super) fn embedded(host: &Host, peers: &[String]) -> Value {
 /// Starts the agent with this store.
 pub(super) fn start(host: &mut Host, programs: &Programs, store: Value, dcs: &Value) {
     let mut document = configuration(host, dcs);
-    lay_over(&mut document, &store);
+    merge(&mut document, store);
     let file = host.dir.join("bellwether.yml");
     host.account.write(&file, &document.to_string());
     let recipe = Recipe {

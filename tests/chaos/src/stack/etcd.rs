@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ETCD, ETCD_CLIENTS, ETCD_PEERS};
-use crate::{host::Host, service::Recipe};
+use crate::host::{Host, Recipe};
 
 pub(super) fn section(peers: &[String]) -> Value {
     let hosts: Vec<String> = peers.iter().map(|peer| format!("{peer}:{ETCD_CLIENTS}")).collect();

@@ -1,14 +1,14 @@
 //! The real Patroni on a host.
 
-use bellwether_acceptance::patroni;
+use bellwether_acceptance::{cluster::merge, patroni};
 use serde_json::Value;
 
-use super::{AGENT, configuration, lay_over};
-use crate::{host::Host, service::Recipe};
+use super::{AGENT, configuration};
+use crate::host::{Host, Recipe};
 
 pub(super) fn start(host: &mut Host, store: Value, dcs: &Value) {
     let mut document = configuration(host, dcs);
-    lay_over(&mut document, &store);
+    merge(&mut document, store);
     let file = host.dir.join("patroni.yml");
     host.account.write(&file, &document.to_string());
     let recipe = Recipe {

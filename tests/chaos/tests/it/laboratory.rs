@@ -39,8 +39,15 @@ pub(crate) fn chaos(arguments: &[&str]) -> Option<Value> {
 
 #[test]
 fn a_few_faults_on_the_embedded_store_lose_nothing() {
-    let arguments =
-        ["run", "--rounds", "4", "--seed", "5", "--faults", "power-off,isolated,store-split,agent-killed"];
+    let arguments = [
+        "run",
+        "--rounds",
+        "4",
+        "--seed",
+        "5",
+        "--faults",
+        "power-off-unsynced,isolated,store-split,clock-behind",
+    ];
     let Some(report) = chaos(&arguments) else { return };
     assert_eq!(report["rounds"].as_array().map(Vec::len), Some(4), "{report:#}");
     assert_eq!(report["verdict"]["findings"], Value::Array(vec![]), "{report:#}");

@@ -51,7 +51,11 @@ pub(super) fn process(
         });
         return;
     }
-    draft.every(view.settings.loop_wait, Attempt::DropSlots, Action::DropSlots { slots });
+    let is_done = draft.every(view.settings.loop_wait, Attempt::DropSlots, Action::DropSlots { slots });
+    // Only a checkpoint removes what nobody needs any more, and the next one may be minutes away.
+    if is_done && evicted.is_some() && !draft.is_busy() {
+        draft.then(Action::Checkpoint);
+    }
 }
 
 /// The one that holds back most of those that this program made for members that are away. Their members have to be copied anew, so

@@ -405,7 +405,9 @@ fn slots_of_absent_members_are_given_up_only_where_that_is_asked_for() {
         })
     };
     let silent = |scene: Scene| scene.answers(&[("b", silence()), ("c", silence())]).decide();
-    let evicting = dropped(&silent(full(WalDiskMode::EvictSlots))).expect("something is dropped");
+    let decision = silent(full(WalDiskMode::EvictSlots));
+    let evicting = dropped(&decision).expect("something is dropped");
+    assert!(decision.actions.contains(&Action::Checkpoint), "the space is wanted now");
     assert_eq!(evicting.get("b"), Some(&DropWhy::DiskFull), "{evicting:?}");
     assert!(!evicting.contains_key("c"), "it is in use");
     let only_alarm = dropped(&silent(full(WalDiskMode::Alarm))).unwrap_or_default();

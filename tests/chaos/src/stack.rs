@@ -126,6 +126,9 @@ fn configuration(host: &Host, dcs: &Value) -> Value {
         postgres_port: POSTGRES,
         api_port: REST,
     });
+    // Nobody is there to copy a member anew whose rewind broke in the middle, with its source.
+    let unattended = json!({"postgresql": {"remove_data_directory_on_rewind_failure": true}});
+    merge(&mut document, unattended);
     merge(&mut document, json!({"bootstrap": {"dcs": dcs}}));
     document
 }

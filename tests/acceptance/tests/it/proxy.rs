@@ -74,8 +74,7 @@ async fn cancels_through(port: u16) {
 /// By the console of one node; the proxies of all nodes follow, and so do health checks.
 async fn a_member_is_taken_out_and_brought_back(cluster: &Cluster, primary: &Node) {
     let [out, stays] = cluster.others(primary)[..] else { panic!("two replicas") };
-    let config = bellwether_acceptance::sql::server("127.0.0.1", primary.router.pooled);
-    let mut config = config.clone();
+    let mut config = bellwether_acceptance::sql::server("127.0.0.1", primary.router.pooled);
     config.dbname("pgbouncer");
     let (console, connection) = config.connect(NoTls).await.expect("a console");
     tokio::spawn(async move { drop(connection.await) });
@@ -100,7 +99,7 @@ async fn a_member_is_taken_out_and_brought_back(cluster: &Cluster, primary: &Nod
         .await;
     }
     seen.text("1").await.expect("who is there may stay");
-    let replica = out.api.get("/replica").await;
+    let replica = out.api.get("/replica").await.expect("the API answers");
     assert_eq!(replica.status, 503, "{replica:?}");
     console.simple_query(&format!("READY \"{}\"", out.name)).await.expect("it is brought back");
 }

@@ -1,13 +1,13 @@
 //! What the agent tells others: its member key, the status that the API answers from, and the topology for entry points.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::codec::MemberDocument;
 use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart, view::answers_count_for};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
-    Duty, MemberName, PostgresState, ReplicationState, Role, Tags, Timestamp,
-    cluster::{Cluster, Member, PeerProtocol},
+    MemberName, PostgresState, ReplicationState, Role, Timestamp,
+    cluster::PeerProtocol,
     settings::SyncMode,
     status::{NodeStatus, ServerStatus, TakeoverStatus, WalSender, WalStatus},
     topology::{Topology, TopologyMember},
@@ -187,10 +187,8 @@ impl Agent {
 
     fn topology_picture(&self, view: &View, now: Timestamp) -> Topology {
         let cluster = view.store.cluster.as_deref();
-        let members = cluster.map_or_else(Vec::new, |cluster| {
-            let member = |member| topology_member(cluster, member, &view.settings.routing);
-            cluster.members.values().map(member).collect()
-        });
+        let members =
+            cluster.map(|cluster| TopologyMember::all(cluster, &view.settings.routing)).unwrap_or_default();
         Topology {
             cluster: self.config.scope.clone(),
             me: self.config.name.clone(),
@@ -242,31 +240,6 @@ fn scheduled_restart(scheduled: &ScheduledRestart) -> Value {
         fields.insert("timeout".into(), json!(timeout.as_secs()));
     }
     Value::Object(fields)
-}
-
-fn topology_member(
-    cluster: &Cluster,
-    member: &Member,
-    routing: &BTreeMap<MemberName, Duty>,
-) -> TopologyMember {
-    let is_leader = cluster.leader_name() == Some(&member.name);
-    let is_voter = cluster.active_sync().is_some_and(|sync| sync.has_voter(&member.name));
-    let has_quorum = cluster.active_sync().is_some_and(|sync| sync.quorum > 0);
-    TopologyMember {
-        name: member.name.clone(),
-        role: member.role,
-        state: member.state,
-        timeline: member.timeline,
-        lsn: member.xlog_location,
-        lag_bytes: member.xlog_location.map(|lsn| cluster.optime().bytes_ahead_of(lsn)),
-        conn_url: member.conn_url.clone(),
-        api_url: member.api_url.clone(),
-        is_leader,
-        is_sync: is_voter && !has_quorum,
-        is_quorum: is_voter && has_quorum,
-        tags: Tags(member.tags.0.clone()),
-        duty: routing.get(&member.name).copied().unwrap_or_default(),
-    }
 }
 
 fn replication_state(observation: &Observation) -> Option<ReplicationState> {

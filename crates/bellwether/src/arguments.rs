@@ -12,7 +12,7 @@ use crate::{
     dcs_commands::{self, DcsArgs},
     demo::{self, DemoArgs},
     exit::Status,
-    generate_config, init, reader,
+    generate_config, init, proxy, reader,
     run::{self, RunOptions},
     store, validate_config,
     vip_commands::{self, VipArgs},
@@ -50,6 +50,12 @@ enum Command {
     /// Votes in the embedded store without running PostgreSQL: the third vote of two nodes.
     Witness {
         /// The configuration: `name`, `scope` and `raft` are enough.
+        #[arg(value_name = "CONFIG")]
+        file: Option<PathBuf>,
+    },
+    /// Leads clients to the right member from a host without an agent, where applications run; SIGHUP reloads the file.
+    Proxy {
+        /// The configuration: `scope`, a store, and `router` or `pooler` are enough.
         #[arg(value_name = "CONFIG")]
         file: Option<PathBuf>,
     },
@@ -135,16 +141,22 @@ pub(crate) fn dispatch(called: Called, arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn obey(line: Bellwether, arguments: &[OsString]) -> ExitCode {
-    if !matches!(line.command, Command::Run { .. } | Command::Witness { .. } | Command::Demo(_)) {
+    if !matches!(
+        line.command,
+        Command::Run { .. } | Command::Witness { .. } | Command::Proxy { .. } | Command::Demo(_)
+    ) {
         reader::may_leave();
     }
     match line.command {
-        Command::Run { .. } | Command::Witness { .. } if init::is_first_process() => init::run(arguments),
+        Command::Run { .. } | Command::Witness { .. } | Command::Proxy { .. } if init::is_first_process() => {
+            init::run(arguments)
+        }
         Command::Run { file } => {
             run::run(&RunOptions { file: file.or(line.globals.config_file), as_patroni: false })
         }
         Command::Demo(args) => show_demo(args),
         Command::Witness { file } => witness::run(file.or(line.globals.config_file)),
+        Command::Proxy { file } => proxy::alone::run(file.or(line.globals.config_file)),
         Command::Dcs(args) => dcs_commands::run(args.or_config(line.globals.config_file)),
         Command::Adopt(args) => client_runtime().block_on(adopt::run(args)),
         Command::Config(args) => config_commands::run(args),

@@ -1,5 +1,6 @@
-//! The proxy beside the agent: its settings from the node's file, its life, its reloads.
+//! The proxy beside the agent, or alone: its settings from the file, its life, its reloads.
 
+pub(crate) mod alone;
 mod peers;
 mod rules;
 mod secrets;
@@ -10,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bellwether_agent::AgentHandle;
 use bellwether_api_client::ApiClient;
 use bellwether_config::{
-    Config,
+    Config, ProxyConfig,
     sections::{
         pooler::{AuthType, Pooler, limits as limited},
         router::{Balance, Fallback, Front, ListenerMode, ListenerRole, Router, Split, SplitConsistency},
@@ -29,6 +30,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use self::secrets::Asking;
 use crate::reload::Latest;
 
 /// A proxy that serves.
@@ -36,6 +38,42 @@ use crate::reload::Latest;
 pub(crate) struct Running {
     pub(crate) task: JoinHandle<()>,
     pub(crate) handle: ProxyHandle,
+}
+
+/// What a file says about the proxy.
+struct Sections {
+    router: Box<Router>,
+    pooler: Option<Box<Pooler>>,
+    asking: Arc<Asking>,
+}
+
+impl Sections {
+    /// `None`: there is to be no proxy.
+    fn of_member(config: &Config) -> Option<Self> {
+        let asking = Arc::new(Asking::of_member(config));
+        Some(Self { router: config.router.clone()?, pooler: config.pooler.clone(), asking })
+    }
+
+    fn of_proxy(config: &ProxyConfig) -> Self {
+        let asking = Arc::new(Asking::of_proxy(config));
+        Self { router: config.router.clone(), pooler: config.pooler.clone(), asking }
+    }
+
+    fn settings(&self, files: Files) -> Settings {
+        translate(&self.router, self.pooler.as_deref(), files)
+    }
+
+    /// The file was read again.
+    fn put_in_force(self, tell: &watch::Sender<Arc<Settings>>, secrets: &secrets::AtTheServer) {
+        secrets.renew(self.asking.clone());
+        let files = Files::again(self.pooler.as_deref(), &tell.borrow().pooler);
+        let settings = Arc::new(self.settings(files));
+        tell.send_if_modified(|known| {
+            let changed = *known != settings;
+            *known = settings;
+            changed
+        });
+    }
 }
 
 /// Starts the proxy if the file asks for one. It must never keep the agent from its work: what fails here is logged.
@@ -46,29 +84,39 @@ pub(crate) fn start(
     client: &ApiClient,
     stop: CancellationToken,
 ) -> Option<Running> {
-    let router = config.router.as_ref()?;
-    let first = match config.pooler.as_deref().map(Files::read).transpose() {
-        Ok(files) => files.unwrap_or_default(),
+    let sections = Sections::of_member(config)?;
+    let files = match Files::of(&sections) {
+        Ok(files) => files,
         Err(error) => {
             let error = &*error;
             error!(error, "the proxy is not started: its files say who may come in, and how");
             return None;
         }
     };
-    let (tell, settings) = watch::channel(Arc::new(translate(router, config.pooler.as_deref(), first)));
-    let secrets = Arc::new(secrets::AtTheServer::new(config, agent.topology()));
+    let (tell, settings) = watch::channel(Arc::new(sections.settings(files)));
+    let secrets = Arc::new(secrets::AtTheServer::new(sections.asking, agent.topology()));
     let ask = secrets.clone();
     let peers = Arc::new(peers::ByRest(client.clone()));
-    let (proxy, handle) = match Proxy::start(settings, agent.topology(), secrets, peers) {
+    let (mut proxy, handle) = match Proxy::start(settings, agent.topology(), secrets, peers) {
         Ok(started) => started,
         Err(error) => {
             error!(%error, "the proxy cannot be started: clients reach the members only directly");
             return None;
         }
     };
+    let (mut wishes, agent) = (proxy.reload_wishes(), agent.clone());
+    let reload = async move {
+        while let Some(wish) = wishes.recv().await {
+            // The agent says in its log what came of it.
+            agent.reload().await;
+            wish.answer(Ok(()));
+        }
+        std::future::pending().await
+    };
     let task = tokio::spawn(async move {
         tokio::select! {
             () = proxy.run(stop) => {}
+            () = reload => {}
             () = follow(latest, tell, &ask) => {}
         }
     });
@@ -83,14 +131,18 @@ struct Files {
 }
 
 impl Files {
+    fn of(sections: &Sections) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(sections.pooler.as_deref().map(Self::read).transpose()?.unwrap_or_default())
+    }
+
     fn read(pooler: &Pooler) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self { tls: tls::read(&pooler.tls)?, rules: rules::read(pooler)? })
     }
 
     /// Reads them again; all stay as they were if one of them cannot be used.
-    fn again(config: &Config, before: &PoolerSettings) -> Self {
+    fn again(pooler: Option<&Pooler>, before: &PoolerSettings) -> Self {
         let kept = Self { tls: before.tls.clone(), rules: before.rules.clone() };
-        let Some(pooler) = &config.pooler else { return kept };
+        let Some(pooler) = pooler else { return kept };
         Self::read(pooler).unwrap_or_else(|error| {
             let error = &*error as &dyn std::error::Error;
             error!(error, "the files of the pools cannot be used: what they said before stays in force");
@@ -103,17 +155,8 @@ impl Files {
 async fn follow(mut latest: Latest, tell: watch::Sender<Arc<Settings>>, secrets: &secrets::AtTheServer) {
     while latest.changed().await.is_ok() {
         let Some(config) = latest.borrow_and_update().clone() else { continue };
-        secrets.renew(&config);
-        match &config.router {
-            Some(router) => {
-                let files = Files::again(&config, &tell.borrow().pooler);
-                let settings = Arc::new(translate(router, config.pooler.as_deref(), files));
-                tell.send_if_modified(|known| {
-                    let changed = *known != settings;
-                    *known = settings;
-                    changed
-                });
-            }
+        match Sections::of_member(&config) {
+            Some(sections) => sections.put_in_force(&tell, secrets),
             None => warn!(
                 "`router` is gone from the configuration: the proxy ends with the next start of the agent"
             ),
@@ -149,6 +192,15 @@ fn translate_front(front: &Front) -> settings::Front {
     }
 }
 
+fn translate_mode(mode: ListenerMode) -> Mode {
+    match mode {
+        ListenerMode::Tcp => Mode::Tcp,
+        ListenerMode::Session => Mode::Session,
+        ListenerMode::Transaction => Mode::Transaction,
+        ListenerMode::Statement => Mode::Statement,
+    }
+}
+
 fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings {
     let listeners = router.listeners.iter().map(|listener| ListenerSettings {
         name: listener.name.as_str().into(),
@@ -159,12 +211,7 @@ fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings
             ListenerRole::Sync => Target::Sync,
             ListenerRole::Async => Target::Async,
         },
-        mode: match listener.mode {
-            ListenerMode::Tcp => Mode::Tcp,
-            ListenerMode::Session => Mode::Session,
-            ListenerMode::Transaction => Mode::Transaction,
-            ListenerMode::Statement => Mode::Statement,
-        },
+        mode: translate_mode(listener.mode),
         front: translate_front(&listener.front),
         split: listener.split.as_ref().map(|split| Arc::new(translate_split(split))),
     });
@@ -245,6 +292,7 @@ fn translate_limits(limits: &limited::PoolLimits) -> PoolLimits {
 
 fn translate_overrides(own: &limited::Overrides) -> Overrides {
     Overrides {
+        pool_mode: own.pool_mode.map(translate_mode),
         pool_size: own.pool_size,
         min_pool_size: own.min_pool_size,
         reserve_pool_size: own.reserve_pool_size,

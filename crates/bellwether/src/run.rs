@@ -247,8 +247,12 @@ async fn reload_on_hangup(agent: bellwether_agent::AgentHandle, mut hangups: Sig
 
 /// How this member calls the others' REST APIs.
 pub(crate) fn client_config(config: &Config) -> ClientConfig {
-    let ctl = &config.ctl;
-    let authentication = ctl.authentication.as_ref().or(config.restapi.authentication.as_ref());
+    client_of(&config.ctl, config.restapi.authentication.as_ref())
+}
+
+/// The same from the section alone; `own` is what this node's REST API asks for.
+pub(crate) fn client_of(ctl: &restapi::Ctl, own: Option<&restapi::BasicAuth>) -> ClientConfig {
+    let authentication = ctl.authentication.as_ref().or(own);
     ClientConfig {
         authentication: authentication
             .map(|auth| BasicAuth { username: auth.username.clone(), password: auth.password.clone() }),

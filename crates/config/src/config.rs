@@ -69,6 +69,20 @@ pub struct ClientConfig {
     pub store: Option<Store>,
 }
 
+/// What a proxy needs on a host without an agent.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// For people; no member may have it.
+    pub name: MemberName,
+    pub scope: ClusterName,
+    pub namespace: String,
+    pub log: Log,
+    pub ctl: Ctl,
+    pub store: Store,
+    pub router: Box<Router>,
+    pub pooler: Option<Box<Pooler>>,
+}
+
 /// What a node needs that votes in the embedded store, but runs no PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct WitnessConfig {

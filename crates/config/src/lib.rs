@@ -41,12 +41,12 @@ mod value;
 mod yaml;
 
 pub use bellwether_types::{HostPort, InvalidAddress, Listen};
-pub use config::{ClientConfig, Config, DefaultsChoice, WitnessConfig};
+pub use config::{ClientConfig, Config, DefaultsChoice, ProxyConfig, WitnessConfig};
 pub use dynamic::{Dynamic, DynamicError, Floors};
 pub use effective::{Effective, effective};
 pub use environment::is_recognised;
 pub use initial::initial_document;
-pub use load::{Loaded, StoreAddress, load, load_client, load_witness};
+pub use load::{Loaded, StoreAddress, load, load_client, load_proxy, load_witness};
 pub use patch::{patch, same};
 pub use problem::{LoadError, LoadErrorKind, Origin, Problem, render};
 pub use redact::redacted;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     check,
-    config::{ClientConfig, Config, DefaultsChoice, WitnessConfig},
+    config::{ClientConfig, Config, DefaultsChoice, ProxyConfig, WitnessConfig},
     node::Node,
     problem::{LoadError, Origin, Problem},
     section::{Report, Section},
@@ -16,7 +16,7 @@ use crate::{
         citus::Citus,
         dns::Dns,
         log::Log,
-        pooler::Pooler,
+        pooler::{AuthType, Pooler},
         postgresql::Postgresql,
         raft::Raft,
         restapi::{Ctl, RestApi},
@@ -170,6 +170,49 @@ pub fn load_witness(
         }
         Some(WitnessConfig { name: name?, scope: scope?, namespace: namespace(root), log, raft: raft? })
     })
+}
+
+/// Loads the configuration of a proxy without an agent: `scope`, a store, `router` or `pooler`.
+pub fn load_proxy(
+    path: Option<&Path>,
+    env: &BTreeMap<String, String>,
+) -> Result<Loaded<ProxyConfig>, LoadError> {
+    read(path, env, |root| {
+        let scope = required_scope(root);
+        let (router, pooler) = (Router::read(root), Pooler::read(root));
+        if router.is_none() {
+            root.missing("router", "write `router: {}` for the customary listeners, or `pooler:` for pools");
+        }
+        if let Some(pooler) = &pooler {
+            check_who_is_asked(pooler, &root.child("pooler"));
+        }
+        let (log, store) = (Log::read(&root.child("log")), Store::read(root));
+        let ctl = Ctl::read(&root.child("ctl"), &root.child("restapi"));
+        Some(ProxyConfig {
+            name: name(root).or_else(|| PROXY.parse().ok())?,
+            scope: scope?,
+            namespace: namespace(root),
+            log,
+            ctl,
+            store: store?,
+            router: Box::new(router?),
+            pooler: pooler.map(Box::new),
+        })
+    })
+}
+
+/// The name of a proxy that the file gives none.
+const PROXY: &str = "proxy";
+
+/// Without an agent there is no superuser who could look passwords up.
+fn check_who_is_asked(pooler: &Pooler, section: &Section<'_>) {
+    let shows_passwords = !matches!(pooler.auth_type, AuthType::Trust | AuthType::Cert);
+    if pooler.auth_query.is_some() && pooler.auth_user.is_none() {
+        section
+            .missing("auth_user", "name the user who runs `auth_query`; its password stands in `auth_file`");
+    } else if shows_passwords && pooler.auth_file.is_none() && pooler.auth_user.is_none() {
+        section.missing("auth_file", "name a userlist.txt, and `auth_user` for users that are not in it");
+    }
 }
 
 fn read<T>(

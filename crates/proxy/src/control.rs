@@ -5,6 +5,7 @@ mod cancels;
 pub(crate) mod confirm;
 pub(crate) mod console;
 mod listen;
+pub(crate) mod reload;
 mod resolve;
 mod statistics;
 
@@ -123,6 +124,8 @@ impl Proxy {
             routes: seen.clone(),
             topology: topology.clone(),
             peers: peers.clone(),
+            averages: Arc::new(console::snapshot::Averages::from_now()),
+            reloads: reload::Wishes::default(),
         };
         let statistics = Statistics::new(handle.clone(), seen, settings.clone());
         let listeners = Listeners::default();
@@ -147,6 +150,11 @@ impl Proxy {
         Ok((proxy, handle))
     }
 
+    /// RELOAD on the console is to be done by whoever asks for this; before [`Proxy::run`], and once.
+    pub fn reload_wishes(&mut self) -> mpsc::Receiver<reload::ReloadWish> {
+        self.console.reloads.open()
+    }
+
     /// Serves until `stop`. Ending it early (by a drop) leaves the threads to the end of the process.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut look = tokio::time::interval(LOOK);
@@ -157,6 +165,7 @@ impl Proxy {
         let mut answering = JoinSet::new();
         if let (Some(asks), Some(cancels)) = (self.asks.take(), self.cancels.take()) {
             answering.spawn(ask::answer(asks, self.console.clone(), self.secrets.clone(), cancels));
+            answering.spawn(self.console.clone().note_totals());
         }
         self.route().await;
         self.listen().await;

@@ -29,4 +29,5 @@ pub use control::{
     Proxy, ProxyHandle,
     ask::{Answer, Secrets},
     confirm::Peers,
+    reload::ReloadWish,
 };

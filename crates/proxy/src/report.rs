@@ -38,8 +38,8 @@ pub struct PoolReport {
     pub pinned: usize,
     /// How long the client at the head of the queue has waited, in microseconds.
     pub longest_wait_micros: u64,
-    /// Transactions that have ended.
-    pub transactions: u64,
+    /// What has been counted since the start.
+    pub totals: crate::admin::Totals,
     /// Why the last attempt to open a server failed, if none has succeeded since.
     pub last_error: Option<String>,
 }
@@ -80,7 +80,7 @@ impl PoolReport {
         self.servers_being_cancelled += other.servers_being_cancelled;
         self.pinned += other.pinned;
         self.longest_wait_micros = self.longest_wait_micros.max(other.longest_wait_micros);
-        self.transactions += other.transactions;
+        self.totals += other.totals;
         self.last_error = self.last_error.take().or(other.last_error);
     }
 }

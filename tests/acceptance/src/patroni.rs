@@ -31,6 +31,8 @@ pub enum Program {
     Patroni,
     /// `bellwether witness FILE`: a vote in the store, and no PostgreSQL.
     Witness,
+    /// `bellwether proxy FILE`: clients are led to the members, and nothing else is done.
+    Proxy,
 }
 
 impl Program {
@@ -45,6 +47,11 @@ impl Program {
             Self::Witness => {
                 let mut command = binary::bellwether(account);
                 command.arg("witness");
+                command
+            }
+            Self::Proxy => {
+                let mut command = binary::bellwether(account);
+                command.arg("proxy");
                 command
             }
             Self::AsPatroni => binary::called("patroni", account),

@@ -11,8 +11,8 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 
 const FIRST: u16 = 20_000;
-const BLOCK: u16 = 24;
-const BLOCKS: u16 = 500;
+const BLOCK: u16 = 32;
+const BLOCKS: u16 = 390;
 
 /// A block of ports; free for others again when dropped.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Ports {
                 let end = next + BLOCK;
                 (next..end).all(is_free).then_some(Self { next, end, _lock: lock })
             })
-            .expect("among 500 blocks of ports one is free")
+            .expect("among so many blocks of ports one is free")
     }
 
     /// The next port of the block.

@@ -1,4 +1,4 @@
-//! What is known of users' passwords: read at a member of the cluster, as the superuser, when a client logs in to the pooler.
+//! What is known of users' passwords: read in a file, or at a member of the cluster, when a client logs in to the pooler.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use bellwether_config::{Config, HostPort};
+use bellwether_config::{
+    Config, HostPort, ProxyConfig,
+    sections::{pooler::Pooler, postgresql::Credentials},
+};
 use bellwether_pgwire::auth::{
     auth_query,
     secret::Secret,
@@ -17,7 +20,10 @@ use bellwether_pgwire::auth::{
 use bellwether_postgres::Visit;
 use bellwether_proxy::{Answer, Secrets, split::Position};
 use bellwether_sql::catalogue::{self, Catalogue};
-use bellwether_types::{Lsn, TimelineId, topology::Topology};
+use bellwether_types::{
+    Lsn, PostgresState, TimelineId,
+    topology::{Topology, TopologyMember},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::watch;
 
@@ -26,54 +32,104 @@ const POSITION: &str = "SELECT pg_current_wal_insert_lsn()::text, \
      ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int";
 const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// At the local server, be it primary or replica, so that logins go on while there is no primary; at the leader if the local one does not
-/// answer.
+/// Where and as whom servers are asked.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pooler: Option<Box<Pooler>>,
+    /// The server of this node, if there is one.
+    local: Option<HostPort>,
+    /// `None`: only `auth_user` may ask.
+    superuser: Option<Credentials>,
+    /// Where, unless `auth_dbname` says it.
+    database: String,
+}
+
+impl Asking {
+    pub(super) fn of_member(config: &Config) -> Self {
+        Self {
+            pooler: config.pooler.clone(),
+            local: Some(config.postgresql.connect_address.clone()),
+            superuser: Some(config.postgresql.authentication.superuser.clone()),
+            database: config.postgresql.database.clone(),
+        }
+    }
+
+    pub(super) fn of_proxy(config: &ProxyConfig) -> Self {
+        Self { pooler: config.pooler.clone(), local: None, superuser: None, database: "postgres".to_owned() }
+    }
+
+    /// Read anew each time: it is short, and a change counts at once.
+    fn users(&self) -> Result<Option<Users>, String> {
+        let file = self.pooler.as_ref().and_then(|pooler| pooler.auth_file.as_deref());
+        file.map(read_file).transpose()
+    }
+
+    /// The servers to ask, in turn: the one of this node, be it primary or replica, so that logins go on while there is no primary; then the
+    /// leader's; and where there is none of one's own, all that run.
+    fn places(&self, topology: &Topology) -> Vec<HostPort> {
+        let runs =
+            |member: &&TopologyMember| self.local.is_none() && member.state == Some(PostgresState::Running);
+        let others = topology.members.iter().filter(runs).filter_map(address_of);
+        let mut places: Vec<HostPort> = Vec::new();
+        for place in self.local.iter().cloned().chain(leader_of(topology)).chain(others) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+}
+
+/// At members of the cluster.
 #[derive(Debug)]
 pub(super) struct AtTheServer {
-    config: Mutex<Arc<Config>>,
+    asking: Mutex<Arc<Asking>>,
     topology: watch::Receiver<Arc<Topology>>,
     /// A connection to the primary, which is asked over and over where lag is limited.
     primary: Arc<tokio::sync::Mutex<Option<(HostPort, Visit)>>>,
 }
 
 impl AtTheServer {
-    pub(super) fn new(config: &Config, topology: watch::Receiver<Arc<Topology>>) -> Self {
-        Self { config: Mutex::new(Arc::new(config.clone())), topology, primary: Arc::default() }
+    pub(super) fn new(asking: Arc<Asking>, topology: watch::Receiver<Arc<Topology>>) -> Self {
+        Self { asking: Mutex::new(asking), topology, primary: Arc::default() }
     }
 
     /// The file was read again.
-    pub(super) fn renew(&self, config: &Arc<Config>) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config.clone();
+    pub(super) fn renew(&self, asking: Arc<Asking>) {
+        *self.asking.lock().unwrap_or_else(PoisonError::into_inner) = asking;
     }
 
-    fn config(&self) -> Arc<Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn asking(&self) -> Arc<Asking> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Secrets for AtTheServer {
     fn secret_of(&self, user: String) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-        let config = self.config();
-        let leader = leader_of(&self.topology.borrow());
+        let asking = self.asking();
+        let places = asking.places(&self.topology.borrow());
         Box::pin(async move {
-            let file = config.pooler.as_ref().and_then(|pooler| pooler.auth_file.as_deref());
-            let users = file.map(read_file).transpose()?;
+            let users = asking.users()?;
             if let Some(secret) = users.as_ref().and_then(|users| users.secret(&user)) {
                 return Ok(Some(secret.clone()));
             }
-            let Some(lookup) = Lookup::of(&config, users.as_ref())? else { return Ok(None) };
-            let local = config.postgresql.connect_address.clone();
-            match (lookup.ask(&config, &local, &user).await, leader) {
-                (Err(why), Some(leader)) if leader != local => {
-                    lookup.ask(&config, &leader, &user).await.map_err(|also| format!("{why}; {also}"))
+            let Some(lookup) = Lookup::of(&asking, users.as_ref())? else { return Ok(None) };
+            let mut failures = Vec::new();
+            for place in &places {
+                match lookup.ask(&asking, place, &user).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(why) => failures.push(why),
                 }
-                (answer, _) => answer,
             }
+            if failures.is_empty() {
+                failures.push("no member is known that could be asked".to_owned());
+            }
+            Err(failures.join("; "))
         })
     }
 
     fn primary_position(&self) -> Pin<Box<dyn Future<Output = Result<Position, String>> + Send>> {
-        let config = self.config();
+        let asking = self.asking();
         let leader = leader_of(&self.topology.borrow());
         let held = self.primary.clone();
         Box::pin(async move {
@@ -82,7 +138,7 @@ impl Secrets for AtTheServer {
             // One that failed, or was another's, is opened anew.
             let visit = match held.take() {
                 Some((address, visit)) if address == leader => visit,
-                _ => visit(&config, &leader, &config.postgresql.database).await?,
+                _ => visit(&asking, &leader, &asking.database).await?,
             };
             let row = visit.client().query_one(POSITION, &[]).await.map_err(|error| chain(&error))?;
             let lsn = row.try_get::<_, String>(0).map_err(|error| chain(&error))?;
@@ -99,12 +155,15 @@ impl Secrets for AtTheServer {
         &self,
         database: String,
     ) -> Pin<Box<dyn Future<Output = Result<Catalogue, String>> + Send>> {
-        let config = self.config();
-        Box::pin(async move { read_catalogue(&config, &database).await })
+        let asking = self.asking();
+        let place = asking.places(&self.topology.borrow()).into_iter().next();
+        Box::pin(async move {
+            let place = place.ok_or("no member is known that could be asked")?;
+            read_catalogue(&asking, &place, &database).await
+        })
     }
 }
 
-/// Read anew each time: it is short, and a change counts at once.
 fn read_file(file: &Path) -> Result<Users, String> {
     let metadata = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let own_user = rustix::process::geteuid().as_raw();
@@ -119,27 +178,36 @@ fn read_file(file: &Path) -> Result<Users, String> {
 }
 
 fn leader_of(topology: &Topology) -> Option<HostPort> {
-    let leader = topology.members.iter().find(|member| Some(&member.name) == topology.leader.as_ref())?;
-    let (_, rest) = leader.conn_url.as_deref()?.split_once("://")?;
+    topology.members.iter().find(|member| Some(&member.name) == topology.leader.as_ref()).and_then(address_of)
+}
+
+fn address_of(member: &TopologyMember) -> Option<HostPort> {
+    let (_, rest) = member.conn_url.as_deref()?.split_once("://")?;
     HostPort::parse(rest.split('/').next()?, Some(5432)).ok()
 }
 
-async fn read_catalogue(config: &Config, database: &str) -> Result<Catalogue, String> {
-    let visit = visit(config, &config.postgresql.connect_address, database).await?;
+async fn read_catalogue(asking: &Asking, place: &HostPort, database: &str) -> Result<Catalogue, String> {
+    let visit = visit(asking, place, database).await?;
     let rows = visit
         .client()
         .query(catalogue::QUERY, &[])
         .await
-        .map_err(|error| format!("the local server does not tell: {error}"))?;
+        .map_err(|error| format!("the server at {place} does not tell: {error}"))?;
     let rows = rows.iter().map(|row| (row.get::<_, &str>(0), row.get::<_, &str>(1)));
     Catalogue::from_rows(rows).map_err(|error| error.to_string())
 }
 
-/// A connection to a database of a member, as the superuser.
-async fn visit(config: &Config, address: &HostPort, database: &str) -> Result<Visit, String> {
+/// A connection to a database of a member, as the superuser if there is one to be had.
+async fn visit(asking: &Asking, address: &HostPort, database: &str) -> Result<Visit, String> {
     let mut target = target(address, database);
-    as_superuser(&mut target, config);
-    begin(target, config, address).await
+    if asking.superuser.is_some() {
+        as_superuser(&mut target, asking);
+    } else {
+        let users = asking.users()?;
+        let lookup = Lookup::of(asking, users.as_ref())?.ok_or("nobody may ask: name `pooler.auth_user`")?;
+        lookup.log_in(&mut target, asking);
+    }
+    begin(target, asking, address).await
 }
 
 fn target(address: &HostPort, database: &str) -> tokio_postgres::Config {
@@ -154,8 +222,8 @@ fn target(address: &HostPort, database: &str) -> tokio_postgres::Config {
     target
 }
 
-fn as_superuser(target: &mut tokio_postgres::Config, config: &Config) {
-    let superuser = &config.postgresql.authentication.superuser;
+fn as_superuser(target: &mut tokio_postgres::Config, asking: &Asking) {
+    let Some(superuser) = &asking.superuser else { return };
     target.options("-c search_path=pg_catalog -c statement_timeout=3s");
     if let Some(name) = &superuser.username {
         target.user(name);
@@ -165,8 +233,9 @@ fn as_superuser(target: &mut tokio_postgres::Config, config: &Config) {
     }
 }
 
-async fn begin(target: tokio_postgres::Config, config: &Config, address: &HostPort) -> Result<Visit, String> {
-    let connection = config.postgresql.authentication.superuser.connection.clone();
+async fn begin(target: tokio_postgres::Config, asking: &Asking, address: &HostPort) -> Result<Visit, String> {
+    let connection =
+        asking.superuser.as_ref().map(|superuser| superuser.connection.clone()).unwrap_or_default();
     Visit::begin(target, connection)
         .await
         .map_err(|error| format!("the server at {address} cannot be asked: {error}"))
@@ -182,11 +251,12 @@ struct Lookup {
 
 impl Lookup {
     /// `None`: the file is all that there is.
-    fn of(config: &Config, users: Option<&Users>) -> Result<Option<Self>, String> {
-        let pooler = config.pooler.as_deref();
+    fn of(asking: &Asking, users: Option<&Users>) -> Result<Option<Self>, String> {
+        let pooler = asking.pooler.as_deref();
         let (query, user) =
             pooler.map_or((None, None), |pooler| (pooler.auth_query.as_deref(), pooler.auth_user.as_deref()));
-        if users.is_some() && query.is_none() && user.is_none() {
+        let is_all = users.is_some() && query.is_none();
+        if user.is_none() && (is_all || asking.superuser.is_none()) {
             return Ok(None);
         }
         let user = user.map(|name| match users.and_then(|users| users.secret(name)) {
@@ -201,13 +271,12 @@ impl Lookup {
             query: query.unwrap_or(auth_query::DEFAULT).to_owned(),
             database: pooler
                 .and_then(|pooler| pooler.auth_dbname.clone())
-                .unwrap_or_else(|| config.postgresql.database.clone()),
+                .unwrap_or_else(|| asking.database.clone()),
             user: user.transpose()?,
         }))
     }
 
-    async fn ask(&self, config: &Config, address: &HostPort, user: &str) -> Answer {
-        let mut target = target(address, &self.database);
+    fn log_in(&self, target: &mut tokio_postgres::Config, asking: &Asking) {
         match &self.user {
             Some((name, password)) => {
                 // Its function may be found by the search path that it has.
@@ -216,11 +285,16 @@ impl Lookup {
                     target.password(password.expose_secret());
                 }
             }
-            None => as_superuser(&mut target, config),
+            None => as_superuser(target, asking),
         }
+    }
+
+    async fn ask(&self, asking: &Asking, address: &HostPort, user: &str) -> Answer {
+        let mut target = target(address, &self.database);
+        self.log_in(&mut target, asking);
         let failed =
             |what: String| format!("the server at {address} does not tell the user's password: {what}");
-        let visit = begin(target, config, address).await?;
+        let visit = begin(target, asking, address).await?;
         let rows = visit
             .client()
             .query(&self.query, &[&user])

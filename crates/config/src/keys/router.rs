@@ -98,8 +98,11 @@ const LISTENERS: &[Key] = &[
     key("async", Section(LISTENER), Reload, "", "Reads at asynchronous replicas."),
 ];
 
+const MODES: &[&str] = &["session", "transaction", "statement"];
+
 /// What stands behind a name in `pooler.databases`.
 const DATABASE: &[Key] = &[
+    key("pool_mode", Words(MODES), Reload, "of the listener", "How long its clients keep their servers."),
     key("pool_size", Int, Reload, "default_pool_size", "Servers for one user and role."),
     key("min_pool_size", Int, Reload, "of all", "Servers that are kept while there are clients."),
     key("reserve_pool_size", Int, Reload, "of all", "Servers beyond `pool_size`, as for all."),
@@ -117,6 +120,13 @@ const DATABASE: &[Key] = &[
 
 /// What stands behind a name in `pooler.users`.
 const USER: &[Key] = &[
+    key(
+        "pool_mode",
+        Words(MODES),
+        Reload,
+        "of the database",
+        "How long the user's clients keep their servers.",
+    ),
     key(
         "pool_size",
         Int,

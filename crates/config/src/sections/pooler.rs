@@ -8,6 +8,11 @@ use self::limits::PoolLimits;
 use super::router::ListenerMode;
 use crate::section::Section;
 
+const MODES: [(&str, ListenerMode); 3] = [
+    ("session", ListenerMode::Session),
+    ("transaction", ListenerMode::Transaction),
+    ("statement", ListenerMode::Statement),
+];
 const SPAN: &str = "write seconds, or a number with a unit, for example `500ms`";
 
 /// Ours, with PgBouncer's names, meanings and defaults where it has such a setting. Applied on reload.
@@ -112,16 +117,7 @@ impl Pooler {
             section.integer(key, 1..=1_000_000).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
         };
         Some(Self {
-            pool_mode: section
-                .choice(
-                    "pool_mode",
-                    &[
-                        ("session", ListenerMode::Session),
-                        ("transaction", ListenerMode::Transaction),
-                        ("statement", ListenerMode::Statement),
-                    ],
-                )
-                .unwrap_or(ListenerMode::Transaction),
+            pool_mode: section.choice("pool_mode", &MODES).unwrap_or(ListenerMode::Transaction),
             limits: PoolLimits::read(&section),
             max_client_conn: count("max_client_conn", 10_000),
             admin_users: section.comma_texts("admin_users").unwrap_or_default(),
@@ -223,7 +219,7 @@ pooler:
   max_db_connections: 80
   databases: {shop: {pool_size: 5, max_db_connections: 0, server_lifetime: 30min}, ledger: {split: off}}
   transaction_timeout: 90
-  users: {batch: {max_user_connections: 2, query_timeout: 0}}
+  users: {batch: {max_user_connections: 2, query_timeout: 0, pool_mode: session}}
 ";
         let (pooler, problems) = read(text);
         assert_eq!(problems, Vec::<String>::new());
@@ -238,6 +234,7 @@ pooler:
         assert_eq!(pooler.limits.max_db_connections, 80);
         let batch = &pooler.limits.users["batch"];
         assert_eq!((batch.max_connections, batch.timeouts.query), (Some(2), Some(Duration::ZERO)));
+        assert_eq!(batch.pool_mode, Some(ListenerMode::Session));
         assert_eq!(pooler.limits.timeouts.transaction, Some(Duration::from_secs(90)));
     }
 

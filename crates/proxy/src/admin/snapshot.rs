@@ -39,7 +39,7 @@ pub struct Database {
     pub is_paused: bool,
     pub is_disabled: bool,
     pub totals: Totals,
-    /// As they were one period ago.
+    /// As they were before `stats_period`.
     pub totals_before: Totals,
 }
 
@@ -72,6 +72,22 @@ pub struct Totals {
     pub client_parses: u64,
     pub server_parses: u64,
     pub binds: u64,
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.server_assignments += other.server_assignments;
+        self.transactions += other.transactions;
+        self.queries += other.queries;
+        self.received_bytes += other.received_bytes;
+        self.sent_bytes += other.sent_bytes;
+        self.transaction_micros += other.transaction_micros;
+        self.query_micros += other.query_micros;
+        self.wait_micros += other.wait_micros;
+        self.client_parses += other.client_parses;
+        self.server_parses += other.server_parses;
+        self.binds += other.binds;
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

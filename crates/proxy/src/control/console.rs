@@ -1,6 +1,6 @@
 //! Doing what is typed on the console, in all workers.
 
-mod snapshot;
+pub(super) mod snapshot;
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,11 @@ use bellwether_pgwire::message::{self, Report};
 use bellwether_types::{Duty, topology::Topology};
 use tokio::sync::watch;
 
-use super::{ProxyHandle, confirm::Peers};
+use super::{
+    ProxyHandle,
+    confirm::Peers,
+    reload::{Unread, Wishes},
+};
 use crate::{
     admin::{Command as Typed, Show, table},
     report::WorkerReport,
@@ -44,6 +48,8 @@ pub(crate) struct Console {
     pub(super) routes: watch::Receiver<Arc<Routes>>,
     pub(super) topology: watch::Receiver<Arc<Topology>>,
     pub(super) peers: Arc<dyn Peers>,
+    pub(super) averages: Arc<snapshot::Averages>,
+    pub(super) reloads: Wishes,
 }
 
 impl Console {
@@ -91,12 +97,13 @@ impl Console {
                 self.until_free(database.as_deref()).await;
                 return message::complete(out, "WAIT_CLOSE");
             }
-            Typed::Reload | Typed::Set { .. } => {
+            Typed::Reload => return self.reload(out).await,
+            Typed::Set { .. } => {
                 return refuse(
                     out,
                     "0A000",
                     "settings are those of the node's file",
-                    "Change the file, then `kill -HUP` the agent or POST /reload.",
+                    "Change the file, then RELOAD.",
                 );
             }
             Typed::Suspend | Typed::Shutdown(_) => {
@@ -140,6 +147,17 @@ impl Console {
             Err(why) => {
                 let what = format!("it could not be written down: {why}");
                 refuse(out, "57P03", &what, "Try `bellwether drain`.");
+            }
+        }
+    }
+
+    async fn reload(&self, out: &mut Vec<u8>) {
+        match self.reloads.make().await {
+            Ok(()) => message::complete(out, "RELOAD"),
+            Err(Unread::Nobody) => refuse(out, "0A000", "no file is read here", ""),
+            Err(Unread::Failed(why)) => {
+                let hint = "What was in force stays in force. Correct the file, then RELOAD.";
+                refuse(out, "F0000", &why, hint);
             }
         }
     }

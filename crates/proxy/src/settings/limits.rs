@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts};
+use super::{Mode, TimeoutOverrides, Timeouts};
 
 /// The rule, in PgBouncer's terms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct PoolLimits {
 /// What differs for one database, or for one user. `None`: nothing does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
+    /// Instead of the listener's.
+    pub pool_mode: Option<Mode>,
     pub pool_size: Option<usize>,
     pub min_pool_size: Option<usize>,
     pub reserve_pool_size: Option<usize>,
@@ -82,6 +84,12 @@ impl PoolLimits {
             max_db_clients: own(database, |it| it.max_client_connections, self.max_db_client_connections),
             max_user_clients: own(user, |it| it.max_client_connections, self.max_user_client_connections),
         }
+    }
+
+    /// How servers are shared, if not as the listener says.
+    pub(crate) fn mode_of(&self, database: &str, user: &str) -> Option<Mode> {
+        let mode = |own: Option<&Overrides>| own.and_then(|own| own.pool_mode);
+        mode(self.users.get(user)).or_else(|| mode(self.databases.get(database)))
     }
 
     pub(crate) fn timeouts_of(&self, user: &str) -> Timeouts {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bellwether_proxy::settings::{Overrides, PoolLimits};
+use bellwether_proxy::settings::{Mode, Overrides, PoolLimits};
 use tokio_postgres::{Client, error::SqlState};
 
 use crate::{
@@ -105,6 +105,7 @@ fn databases_users_and_clients_have_limits_of_their_own() {
         servers_of_a_database_go_where_they_are_wanted(&front).await;
         clients_are_counted(&front).await;
         pools_keep_a_minimum_and_a_reserve(&front).await;
+        a_user_may_have_a_mode_of_its_own(&front).await;
     });
 }
 
@@ -212,4 +213,24 @@ async fn pools_keep_a_minimum_and_a_reserve(front: &Front) {
     clients[2].batch_execute("BEGIN").await.unwrap();
     assert!(begun.elapsed() >= after, "the reserve was used after {:?}", begun.elapsed());
     assert_eq!(pool(6).await, 3);
+}
+
+async fn a_user_may_have_a_mode_of_its_own(front: &Front) {
+    front.pool(|pooler| {
+        let bob = Overrides { pool_mode: Some(Mode::Session), ..Overrides::default() };
+        pooler.limits = PoolLimits { users: [("bob".to_owned(), bob)].into(), ..PoolLimits::default() };
+    });
+    until("the limits are those from before", async || {
+        console(front, "SHOW USERS", "bob|", 4).await == 0
+            && console(front, "SHOW DATABASES", "postgres|", 6).await == 0
+    })
+    .await;
+    let first = client_as(front.pooled, "bob").await.unwrap();
+    let pid = ask(&first, "pg_backend_pid()").await.unwrap();
+    for _ in 0..4 {
+        // Nobody else is given the server, though the first one does nothing.
+        let other = client_as(front.pooled, "bob").await.unwrap();
+        assert_ne!(ask(&other, "pg_backend_pid()").await.unwrap(), pid);
+        assert_eq!(ask(&first, "pg_backend_pid()").await.unwrap(), pid);
+    }
 }

@@ -157,6 +157,27 @@ fn an_administrator_pauses_looks_and_resumes() {
         assert!(console("SHOW VERSION").await.unwrap().contains("PgBouncer 1."));
         assert!(console("SHOW NONSENSE").await.unwrap_err().contains("SHOW HELP"));
 
+        // What is counted is what was done.
+        for _ in 0..3 {
+            user.batch_execute("BEGIN; SELECT repeat('x', 5000); SELECT pg_sleep(0.05); COMMIT")
+                .await
+                .unwrap();
+        }
+        let stats = console("SHOW STATS_TOTALS").await.unwrap();
+        let row: Vec<u64> =
+            stats.lines().next().unwrap().split('|').skip(1).map(|number| number.parse().unwrap()).collect();
+        let [assigned, transactions, queries, received, sent, in_transactions, in_queries, ..] = row[..]
+        else {
+            panic!("{stats}")
+        };
+        assert!(transactions == assigned && transactions >= 4 && queries >= transactions, "{stats}");
+        assert!(received > 150 && sent > 15_000, "{stats}");
+        assert!(in_transactions >= 150_000 && in_queries >= 150_000, "microseconds: {stats}");
+        let average = console("SHOW STATS_AVERAGES").await.unwrap();
+        let per_transaction: u64 =
+            average.lines().next().unwrap().split('|').nth(6).unwrap().parse().unwrap();
+        assert!(per_transaction > 10_000 && per_transaction < 10_000_000, "{average}");
+
         // A pause waits for what is in flight, and holds what comes.
         user.batch_execute("BEGIN").await.unwrap();
         let pausing = tokio::spawn(async move { psql(front.pooled, "dbname=pgbouncer", "PAUSE", b"").await });

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{read_lasting, read_span};
-use crate::section::Section;
+use super::{MODES, read_lasting, read_span};
+use crate::{section::Section, sections::router::ListenerMode};
 
 /// For all pools, and what differs for single databases and users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ impl Timeouts {
 /// What differs for one database or one user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
+    /// Instead of the listener's.
+    pub pool_mode: Option<ListenerMode>,
     pub pool_size: Option<usize>,
     pub min_pool_size: Option<usize>,
     pub reserve_pool_size: Option<usize>,
@@ -95,6 +97,7 @@ impl Overrides {
     /// What may stand in both.
     fn read(one: &Section<'_>) -> Self {
         Self {
+            pool_mode: one.choice("pool_mode", &MODES),
             pool_size: count(one, "pool_size", 1),
             reserve_pool_size: count(one, "reserve_pool_size", 0),
             is_unsplit: one.flag("split") == Some(false),

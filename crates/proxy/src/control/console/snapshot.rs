@@ -1,22 +1,66 @@
 //! What all threads tell, put together for the tables of the console.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use bellwether_types::Timestamp;
 
 use super::Console;
 use crate::{
-    admin::{self, Snapshot},
+    admin::{self, Snapshot, Totals},
+    clock,
     report::PoolReport,
     settings::{Mode, PoolerSettings, Settings},
 };
 
+/// How often totals are noted, for the averages (`stats_period`).
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What the totals of the databases were, one and two periods ago.
+#[derive(Debug)]
+pub(crate) struct Averages(Mutex<VecDeque<(Timestamp, BTreeMap<String, Totals>)>>);
+
+impl Averages {
+    pub(crate) fn from_now() -> Self {
+        Self(Mutex::new([(clock::now(), BTreeMap::new())].into()))
+    }
+
+    fn note(&self, totals: BTreeMap<String, Totals>) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push_back((clock::now(), totals));
+        while notes.len() > 2 {
+            notes.pop_front();
+        }
+    }
+
+    /// Since when there are averages, and from what.
+    fn begin(&self) -> (Timestamp, BTreeMap<String, Totals>) {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.front().cloned().unwrap_or_default()
+    }
+}
+
 impl Console {
+    /// Notes totals every now and then. Never ends.
+    pub(crate) async fn note_totals(self) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let databases = self.snapshot().await.databases.into_iter();
+            self.averages.note(databases.map(|database| (database.name, database.totals)).collect());
+        }
+    }
+
     pub(super) async fn snapshot(&self) -> Snapshot {
         let reports = self.handle.reports().await;
         let (settings, routes) = (self.settings.borrow().clone(), self.routes.borrow().clone());
+        let (since, before) = self.averages.begin();
         let mut snapshot = Snapshot {
             version: format!("PgBouncer 1.24.0 (Bellwether {})", env!("CARGO_PKG_VERSION")),
             is_paused: reports.iter().any(|report| report.is_paused),
-            stats_period: Duration::from_secs(60),
+            stats_period: clock::now().since(since),
             config: config(&settings),
             ..Snapshot::default()
         };
@@ -38,7 +82,7 @@ impl Console {
                     databases.entry(pool.database.to_string()).or_insert_with(|| database(pooler, pool));
                 known.server_connections += servers;
                 known.client_connections += clients;
-                known.totals.transactions += pool.transactions;
+                known.totals += pool.totals;
                 known.is_paused |= report.is_paused || report.paused.contains(&*pool.database);
                 known.is_disabled |= report.disabled.contains(&*pool.database);
             }
@@ -49,6 +93,9 @@ impl Console {
             for database in databases.values_mut() {
                 (database.host, database.port) = (address.ip().to_string(), address.port());
             }
+        }
+        for database in databases.values_mut() {
+            database.totals_before = before.get(&database.name).copied().unwrap_or_default();
         }
         snapshot.databases = databases.into_values().collect();
         snapshot.users = users.into_values().collect();

@@ -1,6 +1,8 @@
 //! The same numbers in four forms.
 
-use std::fmt::Write as _;
+mod prometheus;
+
+use std::{fmt::Write as _, time::Duration};
 
 use bellwether_types::Duty;
 use serde::Serialize;
@@ -89,6 +91,12 @@ struct PoolShown {
     pinned: usize,
     longest_wait_seconds: f64,
     transactions: u64,
+    queries: u64,
+    received_bytes: u64,
+    sent_bytes: u64,
+    transaction_seconds: f64,
+    query_seconds: f64,
+    wait_seconds: f64,
     last_error: Option<String>,
 }
 
@@ -279,125 +287,10 @@ impl Shown {
         out.push_str("</table><p><a href=\"/;csv\">csv</a> <a href=\"/stats.json\">json</a> <a href=\"/metrics\">metrics</a>");
         out
     }
+}
 
-    pub(crate) fn prometheus(&self) -> String {
-        let mut out = String::new();
-        let gauge = |out: &mut String, name: &str, kind: &str, help: &str| {
-            let _ =
-                writeln!(out, "# HELP bellwether_proxy_{name} {help}\n# TYPE bellwether_proxy_{name} {kind}");
-        };
-        type Of<T> = fn(&T) -> u64;
-        let listeners: [(&str, &str, &str, Of<ListenerShown>); 8] = [
-            ("connections", "gauge", "Clients that are connected.", |it| it.connections),
-            ("accepted_total", "counter", "Clients that were accepted.", |it| it.accepted),
-            ("waiting", "gauge", "Clients that wait for a member or a server.", |it| it.waiting),
-            (
-                "proxied_total",
-                "counter",
-                "Clients whose address a load balancer has told by a PROXY header.",
-                |it| it.proxied,
-            ),
-            ("received_bytes_total", "counter", "Bytes from clients.", |it| it.received_bytes),
-            ("sent_bytes_total", "counter", "Bytes to clients.", |it| it.sent_bytes),
-            ("cut_total", "counter", "Sessions that were ended because their member lost its role.", |it| {
-                it.cut
-            }),
-            ("repeated_total", "counter", "Statements that another server was given.", |it| it.repeated),
-        ];
-        for (name, kind, help, value) in listeners {
-            gauge(&mut out, name, kind, help);
-            for listener in &self.listeners {
-                let _ = writeln!(
-                    out,
-                    "bellwether_proxy_{name}{{listener=\"{}\"}} {}",
-                    label(&listener.name),
-                    value(listener)
-                );
-            }
-        }
-        gauge(&mut out, "refused_total", "counter", "Clients that were refused, by reason.");
-        for listener in &self.listeners {
-            for (reason, count) in &listener.refused {
-                let _ = writeln!(
-                    out,
-                    "bellwether_proxy_refused_total{{listener=\"{}\",reason=\"{reason}\"}} {count}",
-                    label(&listener.name)
-                );
-            }
-        }
-        gauge(
-            &mut out,
-            "cancels_total",
-            "counter",
-            "Requests to cancel for clients of pools, by what came of them.",
-        );
-        let Cancels { found, sent_on, received, dropped } = self.cancels;
-        for (way, count) in
-            [("found", found), ("sent_on", sent_on), ("received", received), ("dropped", dropped)]
-        {
-            let _ = writeln!(out, "bellwether_proxy_cancels_total{{way=\"{way}\"}} {count}");
-        }
-        gauge(
-            &mut out,
-            "member_status",
-            "gauge",
-            "1: what the member is for the listener: UP, DRAIN, MAINT or DOWN.",
-        );
-        for listener in &self.listeners {
-            for member in &listener.members {
-                let _ = writeln!(
-                    out,
-                    "bellwether_proxy_member_status{{listener=\"{}\",member=\"{}\",status=\"{}\"}} 1",
-                    label(&listener.name),
-                    label(&member.name),
-                    member.status
-                );
-            }
-        }
-        gauge(&mut out, "has_primary", "gauge", "1 if writers are led to a primary.");
-        let _ = writeln!(out, "bellwether_proxy_has_primary {}", u8::from(self.primary.is_some()));
-        gauge(
-            &mut out,
-            "pool_full_total",
-            "counter",
-            "Times that a pool had to wait for a server, by limit.",
-        );
-        let FullShown { pool_size, max_db_connections, max_user_connections } = self.full;
-        for (limit, count) in [
-            ("pool_size", pool_size),
-            ("max_db_connections", max_db_connections),
-            ("max_user_connections", max_user_connections),
-        ] {
-            let _ = writeln!(out, "bellwether_proxy_pool_full_total{{limit=\"{limit}\"}} {count}");
-        }
-        let pools: [(&str, &str, &str, Of<PoolShown>); 6] = [
-            ("pool_clients_active", "gauge", "Clients of the pool that do not wait.", |it| {
-                it.clients_active as u64
-            }),
-            ("pool_clients_waiting", "gauge", "Clients of the pool that wait for a server.", |it| {
-                it.clients_waiting as u64
-            }),
-            ("pool_servers_active", "gauge", "Servers that a client has.", |it| it.servers_active as u64),
-            ("pool_servers_idle", "gauge", "Servers that nobody has.", |it| it.servers_idle as u64),
-            ("pool_pinned", "gauge", "Clients that keep their server.", |it| it.pinned as u64),
-            ("pool_transactions_total", "counter", "Transactions that have ended.", |it| it.transactions),
-        ];
-        for (name, kind, help, value) in pools {
-            gauge(&mut out, name, kind, help);
-            for pool in &self.pools {
-                let _ = writeln!(
-                    out,
-                    "bellwether_proxy_{name}{{database=\"{}\",user=\"{}\",role=\"{}\",mode=\"{}\"}} {}",
-                    label(&pool.database),
-                    label(&pool.user),
-                    pool.role,
-                    pool.mode,
-                    value(pool)
-                );
-            }
-        }
-        out
-    }
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 impl PoolShown {
@@ -415,7 +308,13 @@ impl PoolShown {
             servers_reset: report.servers_reset,
             pinned: report.pinned,
             longest_wait_seconds: report.longest_wait_micros as f64 / 1e6,
-            transactions: report.transactions,
+            transactions: report.totals.transactions,
+            queries: report.totals.queries,
+            received_bytes: report.totals.received_bytes,
+            sent_bytes: report.totals.sent_bytes,
+            transaction_seconds: seconds(report.totals.transaction_micros),
+            query_seconds: seconds(report.totals.query_micros),
+            wait_seconds: seconds(report.totals.wait_micros),
             last_error: report.last_error,
         }
     }
@@ -423,8 +322,4 @@ impl PoolShown {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn label(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

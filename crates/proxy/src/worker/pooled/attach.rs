@@ -3,7 +3,7 @@
 use bellwether_pgwire::message;
 use bellwether_types::{MemberName, Timestamp};
 
-use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage};
+use super::{Pooled, client::Stage, pool::PoolId, server::ServerStage, traffic::micros};
 use crate::{
     pooling::{server::Expect, settings},
     refusal::Refusal,
@@ -56,6 +56,7 @@ impl Pooled {
             let (Some(client), Some(server)) = (pool.waiting.pop_front(), pool.idle.pop()) else { break };
             if let Some(client) = self.clients.get_mut(client) {
                 client.listener.counts.waiting.sub(1);
+                pool.totals.wait_micros += micros(context.now.since(client.since));
             }
             self.attach(context, client, server);
         }
@@ -76,6 +77,7 @@ impl Pooled {
             }
             return;
         };
+        self.pools.get_mut(server.pool).totals.server_assignments += 1;
         client.server = Some(server_key);
         server.client = Some(client_key);
         server.side.gives_way = client.split.as_ref().is_some_and(|split| split.gives_way);

@@ -309,19 +309,22 @@ impl Pooled {
         if startup.database() == DATABASE {
             return self.open_console(context, key, startup.user());
         }
+        let limits = &context.settings.pooler.limits;
+        let own_mode = limits.mode_of(startup.database(), startup.user());
+        let mode = own_mode.unwrap_or(client.listener.mode);
         let pool_key = PoolKey {
             database: startup.database().into(),
             user: startup.user().into(),
             target: client.listener.target,
-            mode: client.listener.mode,
-            startup: match client.listener.mode {
+            mode,
+            startup: match mode {
                 Mode::Session => settled(&startup),
                 _ => Settled::default(),
             },
         };
-        let limits = &context.settings.pooler.limits;
         let limit = limits.of(startup.database(), startup.user());
-        let splits = limits.splits(startup.database(), startup.user());
+        // Who keeps a server for all of its session has one at the primary.
+        let splits = own_mode != Some(Mode::Session) && limits.splits(startup.database(), startup.user());
         let admitted = context
             .shared
             .quota

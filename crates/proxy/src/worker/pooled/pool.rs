@@ -9,6 +9,7 @@ use bellwether_pgwire::auth::login::Login;
 use bellwether_types::Timestamp;
 
 use crate::{
+    admin::Totals,
     quota::{Full, Names},
     routes::Target,
     settings::Mode,
@@ -70,7 +71,7 @@ pub(super) struct Pool {
     pub(super) full: Option<Full>,
     /// Until then the next server that comes back is closed for others who wait.
     pub(super) owes_until: Timestamp,
-    pub(super) transactions: u64,
+    pub(super) totals: Totals,
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +137,7 @@ impl Pools {
             last_error: None,
             full: None,
             owes_until: Timestamp::ZERO,
-            transactions: 0,
+            totals: Totals::default(),
         });
         self.by_key.insert(key, id);
         id

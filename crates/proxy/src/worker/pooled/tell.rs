@@ -120,7 +120,7 @@ impl Pooled {
                     servers_being_cancelled: 0,
                     pinned: 0,
                     longest_wait_micros: u64::try_from(waited).unwrap_or(u64::MAX),
-                    transactions: pool.transactions,
+                    totals: pool.totals,
                     last_error: pool.last_error.clone(),
                 };
                 (id, report)

@@ -1,6 +1,6 @@
 //! Bytes between clients and their servers.
 
-use std::mem;
+use std::{mem, time::Duration};
 
 use bellwether_pgwire::frame::Header;
 
@@ -22,6 +22,11 @@ use crate::{
 
 /// Reads for one connection before others have their turn.
 const ROUNDS: usize = 8;
+
+/// For a total.
+pub(super) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
 
 /// Whether the bytes begin with a whole message that a server must see, or one that breaks the protocol.
 fn begins_whole(bytes: &[u8]) -> bool {
@@ -154,6 +159,7 @@ impl Pooled {
         let limit = context.settings.pooler.max_prepared_statements;
         let mut keeping = Keeping { registry: &mut self.registry, limit };
         let done = up(&mut client.side, &mut server.side, &mut keeping, bytes, &mut out, &mut self.to_client);
+        self.pools.get_mut(server.pool).totals.received_bytes += done.taken as u64;
         let output = out.finish();
         let mut failed = !output.is_empty() && server.stream.write(&context.epoll, output).is_err();
         let rest = &bytes[done.taken..];
@@ -245,6 +251,11 @@ impl Pooled {
         let done =
             down(&mut server.side, client.as_deref_mut().map(|client| &mut client.side), bytes, &mut out);
         if done.finished > 0 {
+            if server.stage == ServerStage::Busy {
+                let totals = &mut self.pools.get_mut(server.pool).totals;
+                totals.queries += u64::from(done.finished);
+                totals.query_micros += micros(context.now.since(server.asked_at));
+            }
             server.asked_at = context.now;
         }
         for id in server.side.stale.drain(..) {
@@ -256,6 +267,7 @@ impl Pooled {
             && !output.is_empty()
         {
             client.listener.counts.sent.add(output.len() as u64);
+            self.pools.get_mut(server.pool).totals.sent_bytes += output.len() as u64;
             client_failed = client.stream.write(&context.epoll, output).is_err();
             client.told |= server.side.is_ending;
         }
@@ -311,7 +323,8 @@ impl Pooled {
             ServerStage::Locating => self.located(context, key),
             ServerStage::Busy => {
                 let pool = self.pools.get_mut(server.pool);
-                pool.transactions += 1;
+                pool.totals.transactions += 1;
+                pool.totals.transaction_micros += micros(context.now.since(server.begun_at));
                 let mode = pool.mode;
                 let Some(client) = client_key.and_then(|client| self.clients.get_mut(client)) else {
                     return false;

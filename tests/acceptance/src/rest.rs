@@ -68,6 +68,11 @@ impl Api {
         answer.unwrap_or_else(|error| panic!("{method} {path} at {}: {error}", self.url))
     }
 
+    /// As [`Api::post`], where the agent may be down: its answer is waited for as long.
+    pub async fn wait_for_post(&self, path: &str, body: Value) -> Result<Reply, String> {
+        self.call(Method::POST, path, Some(body), ANSWERED_WITHIN).await
+    }
+
     /// The same for servers that may not answer.
     pub async fn try_post(&self, path: &str, body: Value) -> Result<Reply, String> {
         self.call(Method::POST, path, Some(body), Duration::from_secs(2)).await

@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep};
 use crate::{host::Host, laboratory::Laboratory, stack::REST};
 
 const LOOK_EACH: Duration = Duration::from_millis(50);
+/// For an agent to take a request.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is expected of a healthy cluster.
 #[derive(Clone, Debug)]
@@ -81,7 +83,9 @@ impl Cluster {
     /// Asks for a planned switchover.
     pub async fn switch_over(&self, leader: &str, candidate: &str) -> Result<(), String> {
         let (_, api) = self.apis.iter().find(|(name, _)| name == leader).ok_or("no such host")?;
-        let reply = api.post("/switchover", json!({"leader": leader, "candidate": candidate})).await;
+        let body = json!({"leader": leader, "candidate": candidate});
+        // An agent that has just been killed, or whose disk was full, comes back within a moment.
+        let reply = within(ANSWERS_WITHIN, || api.wait_for_post("/switchover", body.clone())).await?;
         match reply.status {
             200 => Ok(()),
             status => Err(format!("switchover: {status} {}", reply.text)),

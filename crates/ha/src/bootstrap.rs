@@ -115,16 +115,20 @@ fn clone(draft: &mut Draft, cluster: &Cluster) -> Reason {
 }
 
 /// The member to copy: different members choose different ones.
+///
+/// A voter of `/sync` is taken to have all that it ever confirmed. If its data are gone, only the leader is sure to have that: a copy of a
+/// standby that lags would vote for what lacks it.
 pub(crate) fn clone_source<'c>(draft: &Draft, cluster: &'c Cluster) -> Option<&'c Member> {
     let view = draft.view;
     let leader = cluster.leader_name();
+    let votes = cluster.active_sync().is_some_and(|sync| sync.includes(&view.me.name));
     let offers: Vec<&Member> = cluster
         .members
         .values()
         .filter(|member| member.tags.clonefrom() && member.is_running() && member.conn_url.is_some())
         .filter(|member| !view.is_me(&member.name) && Some(&member.name) != leader)
         .collect();
-    if offers.is_empty() {
+    if offers.is_empty() || votes {
         return cluster
             .leader_member()
             .filter(|member| member.conn_url.is_some() && !view.is_me(&member.name));
@@ -139,11 +143,11 @@ pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     if stage == BootstrapStage::Overtaken || is_overtaken(draft, cluster) {
         return step_back(draft);
     }
-    if stage == BootstrapStage::Publishing
+    if matches!(stage, BootstrapStage::Publishing | BootstrapStage::Failed)
         && is_founded(view, cluster)
         && view.postgres.process == Process::NotRunning
     {
-        // It is the cluster's data directory now: PostgreSQL is started again like anybody's.
+        // It is the cluster's data directory now: PostgreSQL is started again like anybody's, also if that was not known when it failed.
         forget(draft);
         return None;
     }
@@ -279,11 +283,18 @@ fn give_up(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return Reason::BootstrapFailed;
     }
     let pace = view.settings.loop_wait;
-    if draft.every(pace, Attempt::Exit, Action::SetDataDirectoryAside) {
+    let is_due = draft.memory.attempts.get(&Attempt::Exit).is_none_or(|&at| view.now.since(at) >= pace);
+    if is_due {
+        draft.memory.attempts.insert(Attempt::Exit, view.now);
+        // The claim first, and nothing after it if that fails: this view may be older than an identity that was filled in, and then these data
+        // are the cluster's.
         if let Some(key) = cluster.initialize.as_ref().filter(|_| is_claim_ours(draft, cluster)) {
             draft.then(Action::RemoveInitialize { expect: key.revision });
         }
+        draft.then(Action::SetDataDirectoryAside);
         draft.then(Action::Exit { exit: Exit::BootstrapFailed });
+    } else {
+        draft.wake_in(pace);
     }
     Reason::BootstrapFailed
 }

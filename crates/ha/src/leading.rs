@@ -127,6 +127,10 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     }
     if has_pre_promote_failed(draft) {
         draft.memory.pre_promote_failed_at = Some(view.now);
+        // Told once: the next lock that this member is given is good for another attempt.
+        draft.memory.jobs.remove(&JobKind::Promote);
+    }
+    if draft.memory.pre_promote_failed_at.is_some_and(|at| view.now.since(at) < view.settings.ttl) {
         draft.memory.checkpoint_after_promote = Checkpoint::None;
         timelines::promotion_did_not_begin(draft);
         demote::release(draft, None);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bellwether_types::{
     Revision, Role,
     cluster::{Cluster, Initialize, Keyed, Leader},
+    settings::SyncMode,
 };
 
 use super::acquires;
@@ -132,10 +133,11 @@ fn a_failed_bootstrap_gives_the_claim_back_and_ends() {
     assert_eq!(
         decision.deeds(),
         [
-            &Action::SetDataDirectoryAside,
             &Action::RemoveInitialize { expect: Revision(5) },
+            &Action::SetDataDirectoryAside,
             &Action::Exit { exit: Exit::BootstrapFailed }
-        ]
+        ],
+        "the claim first: if it is not ours any more, the data stay where they are"
     );
     let running = founding(BootstrapStage::PostBootstrap).ended(JobKind::PostBootstrap, failed()).decide();
     assert_eq!(running.deeds(), [&Action::Stop { mode: StopMode::Immediate }], "{running:#?}");
@@ -163,6 +165,23 @@ fn an_empty_member_clones_from_who_offers_itself_else_from_the_leader() {
     assert_eq!(offered.decide().code(), "clone_from_replica");
     let stopped = offered.member("c", |member| member.state = Some(bellwether_types::PostgresState::Stopped));
     assert_eq!(stopped.decide().code(), "clone_from_leader", "P13: never from a member that does not run");
+}
+
+#[test]
+fn a_voter_that_has_lost_its_data_copies_the_leader_alone() {
+    let offered = |scene: Scene| {
+        scene.empty().member("c", |member| {
+            member.tags = serde_json::from_value(serde_json::json!({"clonefrom": true})).unwrap();
+        })
+    };
+    assert_eq!(offered(replica()).decide().code(), "clone_from_replica", "it does not vote");
+    for (case, leader, voters) in
+        [("it votes", "a", vec!["b"]), ("it led and wrote the list", "b", vec!["c"])]
+    {
+        let scene = offered(replica()).sync(SyncMode::Quorum, leader, &voters, 0);
+        let decision = scene.decide();
+        assert_eq!(decision.code(), "clone_from_leader", "{case}: {decision:#?}");
+    }
 }
 
 #[test]
@@ -331,6 +350,12 @@ fn a_founder_whose_answer_got_lost_knows_its_own_founding() {
     // PostgreSQL dies before the lock is taken: the data stay the cluster's.
     let down = published.stopped().decide();
     assert!(down.actions.contains(&Action::FinishBootstrap), "{down:#?}");
+    // Also if that was taken for a failure by a view from before the identity.
+    let unseen = founding(BootstrapStage::Publishing).stopped().decide();
+    assert_eq!(unseen.code(), "bootstrap_failed");
+    let seen = founding(BootstrapStage::Publishing).cluster(|cluster| founded_by(cluster, "a-1"));
+    let later = seen.stopped().after(&unseen).later(Duration::from_secs(2)).decide();
+    assert!(later.actions.contains(&Action::FinishBootstrap), "{later:#?}");
 }
 
 #[test]

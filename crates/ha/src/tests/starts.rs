@@ -107,3 +107,18 @@ fn d8_after_a_failed_pre_promote_the_member_stays_out_for_a_ttl() {
     let back = orphan().after(&decision).later(Duration::from_secs(5)).answers(&answers).decide();
     assert!(acquires(&back), "{back:#?}");
 }
+
+#[test]
+fn d8_a_pre_promote_that_failed_once_is_tried_again_under_the_next_lock() {
+    let after_failure = || {
+        let scene = replica().holding().view(|view| view.me.has_pre_promote = true);
+        scene.ended(JobKind::Promote, failed())
+    };
+    let decision = after_failure().decide();
+    let later = |time| after_failure().after(&decision).later(time).holding().decide();
+    let out = later(Duration::from_millis(4999));
+    assert!(releases(&out) && !promotes(&out), "{out:#?}");
+    // The last job is still the promotion that failed.
+    let again = later(Duration::from_secs(5));
+    assert!(promotes(&again), "{again:#?}");
+}

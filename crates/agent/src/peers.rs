@@ -98,6 +98,7 @@ fn report(status: &PeerStatus) -> PeerReport {
         failover_priority: status.tags.failover_priority(),
         watchdog_failed: status.watchdog_failed,
         takeover: status.takeover.clone(),
+        at_rest: status.at_rest,
         unfit: status.alarms.iter().any(|alarm| alarm.makes_unfit()),
     }
 }

@@ -3,7 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::codec::MemberDocument;
-use bellwether_ha::{View, action::MemberUpdate, memory::ScheduledRestart, view::answers_count_for};
+use bellwether_ha::{
+    View,
+    action::MemberUpdate,
+    memory::ScheduledRestart,
+    view::{LeaseView, Process, answers_count_for},
+};
 use bellwether_postgres::observation::{Observation, WalPositions, WalSenderRow};
 use bellwether_types::{
     MemberName, PostgresState, ReplicationState, Role, Timestamp,
@@ -121,6 +126,7 @@ impl Agent {
             tags: self.config.tags.clone(),
             scheduled_restart: self.memory.restart_at.as_ref().map(scheduled_restart),
             watchdog_failed: self.fencing.watchdog.has_failed(),
+            at_rest: self.is_at_rest(view),
             alarms: self.memory.gray.alarms.keys().copied().collect(),
             measured: self.measures.in_short(now),
             lease_until: self.lease_until(),
@@ -142,6 +148,12 @@ impl Agent {
             reason: reason.map(|reason| reason.sentence()).unwrap_or_default(),
             reason_code: reason.map(|reason| reason.code().to_owned()).unwrap_or_default(),
         }
+    }
+
+    /// A lease that has run out counts as held: by failsafe it may go on all the same.
+    fn is_at_rest(&self, view: &View) -> bool {
+        let holds = matches!(self.lease.state().view, LeaseView::Held { .. });
+        view.postgres.process == Process::NotRunning && !holds
     }
 
     /// The promise as it is on disk by now, whatever the last decision knew.
@@ -284,6 +296,7 @@ pub(crate) fn first_status(
         tags: config.tags.clone(),
         scheduled_restart: None,
         watchdog_failed: false,
+        at_rest: false,
         alarms: Default::default(),
         measured: Default::default(),
         lease_until: None,

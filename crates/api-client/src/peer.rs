@@ -28,6 +28,8 @@ pub struct PeerStatus {
     pub replication_state: Option<ReplicationState>,
     pub tags: Tags,
     pub watchdog_failed: bool,
+    /// It says for certain that nothing there starts as a primary before the store gives it the leader lock.
+    pub at_rest: bool,
     /// What is wrong there although its PostgreSQL runs; those of later versions are left out.
     pub alarms: Vec<Alarm>,
     /// How fast things are there; nothing, as members of Patroni.
@@ -96,6 +98,7 @@ impl PeerStatus {
                 .map(|tags| Tags(tags.clone().into_iter().collect()))
                 .unwrap_or_default(),
             watchdog_failed: set("watchdog_failed"),
+            at_rest: set("at_rest"),
             measured: fields.get("measured").map(measured).unwrap_or_default(),
             alarms: fields
                 .get("alarms")
@@ -194,7 +197,7 @@ mod tests {
             "state": "running", "role": "replica", "server_version": 150018, "timeline": 3,
             "xlog": {"received_location": 500, "replayed_location": 400, "replayed_timestamp": null, "paused": false},
             "replication_state": "streaming", "quorum_standby": true, "pause": true,
-            "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true,
+            "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true, "at_rest": true,
             "database_system_identifier": "7421833905512378144",
             "patroni": {"version": "4.1.5", "scope": "demo", "name": "b"}, "of_the_future": [1],
         }));
@@ -203,6 +206,7 @@ mod tests {
         assert_eq!((peer.timeline, peer.server_version), (Some(TimelineId(3)), Some(150_018)));
         assert_eq!(peer.position(), Some(Lsn(500)));
         assert!(peer.tags.nofailover() && peer.watchdog_failed && peer.quorum_standby && peer.pause);
+        assert!(peer.at_rest);
         assert!(!peer.is_running_primary() && !peer.sync_standby && !peer.cluster_unlocked);
         assert_eq!(peer.replication_state, Some(ReplicationState::Streaming));
     }

@@ -69,6 +69,11 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
     if status.watchdog_failed {
         put("watchdog_failed", json!(true));
     }
+    // What was so a while ago says nothing: a lock that was taken since may have run out again.
+    let is_recent = facts.now.since(status.taken_at) < status.settings.ttl / 2;
+    if status.at_rest && is_recent {
+        put("at_rest", json!(true));
+    }
     if let Some(word) = status.takeover.word(facts.now) {
         put("takeover", json!(word));
     }

@@ -134,17 +134,18 @@ pub(crate) fn is_stranger(draft: &Draft, cluster: &Cluster, name: &MemberName) -
             .is_some_and(|map| !map.value.0.is_empty() && !map.value.0.contains_key(name))
 }
 
-/// Nobody goes on by `/failsafe`: all that it names were asked after the lock was gone, and each runs as a standby. Whoever goes on without the
-/// store is in the list that it goes on by, and has been a primary since before its lock was gone. Who does not answer, is being restarted,
-/// or tells what it knew before it was asked, may be that one.
+/// Nobody goes on by `/failsafe`: all that it names were asked after the lock was gone, and each runs as a standby, or runs nothing and holds no lock.
+/// Whoever goes on without the store is in the list that it goes on by, and has been a primary since before its lock was gone; a server of its own
+/// that is down comes up as a primary by that lock alone. Who does not answer, is being restarted, or tells what it knew before it was asked,
+/// may be that one.
 pub(crate) fn needs_nobody(cluster: &Cluster, peers: &Peers) -> bool {
-    let runs_as_standby = |name| {
+    let leads_nobody = |name| {
         candidate::report(peers, name).is_some_and(|report| {
-            !report.is_running_primary
-                && matches!(report.role, Role::Replica | Role::StandbyLeader)
+            let runs_as_standby = matches!(report.role, Role::Replica | Role::StandbyLeader)
                 && report.position.is_some()
-                && report.as_of == AsOf::Asked
+                && report.as_of == AsOf::Asked;
+            !report.is_running_primary && (report.at_rest || runs_as_standby)
         })
     };
-    cluster.failsafe.as_ref().is_none_or(|map| map.value.0.keys().all(runs_as_standby))
+    cluster.failsafe.as_ref().is_none_or(|map| map.value.0.keys().all(leads_nobody))
 }

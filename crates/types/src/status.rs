@@ -33,6 +33,9 @@ pub struct NodeStatus {
     pub tags: Tags,
     pub scheduled_restart: Option<Value>,
     pub watchdog_failed: bool,
+    /// No PostgreSQL runs here, and this member holds no lock: nothing here starts as a primary before the store gives it one.
+    #[serde(default)]
+    pub at_rest: bool,
     /// What is wrong here although PostgreSQL runs.
     #[serde(default)]
     pub alarms: BTreeSet<Alarm>,

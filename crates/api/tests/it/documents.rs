@@ -73,6 +73,20 @@ async fn a_replica_shows_everything_that_is_special_about_it() {
 }
 
 #[tokio::test]
+async fn who_is_at_rest_says_so_while_that_is_known() {
+    for (seconds_ago, expected) in [(1, true), (14, true), (15, false)] {
+        let mut status = replica();
+        (status.server, status.at_rest) = (None, true);
+        status.taken_at = NOW.saturating_sub(Duration::from_secs(seconds_ago));
+        let server = serve(Agent::new(status), config()).await;
+        let body = server.get("/patroni").await.body;
+        assert_eq!(body.contains(r#""at_rest": true"#), expected, "{seconds_ago} s ago: {body}");
+    }
+    let body = serve(Agent::new(replica()), config()).await.get("/patroni").await.body;
+    assert!(!body.contains("at_rest"), "{body}");
+}
+
+#[tokio::test]
 async fn a_log_that_is_behind_is_told() {
     for (backlog, expected) in [
         ((2, 5), ""),

@@ -115,6 +115,7 @@ pub(crate) fn replica() -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        at_rest: false,
         alarms: Default::default(),
         measured: Default::default(),
         lease_until: None,

@@ -63,6 +63,7 @@ fn primary() -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        at_rest: false,
         alarms: Default::default(),
         measured: Default::default(),
         lease_until: None,

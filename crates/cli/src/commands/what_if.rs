@@ -134,6 +134,7 @@ async fn ask(session: &Session, cluster: &Cluster) -> BTreeMap<MemberName, Told>
                 nofailover: status.tags.nofailover(),
                 failover_priority: status.tags.failover_priority(),
                 watchdog_failed: status.watchdog_failed,
+                at_rest: status.at_rest,
                 takeover: status.takeover.clone(),
                 unfit: status.alarms.iter().any(|alarm| alarm.makes_unfit()),
             };

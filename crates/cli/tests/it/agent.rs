@@ -122,6 +122,7 @@ impl Control for Agent {
             tags: Default::default(),
             scheduled_restart: None,
             watchdog_failed: false,
+            at_rest: false,
             alarms: Default::default(),
             measured: measured(),
             lease_until: leads.then(|| now() + Duration::from_secs(20)),

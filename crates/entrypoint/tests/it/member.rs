@@ -170,6 +170,7 @@ fn status(me: &MemberName, lease_until: Option<Timestamp>) -> NodeStatus {
         tags: Tags::default(),
         scheduled_restart: None,
         watchdog_failed: false,
+        at_rest: false,
         alarms: Default::default(),
         measured: Default::default(),
         lease_until,

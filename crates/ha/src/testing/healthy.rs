@@ -33,6 +33,7 @@ pub fn standby() -> PeerReport {
         nofailover: false,
         failover_priority: 1,
         watchdog_failed: false,
+        at_rest: false,
         takeover: Word::default(),
         unfit: false,
     }

@@ -135,12 +135,23 @@ fn e2_failsafe_bars_nobody_once_all_that_it_names_answer_as_standbys() {
 }
 
 #[test]
+fn e2_who_has_no_server_and_no_lock_bars_nobody() {
+    let at_rest = PeerReport { position: None, at_rest: true, ..standby() };
+    for role in [Role::Replica, Role::Demoted, Role::Primary, Role::StandbyLeader] {
+        let decision = stranger(PeerReport { role, ..at_rest.clone() }).decide();
+        assert!(acquires(&decision), "{role:?}: {decision:#?}");
+    }
+    let contradicts_itself = PeerReport { is_running_primary: true, ..at_rest };
+    assert!(!acquires(&stranger(contradicts_itself).decide()));
+}
+
+#[test]
 fn e2_whoever_may_go_on_by_failsafe_bars_a_stranger() {
     let earlier = AsOf::Earlier { ago: Duration::from_millis(1) };
     for (case, a) in [
         ("it runs as primary", PeerReport { is_running_primary: true, role: Role::Primary, ..standby() }),
         ("it is being restarted", PeerReport { position: None, role: Role::Primary, ..standby() }),
-        ("its server is down", PeerReport { position: None, ..standby() }),
+        ("its server is down, and it may hold the lock", PeerReport { position: None, ..standby() }),
         ("it is being promoted", PeerReport { role: Role::Promoted, ..standby() }),
         ("that was before it was asked", PeerReport { as_of: earlier, ..standby() }),
         ("a Patroni does not say when that was", PeerReport { as_of: AsOf::Unsaid, ..standby() }),

@@ -38,6 +38,10 @@ pub struct PeerReport {
     pub nofailover: bool,
     pub failover_priority: i64,
     pub watchdog_failed: bool,
+    /// No PostgreSQL runs there, and it holds no lock: nothing there starts as a primary before the store gives it one. Members of Patroni do not
+    /// say it.
+    #[serde(default)]
+    pub at_rest: bool,
     /// What it says about a lost primary; nothing, as members of Patroni.
     #[serde(default)]
     pub takeover: Word,

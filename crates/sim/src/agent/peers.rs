@@ -171,6 +171,7 @@ impl World {
             nofailover: false,
             failover_priority: 1,
             watchdog_failed: false,
+            at_rest: false,
             takeover: self.word(host),
             unfit: false,
         }

@@ -6,6 +6,7 @@ mod citus;
 mod elections;
 mod failsafe;
 mod gray;
+mod gray_signs;
 mod handover;
 mod hanging;
 mod lock;

@@ -20,11 +20,11 @@ use crate::{
     },
 };
 
-const SECOND: Duration = Duration::from_secs(1);
-const GB: u64 = 1 << 30;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const GB: u64 = 1 << 30;
 
 /// A commit is being tried for so long.
-fn stalled(scene: Scene, lasts: Duration) -> Scene {
+pub(super) fn stalled(scene: Scene, lasts: Duration) -> Scene {
     scene.view(|view| {
         let began_at = view.now.saturating_sub(lasts);
         view.health.probe = Some(Probe { began_at, stage: ProbeStage::Committing, at: Some(POSITION) });
@@ -38,11 +38,11 @@ fn waiting_for_standbys(scene: Scene, lasts: Duration) -> Scene {
 }
 
 /// Every process of it is stopped.
-fn frozen(scene: Scene) -> Scene {
+pub(super) fn frozen(scene: Scene) -> Scene {
     scene.view(|view| view.health.stopped = Stopped::Everything)
 }
 
-fn disks(change: impl FnOnce(&mut Disks)) -> impl FnOnce(&mut crate::View) {
+pub(super) fn disks(change: impl FnOnce(&mut Disks)) -> impl FnOnce(&mut crate::View) {
     move |view| {
         let roomy = Disk { size: 100 * GB, free: 50 * GB, read_only: false, full_in: None };
         let mut disks = Disks { looked_at: view.now, wal: roomy.clone(), data: roomy };
@@ -51,19 +51,19 @@ fn disks(change: impl FnOnce(&mut Disks)) -> impl FnOnce(&mut crate::View) {
     }
 }
 
-fn with_heirs(scene: Scene) -> Scene {
+pub(super) fn with_heirs(scene: Scene) -> Scene {
     scene.answers(&[("b", standby_at(POSITION)), ("c", standby_at(POSITION))])
 }
 
 /// The sign has been there without a break since so long ago.
-fn since(scene: Scene, alarm: Alarm, lasts: Duration) -> Scene {
+pub(super) fn since(scene: Scene, alarm: Alarm, lasts: Duration) -> Scene {
     let began_at = scene.view.now.saturating_sub(lasts);
     scene.memory(|memory| {
         memory.gray.signs.insert(alarm, began_at);
     })
 }
 
-fn alarms(decision: &Decision) -> Vec<&'static str> {
+pub(super) fn alarms(decision: &Decision) -> Vec<&'static str> {
     decision.memory.gray.alarms.keys().map(|alarm| alarm.code()).collect()
 }
 

@@ -45,22 +45,27 @@ struct Sections {
     router: Box<Router>,
     pooler: Option<Box<Pooler>>,
     asking: Arc<Asking>,
+    /// Where this member is.
+    zone: Option<String>,
 }
 
 impl Sections {
     /// `None`: there is to be no proxy.
     fn of_member(config: &Config) -> Option<Self> {
         let asking = Arc::new(Asking::of_member(config));
-        Some(Self { router: config.router.clone()?, pooler: config.pooler.clone(), asking })
+        let zone = config.tags.zone().map(str::to_owned);
+        Some(Self { router: config.router.clone()?, pooler: config.pooler.clone(), asking, zone })
     }
 
     fn of_proxy(config: &ProxyConfig) -> Self {
         let asking = Arc::new(Asking::of_proxy(config));
-        Self { router: config.router.clone(), pooler: config.pooler.clone(), asking }
+        Self { router: config.router.clone(), pooler: config.pooler.clone(), asking, zone: None }
     }
 
     fn settings(&self, files: Files) -> Settings {
-        translate(&self.router, self.pooler.as_deref(), files)
+        let mut settings = translate(&self.router, self.pooler.as_deref(), files);
+        settings.routing.zone = self.zone.clone().filter(|_| self.router.prefer_zone);
+        settings
     }
 
     /// The file was read again.
@@ -227,6 +232,7 @@ fn translate(router: &Router, pooler: Option<&Pooler>, files: Files) -> Settings
                 Balance::LeastConn => settings::Balance::LeastConnections,
                 Balance::Random => settings::Balance::Random,
             },
+            zone: None,
         },
         limits: Limits {
             max_connections: router.maxconn,

@@ -100,6 +100,11 @@ pub struct Route {
     pub host: String,
     /// The highest timeline on which the cluster is known to be: a server on a lower one is not its primary.
     pub timeline: u32,
+    /// Its share of the readers.
+    pub weight: u32,
+    pub zone: Option<String>,
+    /// It never is synchronous, and so often further behind.
+    pub nosync: bool,
 }
 
 /// Who may serve what, before names are resolved.
@@ -163,7 +168,15 @@ impl Routes {
         let mut route = |member: &TopologyMember| {
             let addresses = resolve(member);
             let host = member.conn_url.as_deref().and_then(first_host).unwrap_or_default();
-            Arc::new(Route { member: member.name.clone(), addresses, host, timeline: timeline.unwrap_or(0) })
+            Arc::new(Route {
+                member: member.name.clone(),
+                addresses,
+                host,
+                timeline: timeline.unwrap_or(0),
+                weight: member.tags.weight(),
+                zone: member.tags.zone().map(str::to_owned),
+                nosync: member.tags.nosync(),
+            })
         };
         let primary = eligible.primary.map(&mut route);
         let all: Vec<(bool, Arc<Route>)> = eligible

@@ -83,6 +83,8 @@ pub struct RoutingSettings {
     /// Whether the primary serves readers when there is no replica.
     pub fall_back_to_primary: bool,
     pub balance: Balance,
+    /// Replicas with this tag `zone` are preferred to all others.
+    pub zone: Option<String>,
 }
 
 /// Which of several eligible members is next.
@@ -220,6 +222,7 @@ impl Default for RoutingSettings {
             max_replica_lag_bytes: 100 << 20,
             fall_back_to_primary: false,
             balance: Balance::RoundRobin,
+            zone: None,
         }
     }
 }

@@ -284,7 +284,7 @@ impl Worker {
                 }
                 Command::Catalogue(database, catalogue) => self.pooled.catalogue_read(&database, catalogue),
                 Command::Position(position, asked) => self.pooled.primary_is_at(position, asked),
-                Command::Settings(settings) => self.context.settings = settings,
+                Command::Settings(settings) => self.context.set_settings(settings),
                 Command::Console(client, answer) => {
                     self.pooled.console_answered(&mut self.context, client, &answer)
                 }

@@ -37,6 +37,21 @@ impl Tags {
         self.truthy("noloadbalance").unwrap_or(false)
     }
 
+    /// Its share of the readers, beside other replicas. Default 1; 0: none, if there are others.
+    pub fn weight(&self) -> u32 {
+        let given = match self.0.get("weight") {
+            Some(Value::Number(number)) => number.as_i64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            _ => None,
+        };
+        given.map_or(1, |weight| u32::try_from(weight.clamp(0, 1000)).unwrap_or(1))
+    }
+
+    /// Where it is: a data centre, for example.
+    pub fn zone(&self) -> Option<&str> {
+        self.0.get("zone").and_then(Value::as_str).filter(|zone| !zone.is_empty())
+    }
+
     /// A preferred source of base backups.
     pub fn clonefrom(&self) -> bool {
         self.truthy("clonefrom").unwrap_or(false)

@@ -143,4 +143,12 @@ pub(super) const TAGS: &[Key] = &[
     key("sync_priority", Int, Reload, "1", "Preference among synchronous standbys; 0 = never."),
     key("replicatefrom", Text, Reload, "", "Stream from this member instead of the leader."),
     key("nostream", Flag, Reload, "false", "Recover from the archive only."),
+    key(
+        "weight",
+        Int,
+        Reload,
+        "1",
+        "Its share of the readers beside other replicas; 0 = none, as long as there are others.",
+    ),
+    key("zone", Text, Reload, "", "Where it is, a data centre for example; see `router.prefer_zone`."),
 ];

@@ -377,7 +377,14 @@ pub(super) const ROUTER: &[Key] = &[
         Words(&["roundrobin", "leastconn", "random"]),
         Reload,
         "roundrobin",
-        "Which of several replicas is next.",
+        "Which of several replicas is next; their tag `weight` counts.",
+    ),
+    key(
+        "prefer_zone",
+        Flag,
+        Reload,
+        "false",
+        "Readers go to replicas whose tag `zone` is this member's own, as long as there are any.",
     ),
     key(
         "max_view_age",

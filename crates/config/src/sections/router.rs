@@ -22,6 +22,8 @@ pub struct Router {
     pub threads: usize,
     pub maxconn: usize,
     pub balance: Balance,
+    /// Replicas with this member's tag `zone` come first.
+    pub prefer_zone: bool,
     /// `None`: half of `ttl`.
     pub max_view_age: Option<Duration>,
     pub max_replica_lag_bytes: u64,
@@ -144,6 +146,7 @@ impl Router {
                     ],
                 )
                 .unwrap_or(Balance::RoundRobin),
+            prefer_zone: section.flag("prefer_zone").unwrap_or(false),
             max_view_age: section.span("max_view_age", Duration::from_secs(1), SPAN),
             max_replica_lag_bytes: read_lag(&section),
             fallback: replicas

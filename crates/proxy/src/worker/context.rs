@@ -20,7 +20,7 @@ use crate::{
     quota::{Notice, Quota},
     routes::{Route, Routes, Target},
     settings::{Balance, Mode, Settings},
-    split::SplitSettings,
+    split::{Bans, Candidate, Consistency, Position, SplitSettings, choose},
 };
 
 /// As large as a pipe: more per read gains nothing.
@@ -99,6 +99,10 @@ pub(crate) struct Context {
     /// Who has more to do, after the others had their turn.
     again: Vec<(Kind, Key)>,
     turns: [usize; Target::ALL.len()],
+    /// How replicas share what comes, and which are left alone.
+    sharing: SplitSettings,
+    bans: Bans,
+    shares: usize,
 }
 
 impl Context {
@@ -115,8 +119,11 @@ impl Context {
             pipes: Pipes::default(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
             routes,
+            sharing: sharing(&settings),
             settings,
             shared,
+            bans: Bans::default(),
+            shares: 0,
             now: crate::clock::now(),
             again: Vec::new(),
             turns: [0; Target::ALL.len()],
@@ -135,63 +142,214 @@ impl Context {
         !self.again.is_empty()
     }
 
+    /// What is decided by from now on.
+    pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) {
+        self.sharing = sharing(&settings);
+        self.settings = settings;
+    }
+
     /// The member for a client's next attempt; `attempt` counts those that have failed.
     pub(crate) fn pick(&mut self, target: Target, attempt: usize) -> Option<Arc<Route>> {
         let candidates = self.routes.candidates(target, self.now);
-        let count = candidates.len();
-        if count == 0 {
-            return None;
-        }
         // Moved by every attempt, so the next one is at the next member: neither may skip any.
         let turn = &mut self.turns[target as usize];
         *turn = turn.wrapping_add(1);
         let metrics = &self.shared.metrics;
-        let load = |at: usize| metrics.connections_to(&candidates[at].member);
-        let at = place(self.settings.routing.balance, *turn, attempt, count, load);
-        Some(candidates[at].clone())
+        let load =
+            |member: &MemberName| usize::try_from(metrics.connections_to(member)).unwrap_or(usize::MAX);
+        let share = Share { settings: &self.sharing, bans: &self.bans, now: self.now, turn: *turn };
+        share.next(candidates, attempt, load).cloned()
+    }
+
+    /// Of a pool's members the one whose server is used next; `busy` counts those in use, and is `None` where none is free.
+    pub(crate) fn share(
+        &mut self,
+        target: Target,
+        after: Option<Position>,
+        busy: impl Fn(&MemberName) -> Option<usize>,
+    ) -> Option<MemberName> {
+        let candidates = self.routes.candidates(target, self.now).iter();
+        let candidates: Vec<_> =
+            candidates.filter_map(|route| Some(candidate(route, busy(&route.member)?))).collect();
+        self.shares = self.shares.wrapping_add(1);
+        let turn = by_chance(self.sharing.balance, self.shares);
+        let choice = choose(&candidates, after, &self.sharing, &self.bans, self.now, turn);
+        choice.ok().map(|choice| choice.member)
+    }
+
+    /// A replica could not be connected to, or was shut down: others are asked for a while.
+    pub(crate) fn ban(&mut self, member: &MemberName) {
+        self.bans.failed(member, self.now, &self.sharing);
+    }
+
+    /// It is there.
+    pub(crate) fn lift_ban(&mut self, member: &MemberName) {
+        self.bans.answered(member);
     }
 }
 
-/// Which of `count` members is next.
-fn place<L: Ord>(
-    balance: Balance,
-    turn: usize,
-    attempt: usize,
-    count: usize,
-    load: impl Fn(usize) -> L,
-) -> usize {
+/// How members share what comes. Whether they lag too far has been asked before.
+fn sharing(settings: &Settings) -> SplitSettings {
+    SplitSettings {
+        consistency: Consistency::Eventual,
+        balance: settings.routing.balance,
+        zone: settings.routing.zone.clone(),
+        ..SplitSettings::default()
+    }
+}
+
+fn candidate(route: &Route, busy: usize) -> Candidate<'_> {
+    Candidate {
+        member: &route.member,
+        weight: route.weight,
+        zone: route.zone.as_deref(),
+        busy,
+        lag_bytes: None,
+        lag: None,
+        replayed: None,
+        noloadbalance: false,
+        nosync: route.nosync,
+    }
+}
+
+fn by_chance(balance: Balance, turn: usize) -> u64 {
     match balance {
-        Balance::Random => rand::random_range(0..count),
-        Balance::RoundRobin => turn % count,
+        Balance::Random => rand::random(),
+        Balance::RoundRobin | Balance::LeastConnections => turn as u64,
+    }
+}
+
+/// What decides who is next.
+struct Share<'a> {
+    settings: &'a SplitSettings,
+    bans: &'a Bans,
+    now: Timestamp,
+    turn: usize,
+}
+
+impl Share<'_> {
+    fn next<'a>(
+        &self,
+        routes: &'a [Arc<Route>],
+        attempt: usize,
+        load: impl Fn(&MemberName) -> usize,
+    ) -> Option<&'a Arc<Route>> {
+        let in_turn = |routes: &[&'a Arc<Route>]| routes.get(self.turn % routes.len().max(1)).copied();
         // A member that was just tried in vain has few connections because of that.
-        Balance::LeastConnections if attempt > 0 => turn % count,
-        Balance::LeastConnections => {
-            let from_turn = (0..count).map(|step| turn.wrapping_add(step) % count);
-            from_turn.min_by_key(|at| load(*at)).unwrap_or(0)
+        if routes.len() > 1 && attempt == 0 {
+            let candidates: Vec<_> =
+                routes.iter().map(|route| candidate(route, load(&route.member))).collect();
+            let turn = by_chance(self.settings.balance, self.turn);
+            if let Ok(choice) = choose(&candidates, None, self.settings, self.bans, self.now, turn) {
+                return routes.iter().find(|route| route.member == choice.member);
+            }
         }
+        let weighty: Vec<_> = routes.iter().filter(|route| route.weight > 0).collect();
+        in_turn(&weighty).or_else(|| in_turn(&routes.iter().collect::<Vec<_>>()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
+
+    fn routes(weights: &[u32]) -> Vec<Arc<Route>> {
+        let route = |(at, weight): (usize, &u32)| {
+            Arc::new(Route {
+                member: format!("m{at}").parse().unwrap(),
+                addresses: vec![],
+                host: String::new(),
+                timeline: 1,
+                weight: *weight,
+                zone: (at == 2).then(|| "west".to_owned()),
+                nosync: false,
+            })
+        };
+        weights.iter().enumerate().map(route).collect()
+    }
+
+    /// The places of those who are next in turn.
+    fn turns(
+        routes: &[Arc<Route>],
+        settings: &SplitSettings,
+        bans: &Bans,
+        attempt: fn(usize) -> usize,
+        load: fn(&str) -> usize,
+    ) -> Vec<usize> {
+        let now = Timestamp::from_millis(5_000);
+        let next = |turn| {
+            let share = Share { settings, bans, now, turn };
+            let next = share.next(routes, attempt(turn), |member| load(member.as_str())).unwrap();
+            routes.iter().position(|route| route.member == next.member).unwrap()
+        };
+        (0..12).map(next).collect()
+    }
+
+    fn by(balance: Balance, zone: Option<&str>) -> SplitSettings {
+        let routing = crate::settings::RoutingSettings {
+            balance,
+            zone: zone.map(str::to_owned),
+            ..crate::settings::RoutingSettings::default()
+        };
+        SplitSettings {
+            balance: routing.balance,
+            zone: routing.zone,
+            consistency: Consistency::Eventual,
+            ..SplitSettings::default()
+        }
+    }
+
+    fn distinct(places: Vec<usize>) -> BTreeSet<usize> {
+        places.into_iter().collect()
+    }
 
     #[test]
     fn attempts_one_after_the_other_come_to_every_member() {
         for count in 1..5 {
-            let attempts =
-                (0..count).map(|attempt| place(Balance::RoundRobin, 7 + attempt, attempt, count, |_| 0));
-            assert_eq!(attempts.collect::<BTreeSet<_>>().len(), count, "{count} members");
+            let routes = routes(&vec![1; count]);
+            for balance in [Balance::RoundRobin, Balance::LeastConnections] {
+                let found =
+                    turns(&routes, &by(balance, Some("west")), &Bans::default(), |turn| turn + 1, |_| 0);
+                assert_eq!(distinct(found).len(), count, "{count} members");
+            }
         }
     }
 
     #[test]
     fn the_member_with_the_fewest_connections_is_first_and_others_follow() {
-        let least = |turn, attempt| place(Balance::LeastConnections, turn, attempt, 3, |at| [5, 0, 5][at]);
-        assert!((0..3).all(|turn| least(turn, 0) == 1));
-        assert_eq!((0..3).map(|turn| least(turn, 1)).collect::<BTreeSet<_>>().len(), 3);
-        assert_eq!(place(Balance::LeastConnections, 1, 0, 2, |_| 0), 1, "equal ones in turn");
+        let routes = routes(&[1, 1, 1]);
+        let load = |member: &str| if member == "m1" { 0 } else { 5 };
+        let least = by(Balance::LeastConnections, None);
+        assert_eq!(distinct(turns(&routes, &least, &Bans::default(), |_| 0, load)), [1].into());
+        assert_eq!(distinct(turns(&routes, &least, &Bans::default(), |_| 1, load)).len(), 3);
+        assert_eq!(
+            distinct(turns(&routes, &least, &Bans::default(), |_| 0, |_| 0)).len(),
+            3,
+            "equal ones in turn"
+        );
+    }
+
+    #[test]
+    fn weights_zones_and_bans_decide() {
+        let turn = by(Balance::RoundRobin, None);
+        let shares = |weights: &[u32], settings: &SplitSettings, bans: &Bans| {
+            let found = turns(&routes(weights), settings, bans, |_| 0, |_| 0);
+            (0..weights.len())
+                .map(|at| found.iter().filter(|place| **place == at).count())
+                .collect::<Vec<_>>()
+        };
+        let mut bans = Bans::default();
+        assert_eq!(shares(&[1, 3, 2], &turn, &bans), [2, 6, 4]);
+        assert_eq!(shares(&[0, 1, 1], &turn, &bans), [0, 6, 6]);
+        assert_eq!(shares(&[0, 0], &turn, &bans), [6, 6], "somebody must");
+        assert_eq!(shares(&[1, 1, 1], &by(Balance::RoundRobin, Some("west")), &bans), [0, 0, 12]);
+        let now = Timestamp::from_millis(5_000);
+        bans.failed(&"m0".parse().unwrap(), now, &turn);
+        assert_eq!(shares(&[1, 1, 1], &turn, &bans), [0, 6, 6]);
+        bans.failed(&"m1".parse().unwrap(), now, &turn);
+        assert_eq!(shares(&[1, 1], &turn, &bans), [6, 6], "both are, and one of them may be there again");
+        assert!(!bans.is_banned(&"m0".parse().unwrap(), now + Duration::from_secs(6)));
     }
 }

@@ -19,7 +19,7 @@ impl Pooled {
         // Nobody overtakes those who wait.
         if may_begin
             && pool.waiting.is_empty()
-            && let Some(server) = pool.idle.pop()
+            && let Some(server) = self.take_idle(context, client, id)
         {
             self.attach(context, client, server);
             return true;
@@ -33,6 +33,28 @@ impl Pooled {
         }
         self.serve(context, id);
         false
+    }
+
+    /// A server that nobody has. Where several members serve, it is the one whose turn it is.
+    fn take_idle(&mut self, context: &mut Context, client: Key, id: PoolId) -> Option<Key> {
+        let Self { clients, servers, pools, .. } = self;
+        let pool = pools.get_mut(id);
+        if pool.idle.len() < 2 || context.routes.candidates(pool.target, context.now).len() < 2 {
+            return pool.idle.pop();
+        }
+        let is_at = |key: &Key, member: &MemberName| {
+            servers.get(*key).is_some_and(|server| server.route.member == *member)
+        };
+        let after = clients.get(client).and_then(|client| client.split.as_ref()?.after);
+        let busy = |member: &MemberName| {
+            let idle = pool.idle.iter().filter(|key| is_at(key, member)).count();
+            let open = pool.open_at.get(member).copied().unwrap_or(0);
+            (idle > 0).then(|| open.saturating_sub(idle))
+        };
+        let chosen = context.share(pool.target, after, busy);
+        // The one used last is taken first, as it knows most.
+        let at = chosen.and_then(|member| pool.idle.iter().rposition(|key| is_at(key, &member)));
+        Some(pool.idle.remove(at.unwrap_or(pool.idle.len() - 1)))
     }
 
     /// Whether a transaction may begin: a server that is there already may belong to a leader that hands over, or of which nothing

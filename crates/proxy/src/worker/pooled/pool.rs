@@ -1,12 +1,12 @@
 //! Pools: one for each database, user, role and mode.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use bellwether_pgwire::auth::login::Login;
-use bellwether_types::Timestamp;
+use bellwether_types::{MemberName, Timestamp};
 
 use crate::{
     admin::Totals,
@@ -58,6 +58,8 @@ pub(super) struct Pool {
     pub(super) newcomers: Vec<Key>,
     /// All servers, those included that are being opened.
     pub(super) open: usize,
+    /// The same by member.
+    pub(super) open_at: BTreeMap<MemberName, usize>,
     /// Servers that are being opened or given back.
     pub(super) coming: usize,
     /// What the last client has shown, which servers take as well.
@@ -129,6 +131,7 @@ impl Pools {
             waiting: VecDeque::new(),
             newcomers: Vec::new(),
             open: 0,
+            open_at: BTreeMap::new(),
             coming: 0,
             login,
             parameters: None,
@@ -162,6 +165,24 @@ impl Pool {
     pub(super) fn leave(&mut self, client: Key) {
         self.waiting.retain(|waiting| *waiting != client);
         self.newcomers.retain(|newcomer| *newcomer != client);
+    }
+
+    /// Takes note of a server of this member.
+    pub(super) fn opened(&mut self, member: &MemberName) {
+        self.open += 1;
+        self.coming += 1;
+        *self.open_at.entry(member.clone()).or_default() += 1;
+    }
+
+    /// And of its end.
+    pub(super) fn closed(&mut self, member: &MemberName) {
+        self.open -= 1;
+        if let Some(open) = self.open_at.get_mut(member) {
+            *open -= 1;
+            if *open == 0 {
+                self.open_at.remove(member);
+            }
+        }
     }
 
     /// What its servers count for.

@@ -147,10 +147,7 @@ impl Pooled {
         };
         let pool = self.pools.get_mut(id);
         match made {
-            Ok(_) => {
-                pool.open += 1;
-                pool.coming += 1;
-            }
+            Ok(_) => pool.opened(&route.member),
             Err(error) => {
                 pool.put_off(context.now, format!("member \"{}\": {error}", route.member));
                 self.give_place(context, id);
@@ -343,6 +340,7 @@ impl Pooled {
         server.side.failure = None;
         server.timeline = timeline;
         server.ready_at = context.now;
+        context.lift_ban(&member);
         let parameters = std::mem::take(&mut server.parameters);
         let name = format!("pools to {}", self.pools.get(id).target);
         let counts = context.shared.metrics.listener(&name.into());
@@ -385,6 +383,9 @@ impl Pooled {
         let Some(server) = self.servers.get(key) else { return };
         let (id, client, member) = (server.pool, server.client, server.route.member.clone());
         let was_coming = server.is_coming();
+        if was_coming && self.pools.get(id).target != Target::Primary {
+            context.ban(&member);
+        }
         self.remove_server(context, key);
         if was_coming {
             self.pools.get_mut(id).put_off(context.now, format!("member \"{member}\": {why}"));
@@ -402,7 +403,7 @@ impl Pooled {
             let _ = server.stream.write(&context.epoll, b"X\0\0\0\x04");
         }
         let pool = self.pools.get_mut(server.pool);
-        pool.open -= 1;
+        pool.closed(&server.route.member);
         if server.is_coming() {
             pool.coming -= 1;
         }

@@ -86,6 +86,8 @@ pub enum Because {
     /// Of such a table or view a replica knows nothing, or another thing; or reading it may write.
     Names(String),
     UsesOperator(String),
+    /// A replica has refused it, as it would write.
+    RefusedByReplica,
     /// What the functions of this database do is not known yet.
     NoCatalogue,
 }
@@ -109,6 +111,7 @@ impl Because {
             Because::Calls(_) => "calls_function",
             Because::Names(_) => "names_relation",
             Because::UsesOperator(_) => "uses_operator",
+            Because::RefusedByReplica => "refused_by_replica",
             Because::NoCatalogue => "no_catalogue",
         }
     }

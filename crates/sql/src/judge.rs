@@ -1,7 +1,7 @@
 //! Whether a replica may have a text, by the catalogue of one database, and remembered.
 
 use crate::catalogue::Catalogue;
-use crate::facts::Class;
+use crate::facts::{Because, Class};
 use crate::hint::Role;
 use crate::memory::Memory;
 use crate::pattern;
@@ -69,6 +69,19 @@ impl Judge {
         verdict
     }
 
+    /// A replica has refused a text that was taken for a read: texts of its pattern go to the primary until the catalogue changes.
+    pub fn refused(&mut self, reader: &mut Reader, text: &[u8]) {
+        if text.len() > LONGEST || std::str::from_utf8(text).is_err() {
+            return;
+        }
+        let hint = self.verdict(reader, text).hint;
+        let verdict = Arc::new(Verdict { class: Class::Primary(Because::RefusedByReplica), hint });
+        match pattern::write(text, &mut self.pattern) {
+            true => self.by_pattern.remember(self.pattern.as_slice().into(), verdict),
+            false => self.by_text.remember(text.into(), verdict),
+        }
+    }
+
     fn judge(&self, reader: &mut Reader, text: &[u8]) -> (Verdict, bool) {
         let facts = reader.facts(text, Strings::Standard);
         (Verdict { class: facts.class(self.catalogue.as_deref()), hint: facts.hint }, facts.is_steady)
@@ -78,7 +91,6 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Because;
 
     fn judge(functions: &[&str]) -> (Judge, Reader) {
         let mut judge = Judge::new(1 << 20);
@@ -119,6 +131,27 @@ mod tests {
         assert_eq!(judge.verdict(&mut reader, text).class, Class::Read);
         judge.learn(None);
         assert_eq!(judge.verdict(&mut reader, text).class, Class::Primary(Because::NoCatalogue));
+    }
+
+    #[test]
+    fn what_a_replica_has_refused_is_no_read_any_more() {
+        let (mut judge, mut reader) = judge(&["hides_it"]);
+        let refused = Class::Primary(Because::RefusedByReplica);
+        for (first, second) in
+            [("SELECT hides_it(1)", "SELECT hides_it(2)"), ("SELECT $$x$$", "SELECT $$x$$")]
+        {
+            assert_eq!(judge.verdict(&mut reader, first.as_bytes()).class, Class::Read);
+            judge.refused(&mut reader, first.as_bytes());
+            assert_eq!(judge.verdict(&mut reader, first.as_bytes()).class, refused);
+            assert_eq!(judge.verdict(&mut reader, second.as_bytes()).class, refused);
+        }
+        assert_eq!(judge.verdict(&mut reader, b"SELECT 1").class, Class::Read);
+        judge.learn(Some(catalogue(&["hides_it", "another"])));
+        assert_eq!(
+            judge.verdict(&mut reader, b"SELECT hides_it(1)").class,
+            Class::Read,
+            "it may be another one"
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(crate) struct Down {
     /// A replica cannot do it, and the client has seen nothing yet: the same can be said to the primary. Nothing of the output is for
     /// the client.
     pub(crate) for_primary: bool,
+    /// And not only this time: it was no read after all.
+    pub(crate) no_read: bool,
     /// Statements that ended.
     pub(crate) finished: u32,
 }
@@ -67,8 +69,12 @@ pub(crate) fn down(
         let end = at + header.size.min(rest.len());
         let body = &bytes[at + HEADER..end];
         let verdict = server.take(client.as_deref_mut(), header.tag, body, &mut down);
-        if header.tag == b'E' && is_unseen && server.cannot(client.as_deref(), body) {
+        if header.tag == b'E'
+            && is_unseen
+            && let Some(remedy) = server.cannot(client.as_deref(), body)
+        {
             down.for_primary = true;
+            down.no_read = remedy == Remedy::OnPrimary;
             // The rest of the answer is nobody's.
             client = None;
         }
@@ -282,8 +288,8 @@ impl ServerSide {
 
 impl ServerSide {
     /// Whether a read has failed for what a replica is, and can be said again.
-    fn cannot(&self, client: Option<&ClientSide>, error: &[u8]) -> bool {
-        let Some(client) = client.filter(|_| self.gives_way && !self.is_ending) else { return false };
+    fn cannot(&self, client: Option<&ClientSide>, error: &[u8]) -> Option<Remedy> {
+        let client = client.filter(|_| self.gives_way && !self.is_ending)?;
         let sqlstate = message::report_field(error, b'C').unwrap_or_default();
         let failure = Failure {
             sqlstate: Some(std::str::from_utf8(sqlstate).unwrap_or_default()),
@@ -292,8 +298,9 @@ impl ServerSide {
             demanded: false,
             tried: 0,
         };
-        let again = matches!(after_failure(failure), Remedy::OnPrimary | Remedy::Elsewhere { ban: false });
-        again && client.is_busy && !client.is_too_long && !client.repeat.is_empty()
+        let remedy = after_failure(failure);
+        let again = matches!(remedy, Remedy::OnPrimary | Remedy::Elsewhere { ban: false });
+        (again && client.is_busy && !client.is_too_long && !client.repeat.is_empty()).then_some(remedy)
     }
 }
 

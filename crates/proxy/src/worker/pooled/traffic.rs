@@ -285,6 +285,9 @@ impl Pooled {
         }
         if done.for_primary {
             if let Some(client) = client_key {
+                if done.no_read {
+                    self.remember_refusal(client);
+                }
                 self.on_to_primary(context, key, client);
             }
             return false;

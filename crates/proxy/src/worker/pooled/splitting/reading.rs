@@ -17,8 +17,13 @@ use bellwether_sql::{
 use super::Splitting;
 use crate::{
     control::ask::{Ask, What},
+    pooling::client::ClientSide,
     split::Session,
-    worker::{context::Context, epoll::Key, pooled::client::Client},
+    worker::{
+        context::Context,
+        epoll::Key,
+        pooled::{Pooled, client::Client},
+    },
 };
 
 /// A catalogue is read again after this: a function may have become another.
@@ -63,6 +68,27 @@ impl Splitting {
         }
     }
 
+    /// A replica has refused what these messages say. If they are several statements, nobody knows which.
+    fn refused(&mut self, client: &ClientSide, bytes: &[u8], database: &str) {
+        let Some(known) = self.known.get_mut(database) else { return };
+        let mut texts: Vec<&[u8]> = Vec::new();
+        let _ = read(bytes, |tag, body| {
+            let text = match tag {
+                b'Q' => body.strip_suffix(b"\0")?,
+                b'P' => Parse::read(body)?.sql(),
+                b'B' => c_string(&client.statement(Bind::read(body)?.statement)?.definition)?.0,
+                _ => return Some(()),
+            };
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+            Some(())
+        });
+        if let [text] = texts[..] {
+            known.judge.refused(&mut self.reader, text);
+        }
+    }
+
     /// Sees to it that what functions of a database do is known, and not from long ago.
     pub(super) fn refresh(&mut self, context: &Context, client: Key, database: &Arc<str>) {
         let known = match self.known.get_mut(database) {
@@ -74,6 +100,16 @@ impl Splitting {
             let ask = Ask { worker: context.number, client, what: What::Catalogue(Arc::clone(database)) };
             // If it is too busy, the next time.
             known.asked_at = context.shared.asks.try_send(ask).is_ok().then_some(context.now);
+        }
+    }
+}
+
+impl Pooled {
+    /// What the client has said was taken for a read, and a replica has refused it: others go to the primary at once.
+    pub(in crate::worker::pooled) fn remember_refusal(&mut self, key: Key) {
+        let Some(client) = self.clients.get(key) else { return };
+        if let Some(split) = &client.split {
+            self.splitting.refused(&client.side, &client.side.repeat, &split.database);
         }
     }
 }

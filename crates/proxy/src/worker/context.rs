@@ -177,6 +177,15 @@ impl Context {
         choice.ok().map(|choice| choice.member)
     }
 
+    /// The member with the fewest servers for its weight.
+    pub(crate) fn emptiest(&self, target: Target, open: impl Fn(&MemberName) -> usize) -> Option<Arc<Route>> {
+        let routes = self.routes.candidates(target, self.now);
+        let candidates: Vec<_> = routes.iter().map(|route| candidate(route, open(&route.member))).collect();
+        let fewest = SplitSettings { balance: Balance::LeastConnections, ..self.sharing.clone() };
+        let choice = choose(&candidates, None, &fewest, &self.bans, self.now, 0).ok()?;
+        routes.iter().find(|route| route.member == choice.member).cloned()
+    }
+
     /// A replica could not be connected to, or was shut down: others are asked for a while.
     pub(crate) fn ban(&mut self, member: &MemberName) {
         self.bans.failed(member, self.now, &self.sharing);
@@ -288,17 +297,8 @@ mod tests {
     }
 
     fn by(balance: Balance, zone: Option<&str>) -> SplitSettings {
-        let routing = crate::settings::RoutingSettings {
-            balance,
-            zone: zone.map(str::to_owned),
-            ..crate::settings::RoutingSettings::default()
-        };
-        SplitSettings {
-            balance: routing.balance,
-            zone: routing.zone,
-            consistency: Consistency::Eventual,
-            ..SplitSettings::default()
-        }
+        let consistency = Consistency::Eventual;
+        SplitSettings { balance, zone: zone.map(str::to_owned), consistency, ..SplitSettings::default() }
     }
 
     fn distinct(places: Vec<usize>) -> BTreeSet<usize> {

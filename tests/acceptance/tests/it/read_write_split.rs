@@ -68,6 +68,13 @@ async fn reads_go_to_replicas_and_clients_see_their_writes() {
     })
     .await;
     assert!(replicas.contains(&server_of_prepared(&reader).await), "by the extended protocol");
+    let seen = std::cell::RefCell::new(BTreeSet::new());
+    eventually("all replicas have their turn", PATIENCE, || async {
+        let found = server_of(&reader, WHERE).await;
+        seen.borrow_mut().insert(found);
+        if *seen.borrow() == replicas { Ok(()) } else { Err(format!("{:?} answer", seen.borrow())) }
+    })
+    .await;
     for writes in [
         "WITH w AS (INSERT INTO t VALUES (0) RETURNING a) SELECT inet_server_port() FROM w",
         "SELECT inet_server_port() FROM t LIMIT 1 FOR UPDATE",

@@ -24,6 +24,7 @@ fn what_a_replica_cannot_do_is_for_the_primary() {
         pair.up(&asked);
         let (_, done) = pair.down(&[error("ERROR", sqlstate), answer("", b'I')[6..].to_vec()].concat());
         assert!(done.for_primary, "{sqlstate}");
+        assert_eq!(done.no_read, sqlstate != "40001", "a conflict says nothing about the statement");
         assert!(pair.server.is_at_rest(), "another client may have the server");
         assert_eq!(pair.client.take_repeat(), asked);
     }

@@ -1,5 +1,7 @@
 //! Bringing clients and servers together, and parting them.
 
+use std::time::Duration;
+
 use bellwether_pgwire::message;
 use bellwether_types::{MemberName, Timestamp};
 
@@ -10,6 +12,9 @@ use crate::{
     settings::Mode,
     worker::{context::Context, epoll::Key},
 };
+
+/// How often members without a server of a pool are looked for.
+const SPREADS: Duration = Duration::from_secs(1);
 
 impl Pooled {
     /// Gives a client a server, if one is free. What the client has said so far stays in its input.
@@ -22,6 +27,7 @@ impl Pooled {
             && let Some(server) = self.take_idle(context, client, id)
         {
             self.attach(context, client, server);
+            self.spread(context, id);
             return true;
         }
         if let Some(client_state) = self.clients.get_mut(client) {
@@ -55,6 +61,27 @@ impl Pooled {
         // The one used last is taken first, as it knows most.
         let at = chosen.and_then(|member| pool.idle.iter().rposition(|key| is_at(key, &member)));
         Some(pool.idle.remove(at.unwrap_or(pool.idle.len() - 1)))
+    }
+
+    /// Opens a server at a member that has none though its turn would come: few clients would go on with those that are there.
+    fn spread(&mut self, context: &mut Context, id: PoolId) {
+        let pool = self.pools.get_mut(id);
+        let members = context.routes.candidates(pool.target, context.now).len();
+        if members <= pool.open_at.len() || pool.coming > 0 || context.now.since(pool.spread_at) < SPREADS {
+            return;
+        }
+        pool.spread_at = context.now;
+        let pool = self.pools.get(id);
+        let open = |member: &MemberName| pool.open_at.get(member).copied().unwrap_or(0);
+        let empty = context.emptiest(pool.target, open).filter(|route| open(&route.member) == 0);
+        let limits = context.settings.pooler.limits.of(&pool.database, &pool.user).servers(false);
+        if let Some(route) = empty
+            && context.shared.quota.used(&pool.names()) < limits.pool
+        {
+            self.open_server_at(context, id, route);
+            // Nobody waits for it.
+            self.claim_no_more(context, id);
+        }
     }
 
     /// Whether a transaction may begin: a server that is there already may belong to a leader that hands over, or of which nothing

@@ -60,6 +60,8 @@ pub(super) struct Pool {
     pub(super) open: usize,
     /// The same by member.
     pub(super) open_at: BTreeMap<MemberName, usize>,
+    /// When it was last looked for a member that has no server of this pool.
+    pub(super) spread_at: Timestamp,
     /// Servers that are being opened or given back.
     pub(super) coming: usize,
     /// What the last client has shown, which servers take as well.
@@ -132,6 +134,7 @@ impl Pools {
             newcomers: Vec::new(),
             open: 0,
             open_at: BTreeMap::new(),
+            spread_at: Timestamp::ZERO,
             coming: 0,
             login,
             parameters: None,

@@ -113,6 +113,10 @@ impl Pooled {
         let pool = self.pools.get(id);
         let (target, failures) = (pool.target, pool.failures);
         let Some(route) = context.pick(target, failures as usize) else { return false };
+        self.open_server_at(context, id, route)
+    }
+
+    pub(super) fn open_server_at(&mut self, context: &mut Context, id: PoolId, route: Arc<Route>) -> bool {
         if !self.take_place(context, id) {
             return false;
         }
@@ -364,7 +368,13 @@ impl Pooled {
         let is_temporary =
             sqlstate.starts_with("57P") || sqlstate.starts_with("53") || sqlstate.starts_with("08");
         if is_temporary {
-            return self.lose_server(context, key, what);
+            let member = server.route.member.clone();
+            self.lose_server(context, key, what);
+            if sqlstate.starts_with("53") {
+                // It has no room for more, and those that are there work.
+                context.lift_ban(&member);
+            }
+            return;
         }
         tracing::warn!(member = %server.route.member, user = &*self.pools.get(id).user, sqlstate, error = what, "a server refuses the login of a pool");
         self.remove_server(context, key);
@@ -383,7 +393,11 @@ impl Pooled {
         let Some(server) = self.servers.get(key) else { return };
         let (id, client, member) = (server.pool, server.client, server.route.member.clone());
         let was_coming = server.is_coming();
-        if was_coming && self.pools.get(id).target != Target::Primary {
+        let is_new = matches!(
+            server.stage,
+            ServerStage::Connecting | ServerStage::Asking | ServerStage::LoggingIn | ServerStage::Checking
+        );
+        if is_new && self.pools.get(id).target != Target::Primary {
             context.ban(&member);
         }
         self.remove_server(context, key);

@@ -147,7 +147,7 @@ impl Pooled {
             return true;
         }
         self.splitting.refresh(context, key, &split.database);
-        let (class, hint) = self.splitting.class(client, bytes, &split.database);
+        let (class, hint) = self.splitting.class(&client.side, bytes, &split.database);
         let at_least = match class {
             Class::Primary(_) => AtLeast::Unknown,
             _ => self.splitting.at_least(context, key, &split.settings),

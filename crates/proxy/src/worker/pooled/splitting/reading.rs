@@ -19,11 +19,7 @@ use crate::{
     control::ask::{Ask, What},
     pooling::client::ClientSide,
     split::Session,
-    worker::{
-        context::Context,
-        epoll::Key,
-        pooled::{Pooled, client::Client},
-    },
+    worker::{context::Context, epoll::Key, pooled::Pooled},
 };
 
 /// A catalogue is read again after this: a function may have become another.
@@ -31,7 +27,12 @@ const CATALOGUE_AGE: Duration = Duration::from_secs(30);
 
 impl Splitting {
     /// What the messages are together, and the wish in them. They are statements for this database.
-    pub(super) fn class(&mut self, client: &Client, bytes: &[u8], database: &str) -> (Class, Option<Role>) {
+    pub(super) fn class(
+        &mut self,
+        client: &ClientSide,
+        bytes: &[u8],
+        database: &str,
+    ) -> (Class, Option<Role>) {
         let Self { reader, known, .. } = self;
         let Some(known) = known.get_mut(database) else {
             return (Class::Primary(Because::NoCatalogue), None);
@@ -53,7 +54,7 @@ impl Splitting {
                         // It has been counted.
                         return Some(());
                     }
-                    c_string(&client.side.statement(name)?.definition)?.0
+                    c_string(&client.statement(name)?.definition)?.0
                 }
                 b'D' | b'E' | b'C' | b'S' => return Some(()),
                 _ => return None,
@@ -187,4 +188,76 @@ pub(super) fn command(session: &mut Session, bytes: &[u8]) -> Option<Vec<u8>> {
     }
     message::ready(&mut out, b'I');
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use bellwether_pgwire::message::put;
+    use bellwether_sql::catalogue::Catalogue;
+
+    use super::*;
+
+    fn splitting() -> Splitting {
+        let mut splitting = Splitting::default();
+        let catalogue = Catalogue::from_rows([("safe_function", "f"), ("safe_function", "g")]).unwrap();
+        splitting.known.entry("d".into()).or_default().judge.learn(Some(Arc::new(catalogue)));
+        splitting
+    }
+
+    fn query(sql: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        message::query(&mut out, sql);
+        out
+    }
+
+    /// Prepares, and executes, each.
+    fn batch(texts: &[&str]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (at, sql) in texts.iter().enumerate() {
+            let name = format!("s{at}\0");
+            let definition = [sql.as_bytes(), b"\0\0\0"].concat();
+            Parse { name: &name.as_bytes()[..name.len() - 1], definition: &definition }.write(&mut out);
+            put(&mut out, b'B', |out| {
+                out.extend_from_slice(b"\0");
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(&[0; 6]);
+            });
+            put(&mut out, b'E', |out| out.extend_from_slice(&[0; 5]));
+        }
+        put(&mut out, b'S', |_| {});
+        out
+    }
+
+    fn class(splitting: &mut Splitting, bytes: &[u8]) -> Class {
+        splitting.class(&ClientSide::default(), bytes, "d").0
+    }
+
+    #[test]
+    fn messages_are_judged_together() {
+        let mut known = splitting();
+        let reads = batch(&["SELECT f(1)", "SELECT g(2)"]);
+        assert_eq!(class(&mut known, &reads), Class::Read);
+        assert_eq!(class(&mut known, &query("SELECT 1")), Class::Read);
+        let mixed = class(&mut known, &batch(&["SELECT f(1)", "DELETE FROM t"]));
+        assert_eq!(mixed, Class::Primary(Because::SeveralStatements));
+        for cut in [reads.len() - 5, reads.len() - 1] {
+            assert_eq!(class(&mut known, &reads[..cut]), Class::Primary(Because::NotUnderstood), "no Sync");
+        }
+        assert_eq!(class(&mut Splitting::default(), &reads), Class::Primary(Because::NoCatalogue));
+    }
+
+    #[test]
+    fn what_a_replica_has_refused_goes_to_the_primary() {
+        let refused = Class::Primary(Because::RefusedByReplica);
+        for bytes in [query("SELECT f(1)"), batch(&["SELECT f(1)"])] {
+            let mut known = splitting();
+            known.refused(&ClientSide::default(), &bytes, "d");
+            assert_eq!(class(&mut known, &query("SELECT f(2)")), refused);
+            assert_eq!(class(&mut known, &query("SELECT g(2)")), Class::Read);
+        }
+        // Nobody knows which it was.
+        let mut known = splitting();
+        known.refused(&ClientSide::default(), &batch(&["SELECT f(1)", "SELECT g(1)"]), "d");
+        assert_eq!(class(&mut known, &query("SELECT f(2)")), Class::Read);
+    }
 }

@@ -38,30 +38,8 @@ impl Splitting {
             return (Class::Primary(Because::NoCatalogue), None);
         };
         let mut together = Together::default();
-        // Names that they give to statements.
-        let mut brought: Vec<&[u8]> = Vec::new();
-        let is_complete = read(bytes, |tag, body| {
-            let text = match tag {
-                b'Q' => body.strip_suffix(b"\0")?,
-                b'P' => {
-                    let parse = Parse::read(body)?;
-                    brought.push(parse.name);
-                    parse.sql()
-                }
-                b'B' => {
-                    let name = Bind::read(body)?.statement;
-                    if brought.contains(&name) {
-                        // It has been counted.
-                        return Some(());
-                    }
-                    c_string(&client.statement(name)?.definition)?.0
-                }
-                b'D' | b'E' | b'C' | b'S' => return Some(()),
-                _ => return None,
-            };
-            together.add(&known.judge.verdict(reader, text));
-            Some(())
-        });
+        let is_complete =
+            for_each_text(client, bytes, |text| together.add(&known.judge.verdict(reader, text)));
         match is_complete {
             Some(true) => together.class(),
             // They are not all there, or more than statements.
@@ -73,19 +51,12 @@ impl Splitting {
     fn refused(&mut self, client: &ClientSide, bytes: &[u8], database: &str) {
         let Some(known) = self.known.get_mut(database) else { return };
         let mut texts: Vec<&[u8]> = Vec::new();
-        let _ = read(bytes, |tag, body| {
-            let text = match tag {
-                b'Q' => body.strip_suffix(b"\0")?,
-                b'P' => Parse::read(body)?.sql(),
-                b'B' => c_string(&client.statement(Bind::read(body)?.statement)?.definition)?.0,
-                _ => return Some(()),
-            };
+        let is_read = for_each_text(client, bytes, |text| {
             if !texts.contains(&text) {
                 texts.push(text);
             }
-            Some(())
         });
-        if let [text] = texts[..] {
+        if let (Some(_), [text]) = (is_read, &texts[..]) {
             known.judge.refused(&mut self.reader, text);
         }
     }
@@ -115,17 +86,38 @@ impl Pooled {
     }
 }
 
-/// Reads one message after the other. Whether a server answers them, once it has the last one; `None`: they are not whole, or
-/// `each` has had enough.
-fn read<'a>(bytes: &'a [u8], mut each: impl FnMut(u8, &'a [u8]) -> Option<()>) -> Option<bool> {
+/// The texts of the statements that messages bring or name. Whether a server answers them, once it has the last message; `None`: they
+/// are not whole, or more than statements.
+fn for_each_text<'a>(
+    client: &'a ClientSide,
+    bytes: &'a [u8],
+    mut each: impl FnMut(&'a [u8]),
+) -> Option<bool> {
     let mut rest = bytes;
     let mut is_complete = false;
+    // Names that they give to statements.
+    let mut brought: Vec<&[u8]> = Vec::new();
     while !rest.is_empty() {
         let header = Header::of(rest).ok()??;
-        let message = rest.get(..header.size)?;
+        let body = &rest.get(..header.size)?[HEADER..];
         rest = &rest[header.size..];
         is_complete = matches!(header.tag, b'Q' | b'S');
-        each(header.tag, &message[HEADER..])?;
+        match header.tag {
+            b'Q' => each(body.strip_suffix(b"\0")?),
+            b'P' => {
+                let parse = Parse::read(body)?;
+                brought.push(parse.name);
+                each(parse.sql());
+            }
+            b'B' => {
+                let name = Bind::read(body)?.statement;
+                if !brought.contains(&name) {
+                    each(c_string(&client.statement(name)?.definition)?.0);
+                }
+            }
+            b'D' | b'E' | b'C' | b'S' => {}
+            _ => return None,
+        }
     }
     Some(is_complete)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::ports::Ports;
+use crate::{ports::Ports, sql::SUPERUSER};
 
 /// The ports of one node's proxy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,10 +33,9 @@ impl RouterPorts {
                 "replicas": {"port": self.replicas},
                 "sync": {"enabled": false},
                 "async": {"enabled": false},
-                "pooled": {"port": self.pooled, "role": "primary", "mode": "transaction"},
                 "split": {"port": self.split, "mode": "transaction", "split": "conservative", "split_wait": "500ms"},
                 "bounded": {"port": self.bounded, "mode": "transaction", "split": "conservative", "split_max_lag": "1s"},
             },
-        }})
+        }, "pooler": {"listen_port": self.pooled, "admin_users": [SUPERUSER]}})
     }
 }

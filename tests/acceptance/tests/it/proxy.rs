@@ -3,7 +3,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use bellwether_acceptance::{Cluster, Node, Options, PATIENCE, eventually, sql::Session, wait::until};
+use bellwether_acceptance::{
+    Cluster, Node, Options, PATIENCE, eventually,
+    patroni::Program,
+    sql::{PASSWORD, SUPERUSER, Session},
+    wait::until,
+};
 use serde_json::json;
 use tokio_postgres::{NoTls, error::SqlState};
 
@@ -18,13 +23,14 @@ async fn behind(port: u16) -> Result<(u16, bool), String> {
     Ok((u16::try_from(server).expect("a port"), rows[0].get(1)))
 }
 
-async fn each_leads_to(cluster: &Cluster, running: &[&Node], primary: &Node) {
+/// The proxies of the members that run, and the one on a host of its own, lead to the right one.
+async fn each_leads_to(cluster: &Cluster, running: &[&Node], alone: &Node, primary: &Node) {
     let replicas: BTreeSet<(u16, bool)> = running
         .iter()
         .filter(|node| node.name != primary.name)
         .map(|node| (node.postgres_port, true))
         .collect();
-    for node in running {
+    for node in running.iter().copied().chain([alone]) {
         eventually(format!("the proxy of {} leads to {}", node.name, primary.name), PATIENCE, || async {
             let found = behind(node.router.primary).await?;
             if found != (primary.postgres_port, false) {
@@ -71,12 +77,66 @@ async fn cancels_through(port: u16) {
     }
 }
 
+/// A proxy on a host without a member, as applications have one. It knows a password from a file, and no superuser's.
+fn alone(cluster: &mut Cluster) -> Node {
+    let [primary, replicas, pooled] = [(); 3].map(|()| cluster.free_port());
+    let file = cluster.dir().join("userlist.txt");
+    let patch = json!({
+        "router": {
+            "bind": "127.0.0.1",
+            "stats": {"enabled": false},
+            "listeners": {
+                "primary": {"port": primary},
+                "replicas": {"port": replicas},
+                "sync": {"enabled": false},
+                "async": {"enabled": false},
+            },
+        },
+        "pooler": {"listen_addr": "127.0.0.1", "listen_port": pooled, "auth_file": file, "admin_users": SUPERUSER},
+    });
+    let mut node = cluster.guest("application", patch);
+    node.account.write(&file, &format!("\"{SUPERUSER}\" \"{PASSWORD}\"\n"));
+    (node.router.primary, node.router.replicas, node.router.pooled) = (primary, replicas, pooled);
+    node.start_as(Program::Proxy);
+    node
+}
+
+/// On the console, what cannot be used is told to who asks, and what can is in force.
+async fn changes_by_reload(alone: &Node) {
+    let mut console = bellwether_acceptance::sql::server("127.0.0.1", alone.router.pooled);
+    console.dbname("pgbouncer");
+    let console = Session::open(&console).await.expect("the console");
+    let with = |size: serde_json::Value| {
+        let mut document = alone.document.clone();
+        document["pooler"]["default_pool_size"] = size;
+        document
+    };
+    alone.rewrite(&with(json!("many")));
+    let error = console.client.batch_execute("RELOAD").await.expect_err("it cannot be used");
+    assert!(error.to_string().contains("db error"), "{error}");
+    let told = error.as_db_error().expect("it is told").message().to_owned();
+    assert!(told.contains("pooler.default_pool_size"), "{told}");
+    alone.rewrite(&with(json!(7)));
+    console.client.batch_execute("RELOAD").await.expect("it is read");
+    eventually("the new size is in force", PATIENCE, || async {
+        let rows = console.client.simple_query("SHOW CONFIG").await.map_err(|error| error.to_string())?;
+        let is_seven = |message: &tokio_postgres::SimpleQueryMessage| {
+            matches!(message, tokio_postgres::SimpleQueryMessage::Row(row)
+                if row.get(0) == Some("default_pool_size") && row.get(1) == Some("7"))
+        };
+        if rows.iter().any(is_seven) { Ok(()) } else { Err("it is as before".to_owned()) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_of_each_node_follows_the_leader() {
-    let cluster = Cluster::start_with(Options::nodes(3).with_routers()).await;
+    let mut cluster = Cluster::start_with(Options::nodes(3).with_routers()).await;
+    let alone = alone(&mut cluster);
     let first = cluster.whole().await;
     let all: Vec<&Node> = cluster.nodes.iter().collect();
-    each_leads_to(&cluster, &all, first).await;
+    each_leads_to(&cluster, &all, &alone, first).await;
+    let pooled = Session::at(alone.router.pooled).await.expect("a session of a pool");
     cancels_through(first.router.replicas).await;
 
     // A session that was with the old primary is ended, and not left with a server that takes no writes.
@@ -86,7 +146,9 @@ async fn the_proxy_of_each_node_follows_the_leader() {
     until("the old session is closed", PATIENCE, || session.client.is_closed()).await;
     let second = cluster.whole().await;
     assert_ne!(second.name, first.name);
-    each_leads_to(&cluster, &all, second).await;
+    each_leads_to(&cluster, &all, &alone, second).await;
+    let reached = pooled.text("inet_server_port()").await.expect("it goes on").expect("a port");
+    assert_eq!(reached, second.postgres_port.to_string(), "at the new primary, without an error");
 
     // Whoever comes while nobody leads waits for the successor, and is not refused.
     second.kill_tree();
@@ -104,5 +166,7 @@ async fn the_proxy_of_each_node_follows_the_leader() {
     let third = cluster.successor_of(second).await;
     assert_eq!(reached, third.postgres_port.to_string());
     let left: Vec<&Node> = all.iter().copied().filter(|node| node.name != second.name).collect();
-    each_leads_to(&cluster, &left, third).await;
+    each_leads_to(&cluster, &left, &alone, third).await;
+    changes_by_reload(&alone).await;
+    assert!(alone.stop().await.success(), "it ends in order");
 }

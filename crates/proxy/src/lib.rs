@@ -14,6 +14,7 @@ pub mod admin;
 mod cancel;
 mod clock;
 mod control;
+mod logins;
 pub mod metrics;
 mod pooling;
 mod proxied;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     cancel::Processes,
     control::ask::Ask,
+    logins::Logins,
     metrics::{ListenerCounts, Metrics},
     quota::{Notice, Quota},
     routes::{Route, Routes, Target},
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) seed: [u8; 32],
     /// Numbers of clients of pools.
     pub(crate) processes: Processes,
+    /// What servers of users can be opened with.
+    pub(crate) logins: Logins,
     /// How many servers and clients there are.
     pub(crate) quota: Quota,
     /// By number; set before the first client comes.
@@ -48,6 +51,7 @@ impl Shared {
             metrics: Metrics::default(),
             asks,
             seed: rand::random(),
+            logins: Logins::default(),
             quota: Quota::default(),
             workers: OnceLock::new(),
         }

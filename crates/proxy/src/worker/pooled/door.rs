@@ -309,6 +309,7 @@ impl Pooled {
         if startup.database() == DATABASE {
             return self.open_console(context, key, startup.user());
         }
+        let login = context.shared.logins.after(startup.user(), login);
         let limits = &context.settings.pooler.limits;
         let own_mode = limits.mode_of(startup.database(), startup.user());
         let mode = own_mode.unwrap_or(client.listener.mode);

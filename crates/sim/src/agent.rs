@@ -10,17 +10,19 @@ pub mod observe;
 pub mod peers;
 pub mod takeover;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bellwether_ha::{
     Action, Memory, View,
     action::Fence,
-    view::{Divergence, FinishedJob, LeaseView, Request},
+    view::{Divergence, FinishedJob, LeaderSlots, LeaseView, Request},
 };
 use bellwether_types::{PostgresState, Role, Timestamp, cluster::Cluster, settings::Settings};
 
 use crate::{
     event::{AgentEvent, Event, HostId},
+    pg::slots::SlotState,
+    probe::Tried,
     schedule::{MICROS, MILLIS, Nanos, SECONDS},
     store::Operation,
     world::World,
@@ -63,6 +65,12 @@ pub struct Mind {
     pub last_job: Option<FinishedJob>,
     pub execution: Option<Execution>,
     pub rounds: Rounds,
+    /// The commit that was tried last, and how long it took.
+    pub tried: Option<Tried>,
+    pub leader_slots: Option<LeaderSlots>,
+    /// The state files that came with it.
+    pub slot_states: BTreeMap<String, SlotState>,
+    pub probe_took: Option<Duration>,
     pub requests: Vec<Request>,
     pub stopping: bool,
     /// The postmaster exited and its children have not been swept away yet.
@@ -101,6 +109,10 @@ impl Mind {
             last_job: None,
             execution: None,
             rounds: Rounds::default(),
+            tried: None,
+            leader_slots: None,
+            slot_states: BTreeMap::new(),
+            probe_took: None,
             requests: Vec::new(),
             stopping: false,
             sweeping: false,
@@ -141,7 +153,7 @@ impl World {
         if self.bug.forgets_promises() {
             self.hosts[host].promise = None;
         }
-        if self.scenario.guardian {
+        if self.has_guardian(host) {
             self.hosts[host].guardian.alive = true;
         }
         self.adopt_postgres(host);
@@ -242,7 +254,8 @@ impl World {
         mind.tick_at = at;
         mind.tick_sequence += 1;
         let sequence = mind.tick_sequence;
-        self.later(host, at - now, AgentEvent::Tick { sequence });
+        let late = self.lateness(|jitter| jitter.wake_up);
+        self.later(host, at - now + late, AgentEvent::Tick { sequence });
     }
 
     /// The first view of the store is there: from now on the loop decides.
@@ -254,9 +267,10 @@ impl World {
     /// One turn of the loop.
     fn tick(&mut self, host: HostId) {
         let view = self.observe(host);
-        let decision = self.bug.decide(&view);
+        let decision = self.decide_for(host, &view);
         self.stats.decisions += 1;
         self.coverage.count(&decision);
+        self.check_calm(host, &decision);
         self.trace.mix(&[self.now, 0xDE, host as u64, decision.actions.len() as u64]);
         self.trace.mix_text(decision.reasons[0].code());
         if self.trace.is_on() {

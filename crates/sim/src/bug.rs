@@ -1,18 +1,20 @@
 //! Known bugs, put back one at a time to see that the simulator catches them. Each sits in the model agent or around the core, never
 //! in the core itself.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+mod shows;
+mod views;
+
+use std::{str::FromStr, time::Duration};
 
 use bellwether_ha::{
-    Action, Decision, View,
-    action::DemoteMode,
-    lease,
+    Action, Decision, View, lease,
     memory::RewindState,
-    view::{AsOf, JobKind, JobPhase, Kept, LeaseView, PeerAnswer},
+    view::{AsOf, LeaseView},
 };
-use bellwether_types::{Timestamp, settings::SyncMode};
+use bellwether_types::{Lsn, Tags, Timestamp};
 
-use crate::{faults::Fault, random::Random, scenario::Scenario};
+use crate::schedule::Nanos;
+use views::{blind, deaf, easily_elected, lower_count, releases_early, voteless, withdrawn, without_votes};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Bug {
@@ -62,10 +64,28 @@ pub enum Bug {
     TakesOverByOldSync,
     /// No voter ever promises: the end of the lease remains.
     NobodyPromises,
+    /// A member does not look at its tags.
+    TagsUnread,
+    /// A member that has lost its data is taken for one that lags.
+    VoterWithoutData,
+    /// Whether votes are needed is told by the mode alone, not by `/sync`.
+    VotesByMode,
+    /// A lower number of synchronous standbys is taken into use before `/sync` says so.
+    CountBeforeSync,
+    /// A leader steps down at the first sign of trouble.
+    HastyTrouble,
+    /// A leader believes in half of its lease.
+    HastyLease,
+    /// The time that a session was asked for is taken for what the store guarantees.
+    AskedTtl,
+    /// What a lagging server of the store says is taken for its present content.
+    LagUnseen,
+    /// A voter that has lost its data copies whoever offers itself.
+    CopiesAnybody,
 }
 
 impl Bug {
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 31] = [
         Bug::SilenceIsHealth,
         Bug::LeaseFromAnswer,
         Bug::GuardianNeverArmed,
@@ -88,6 +108,15 @@ impl Bug {
         Bug::OnePromiseLess,
         Bug::TakesOverByOldSync,
         Bug::NobodyPromises,
+        Bug::TagsUnread,
+        Bug::VoterWithoutData,
+        Bug::VotesByMode,
+        Bug::CountBeforeSync,
+        Bug::HastyTrouble,
+        Bug::HastyLease,
+        Bug::AskedTtl,
+        Bug::LagUnseen,
+        Bug::CopiesAnybody,
     ];
 
     /// The word on the command line.
@@ -116,6 +145,15 @@ impl Bug {
             Self::OnePromiseLess => "one-promise-less",
             Self::TakesOverByOldSync => "takes-over-by-old-sync",
             Self::NobodyPromises => "nobody-promises",
+            Self::TagsUnread => "tags-unread",
+            Self::VoterWithoutData => "voter-without-data",
+            Self::VotesByMode => "votes-by-mode",
+            Self::CountBeforeSync => "count-before-sync",
+            Self::HastyTrouble => "hasty-trouble",
+            Self::HastyLease => "hasty-lease",
+            Self::AskedTtl => "asked-ttl",
+            Self::LagUnseen => "lag-unseen",
+            Self::CopiesAnybody => "copies-anybody",
         }
     }
 
@@ -164,8 +202,28 @@ impl Bug {
                 decision.actions.retain(|action| !matches!(action, Action::DetachAndPromise { .. }));
                 decision
             }
+            Self::TagsUnread => {
+                let mut view = view.clone();
+                view.me.tags = Tags::default();
+                bellwether_ha::decide(&view)
+            }
+            Self::CopiesAnybody => bellwether_ha::decide(&voteless(view)),
+            Self::VotesByMode => bellwether_ha::decide(&without_votes(view)),
+            Self::CountBeforeSync => {
+                let mut decision = bellwether_ha::decide(view);
+                if let Some(names) = lower_count(view) {
+                    decision.actions.retain(|action| !matches!(action, Action::WriteSync { .. }));
+                    decision.actions.push(Action::SetSyncNames { names });
+                }
+                decision
+            }
             _ => bellwether_ha::decide(view),
         }
+    }
+
+    /// What a member without a data directory says of its position.
+    pub(crate) fn position_without_data(self) -> Option<Lsn> {
+        (self == Self::VoterWithoutData).then_some(Lsn(1))
     }
 
     pub(crate) fn detaches(self) -> bool {
@@ -184,20 +242,21 @@ impl Bug {
         self != Self::TakesOverByOldSync
     }
 
-    pub(crate) fn is_of_take_over(self) -> bool {
-        matches!(
-            self,
-            Self::PromisesAndListens
-                | Self::ForgetfulVoter
-                | Self::WithdrawsEarly
-                | Self::OnePromiseLess
-                | Self::TakesOverByOldSync
-                | Self::NobodyPromises
-        )
-    }
-
     pub(crate) fn lease_begins(self, sent_at: Timestamp, answered_at: Timestamp) -> Timestamp {
         if self == Self::LeaseFromAnswer { answered_at } else { sent_at }
+    }
+
+    /// What the agent makes of the time that the store guarantees.
+    pub(crate) fn guaranteed(self, guaranteed: Nanos, asked: Nanos) -> Nanos {
+        match self {
+            Self::HastyLease => guaranteed / 2,
+            Self::AskedTtl => asked,
+            _ => guaranteed,
+        }
+    }
+
+    pub(crate) fn sees_lag(self) -> bool {
+        self != Self::LagUnseen
     }
 
     pub(crate) fn arms_guardian(self) -> bool {
@@ -247,112 +306,6 @@ impl Bug {
     pub(crate) fn as_of(self, ago: Duration) -> AsOf {
         if self == Self::LastTickCounts { AsOf::Unsaid } else { AsOf::Earlier { ago } }
     }
-
-    // --- where the bug can show ---
-
-    pub(crate) fn fewest_members(self) -> usize {
-        let is_vote = matches!(
-            self,
-            Self::BlindPromotion | Self::NumbersNotTaken | Self::LastTickCounts | Self::LedWithoutElection
-        );
-        if is_vote || self.is_of_take_over() { 3 } else { 2 }
-    }
-
-    /// A second line of defence would hide what the first one lets through.
-    pub(crate) fn guardian(self) -> Option<bool> {
-        match self {
-            Self::SilenceIsHealth => Some(false),
-            Self::GuardianNeverArmed | Self::LeaseFromAnswer => Some(true),
-            Self::ForgetfulFounder | Self::UnguardedFounder => Some(true),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn sync_mode(self) -> Option<(SyncMode, bool)> {
-        match self {
-            Self::BlindPromotion | Self::LedWithoutElection => Some((SyncMode::On, true)),
-            Self::NamesLoosenedFirst | Self::LastTickCounts => Some((SyncMode::Quorum, true)),
-            bug if bug.is_of_take_over() => Some((SyncMode::Quorum, false)),
-            Self::ShownIsInForce => Some((SyncMode::On, false)),
-            Self::GuardianNeverArmed
-            | Self::SilenceIsHealth
-            | Self::LeaseFromAnswer
-            | Self::NoDivergenceCheck
-            | Self::NumbersNotTaken
-            | Self::ShortPromise => Some((SyncMode::Off, false)),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn failsafe(self) -> Option<bool> {
-        (self == Self::ShortPromise).then_some(true)
-    }
-
-    pub(crate) fn ttl_seconds(self) -> Option<u64> {
-        matches!(self, Self::LeaseFromAnswer | Self::ShortPromise | Self::LastTickCounts).then_some(30)
-    }
-
-    /// Half of the faults are of the kind that the bug fears.
-    pub(crate) fn favourite(self, scenario: &Scenario, random: &mut Random) -> Option<Fault> {
-        if self == Self::None || random.percent(50) {
-            return None;
-        }
-        let host = random.index(scenario.members);
-        let store = scenario.members;
-        Some(match self {
-            Self::None | Self::ForgetfulFounder | Self::UnguardedFounder => return None,
-            Self::SilenceIsHealth => Fault::CutBoth { a: host, b: store },
-            Self::LeaseFromAnswer => match random.between(0, 2) {
-                0 => Fault::Slow { from: store, to: host, by: scenario.ttl / 5 - scenario.ttl / 100 },
-                _ => Fault::FreezeAgent { host },
-            },
-            Self::GuardianNeverArmed => Fault::FreezeAgent { host },
-            Self::BlindPromotion => match random.between(0, 2) {
-                0 => Fault::PowerLoss { host },
-                _ => Fault::CutBoth { a: host, b: random.index(scenario.members + 1) },
-            },
-            Self::NoDivergenceCheck => Fault::Isolate { host },
-            Self::NumbersNotTaken => Fault::PowerLoss { host },
-            Self::EarlyRelease => Fault::Switchover { candidate: None },
-            Self::NamesLoosenedFirst => Fault::Isolate { host },
-            Self::ShownIsInForce => match random.between(0, 3) {
-                0 => Fault::PowerLoss { host },
-                1 => Fault::Isolate { host },
-                _ => Fault::BusyCheckpointer { host },
-            },
-            Self::RestartWithoutLimit => match random.between(0, 2) {
-                0 => Fault::Restart { host },
-                _ => Fault::FreezePostgres { host },
-            },
-            Self::ShortPromise => Fault::ShorterTtl { seconds: 2 },
-            // Who hears late that the leader is gone has not looked since, and who was cut off from the leader lacks what it has.
-            Self::LastTickCounts => match random.between(0, 3) {
-                0 => Fault::Slow { from: store, to: host, by: scenario.loop_wait / 2 },
-                1 => Fault::PowerLoss { host },
-                _ => Fault::CutBoth { a: host, b: random.index(scenario.members) },
-            },
-            Self::LedWithoutElection => match random.between(0, 4) {
-                0 | 1 => Fault::FollowAnother,
-                2 => Fault::CutBoth { a: host, b: random.index(scenario.members) },
-                _ => Fault::PowerLoss { host },
-            },
-            Self::HungServerBelieved => match random.between(0, 2) {
-                0 => Fault::FreezePostgres { host },
-                _ => Fault::PowerLoss { host },
-            },
-            // The leader is cut off from a voter and its own agent is silent, while it can still reach others and the store.
-            Self::NobodyPromises => Fault::PowerLoss { host },
-            Self::PromisesAndListens
-            | Self::ForgetfulVoter
-            | Self::WithdrawsEarly
-            | Self::OnePromiseLess
-            | Self::TakesOverByOldSync => match random.between(0, 4) {
-                0 => Fault::FreezeAgent { host },
-                1 | 2 => Fault::CutBoth { a: host, b: (host + 1) % scenario.members },
-                _ => Fault::Isolate { host },
-            },
-        })
-    }
 }
 
 impl FromStr for Bug {
@@ -361,64 +314,4 @@ impl FromStr for Bug {
         let known = [Bug::None].into_iter().chain(Bug::ALL);
         known.into_iter().find(|bug| bug.as_str() == text).ok_or_else(|| format!("`{text}` is no known bug"))
     }
-}
-
-fn deaf(view: &View) -> View {
-    let mut view = view.clone();
-    if let LeaseView::Held { until, demote_at, unavailable_since, .. } = &mut view.lease {
-        *until = Timestamp::MAX;
-        *demote_at = Timestamp::MAX;
-        *unavailable_since = None;
-    }
-    view.store.unavailable_since = None;
-    view.store.confirmed_at = view.now;
-    view
-}
-
-fn blind(view: &View) -> View {
-    let mut view = view.clone();
-    if matches!(view.lease, LeaseView::Held { .. }) {
-        return view;
-    }
-    if let Some(cluster) = &mut view.store.cluster {
-        let cluster = Arc::make_mut(cluster);
-        cluster.sync = None;
-        cluster.status = None;
-    }
-    for answer in view.peers.answers.values_mut() {
-        *answer = PeerAnswer::Unreachable { refused: false };
-    }
-    view
-}
-
-fn withdrawn(view: &View) -> View {
-    let mut view = view.clone();
-    let is_old = |kept: &Kept| view.now.since(kept.made_at) > Duration::from_millis(150);
-    if view.takeover.promise.as_ref().is_some_and(is_old) {
-        view.takeover.promise = None;
-        if let Some(hearing) = &mut view.takeover.hearing {
-            hearing.heard_at = view.now;
-        }
-    }
-    view
-}
-
-fn easily_elected(view: &View) -> View {
-    let mut view = view.clone();
-    if view.takeover.promise.is_some()
-        && let Some(sync) =
-            view.store.cluster.as_mut().and_then(|cluster| Arc::make_mut(cluster).sync.as_mut())
-    {
-        sync.value.quorum = sync.value.quorum.saturating_sub(1);
-    }
-    view
-}
-
-fn releases_early(view: &View, decision: &Decision) -> bool {
-    let stopping = view.job.as_ref().is_some_and(|job| {
-        job.kind == JobKind::Demote && !matches!(job.phase, JobPhase::ShutdownCheckpoint { .. })
-    });
-    let planned = view.memory.demoting.as_ref().is_some_and(|demoting| demoting.mode == DemoteMode::Graceful);
-    let released = decision.actions.iter().any(|action| matches!(action, Action::ReleaseLease { .. }));
-    stopping && planned && !released && matches!(view.lease, LeaseView::Held { .. })
 }

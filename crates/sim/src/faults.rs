@@ -1,17 +1,15 @@
 //! Faults and what operators do: drawn from the seed, each with a beginning and an end.
 
-use bellwether_types::{
-    cluster::{ConfigDocument, FailoverRequest},
-    settings::SyncMode,
-};
+use bellwether_ha::view::RequestKind;
 
 use crate::{
     bug::Bug,
+    configuration::Change,
     event::{AgentEvent, Event, HostId},
+    membership::Tag,
     random::Random,
     scenario::Scenario,
     schedule::{MILLIS, Nanos, SECONDS},
-    store::{Operation, Write},
     world::World,
 };
 
@@ -93,6 +91,55 @@ pub enum Fault {
     /// The operator makes this a standby cluster, of one that nobody reaches, and a cluster of its own again. As nothing comes from the
     /// other one, all that was acknowledged before is still owed afterwards.
     FollowAnother,
+    /// The operator changes a setting, and sets it back.
+    Configure {
+        change: Change,
+    },
+    // --- members ---
+    Retag {
+        host: HostId,
+        tag: Tag,
+    },
+    /// `bellwether reinit`
+    Reinitialize {
+        host: HostId,
+        force: bool,
+        from_leader: bool,
+    },
+    LosesDisk {
+        host: HostId,
+    },
+    Leaves {
+        host: HostId,
+    },
+    Joins {
+        host: HostId,
+    },
+    // --- operations and equipment ---
+    StopAgent {
+        host: HostId,
+    },
+    ScheduleRestart {
+        host: HostId,
+        after: Nanos,
+        conditional: bool,
+    },
+    ScheduleSwitchover {
+        candidate: Option<HostId>,
+        after: Nanos,
+    },
+    Reload {
+        host: HostId,
+    },
+    ReplayPaused {
+        host: HostId,
+    },
+    PrePromoteFails {
+        host: HostId,
+    },
+    WatchdogFails {
+        host: HostId,
+    },
 }
 
 /// A fault with its time, counted from when the cluster was founded.
@@ -259,12 +306,30 @@ impl World {
             Fault::Slow { from, to, by } => self.network.set_slow(from, to, by),
             Fault::StoreSilent | Fault::StoreElection => self.store.silenced += 1,
             Fault::Switchover { candidate } => self.request_switchover(candidate),
-            Fault::Restart { host } => self.request_restart(host),
+            Fault::Restart { host } => {
+                self.request(host, RequestKind::Restart { conditions: Default::default(), timeout: None });
+            }
             Fault::Pause => self.set_pause(true),
             Fault::ShorterTtl { seconds } => self.set_config("ttl", seconds.into()),
-            Fault::FollowAnother => {
-                self.set_config("standby_cluster", serde_json::json!({"host": "elsewhere"}));
+            Fault::FollowAnother => self.follow_another(),
+            Fault::Configure { ref change } => self.change_configuration(change),
+            Fault::Retag { host, tag } => self.retag(host, Some(tag)),
+            Fault::Reinitialize { host, force, from_leader } => self.request_copy(host, force, from_leader),
+            Fault::LosesDisk { host } => self.disk_lost(host),
+            Fault::Leaves { host } => self.member_leaves(host),
+            Fault::Joins { host } => self.member_joins(host),
+            Fault::StopAgent { host } => self.stop_agent(host),
+            Fault::ScheduleRestart { host, after, conditional } => {
+                self.schedule_restart(host, after, conditional);
             }
+            Fault::ScheduleSwitchover { candidate, after } => self.schedule_switchover(candidate, after),
+            Fault::Reload { host } => self.request(host, RequestKind::Reload),
+            Fault::ReplayPaused { host } => {
+                let server = self.hosts[host].pg.server_mut().filter(|server| server.in_recovery);
+                server.into_iter().for_each(|server| server.replay_paused = true);
+            }
+            Fault::PrePromoteFails { host } => self.hosts[host].hook_fails = true,
+            Fault::WatchdogFails { host } => self.watchdog_fails(host),
         }
         self.ways_changed();
         self.voters_changed();
@@ -288,7 +353,7 @@ impl World {
                 self.hosts[host].agent.frozen = false;
                 self.release_deferred(host);
             }
-            Fault::PowerLoss { host } => self.power_on(host),
+            Fault::PowerLoss { host } | Fault::LosesDisk { host } => self.power_on(host),
             Fault::Suspend { host } => self.resume(host),
             Fault::DiskStall { host } => {
                 self.hosts[host].disk_stalls -= 1;
@@ -309,7 +374,12 @@ impl World {
                 self.store.elected(self.now);
             }
             Fault::Pause => self.resume_cluster(),
-            Fault::ShorterTtl { .. } => self.set_config("ttl", (self.scenario.ttl / SECONDS).into()),
+            Fault::ShorterTtl { .. } => self.set_ttl_back(),
+            Fault::Configure { ref change } => self.undo_configuration(change),
+            Fault::Retag { host, .. } => self.retag(host, None),
+            Fault::ScheduleRestart { host, .. } => self.request(host, RequestKind::CancelScheduledRestart),
+            Fault::PrePromoteFails { host } => self.hosts[host].hook_fails = false,
+            Fault::WatchdogFails { host } => self.hosts[host].watchdog_broken -= 1,
             Fault::FollowAnother => self.set_config("standby_cluster", serde_json::Value::Null),
             _ => {}
         }
@@ -322,85 +392,5 @@ impl World {
             change(&mut self.network, host, place);
             change(&mut self.network, place, host);
         }
-    }
-
-    fn operate(&mut self, writes: Vec<Write>) {
-        let before = self.store.cluster().clone();
-        self.store.carry_out(self.now, Operation::Commit { checks: Vec::new(), writes });
-        self.store_changed(&before);
-    }
-
-    fn request_switchover(&mut self, candidate: Option<HostId>) {
-        let cluster = self.store.cluster().clone();
-        let Some(leader) = cluster.leader_name().cloned() else { return };
-        let candidate = candidate.map(|host| self.names.of(host).clone()).filter(|name| *name != leader);
-        if self.hosts.iter().any(|host| host.agent.mind.settings.pause) {
-            return;
-        }
-        // What the command line refuses is not asked for.
-        let mode = self.scenario.settings.sync_mode();
-        let sync = cluster.active_sync();
-        if mode == SyncMode::On
-            && !candidate.as_ref().is_none_or(|name| sync.is_some_and(|sync| sync.has_voter(name)))
-        {
-            return;
-        }
-        let request = FailoverRequest { leader: Some(leader), candidate, scheduled_at: None };
-        self.operate(vec![Write::Failover(Some(request))]);
-    }
-
-    /// A failover to a named member: whatever it lacks may be lost.
-    pub(crate) fn request_failover(&mut self, candidate: HostId) {
-        let candidate = Some(self.names.of(candidate).clone());
-        let request = FailoverRequest { leader: None, candidate, scheduled_at: None };
-        self.operate(vec![Write::Failover(Some(request))]);
-    }
-
-    fn request_restart(&mut self, host: HostId) {
-        let agent = &mut self.hosts[host].agent;
-        if !agent.alive || agent.frozen {
-            return;
-        }
-        let id = agent.mind.fresh_id();
-        let kind =
-            bellwether_ha::view::RequestKind::Restart { conditions: Default::default(), timeout: None };
-        agent.mind.requests.push(bellwether_ha::view::Request { id, kind });
-        self.wake(host);
-    }
-
-    fn set_pause(&mut self, pause: bool) {
-        self.set_config("pause", pause.into());
-    }
-
-    fn set_config(&mut self, key: &str, to: serde_json::Value) {
-        let cluster = self.store.cluster();
-        let Some(ConfigDocument::Valid(value)) = cluster.config.as_ref().map(|keyed| &keyed.value) else {
-            return;
-        };
-        let mut value = value.clone();
-        value[key] = to;
-        self.operate(vec![Write::Config(ConfigDocument::Valid(value))]);
-    }
-
-    /// `bellwether resume` refuses while a running primary has no agent that has seen the pause; the operator tries again.
-    fn resume_cluster(&mut self) {
-        let place = self.store_place();
-        let unseen = (0..self.hosts.len()).any(|index| {
-            // It asks the agent itself: the member key of a frozen or isolated one says "paused" for a whole ttl.
-            let host = &self.hosts[index];
-            let reachable = self.network.is_open(place, index) && self.network.is_open(index, place);
-            let answers = reachable && host.is_alive() && host.agent.alive && !host.agent.frozen;
-            host.pg.is_primary() && !(answers && host.agent.mind.settings.pause)
-        });
-        if unseen && self.now < self.heal_from {
-            self.schedule.push(self.now + SECONDS, Event::Operator);
-        } else {
-            self.checks.resumed_at = self.now;
-            self.set_pause(false);
-        }
-    }
-
-    pub(crate) fn operator_tries_again(&mut self) {
-        self.resume_cluster();
     }
 }

@@ -1,7 +1,7 @@
 //! A host: power, clocks, disk, and the guardian, which outlives agents.
 
 use bellwether_ha::view::{FailsafeAcceptance, Kept};
-use bellwether_types::{Timestamp, WallTime};
+use bellwether_types::{Tags, Timestamp, WallTime};
 
 use crate::{
     agent::Agent,
@@ -40,6 +40,19 @@ pub struct Host {
     pub heard: Option<(HostId, Nanos)>,
     /// What would have happened while nothing ran here.
     pub deferred: Vec<Event>,
+    /// It has not joined yet, or has left for good.
+    pub absent: bool,
+    /// PostgreSQL is slow to answer its agent until then.
+    pub busy_until: Nanos,
+    pub renewal_lost_at: Option<Nanos>,
+    /// How many faults keep the watchdog from working.
+    pub watchdog_broken: u32,
+    pub watchdog_active: bool,
+    /// `pre_promote` fails.
+    pub hook_fails: bool,
+    pub tags: Tags,
+    /// The tags were changed then.
+    pub tagged_at: Nanos,
 }
 
 /// The fencing helper. Lives apart from the agent and does one thing.
@@ -71,6 +84,14 @@ impl Host {
             promise: None,
             heard: None,
             deferred: Vec::new(),
+            absent: false,
+            busy_until: 0,
+            renewal_lost_at: None,
+            watchdog_broken: 0,
+            watchdog_active: false,
+            hook_fails: false,
+            tags: Tags::default(),
+            tagged_at: 0,
         }
     }
 
@@ -158,6 +179,7 @@ impl World {
         h.pg.orphans = None;
         h.guardian = GuardianModel::default();
         h.heard = None;
+        h.watchdog_active = false;
         self.agent_dies(host);
         self.ways_changed();
     }
@@ -166,7 +188,7 @@ impl World {
     pub(crate) fn power_on(&mut self, host: HostId) {
         let epoch = self.random.between(1_000_000_000, 60_000_000_000);
         let h = &mut self.hosts[host];
-        if h.powered {
+        if h.powered || h.absent {
             return;
         }
         h.powered = true;

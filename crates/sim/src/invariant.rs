@@ -11,12 +11,14 @@
 //! | [`paused_alone`] | in a paused cluster agents neither promote, start nor stop |
 //! | [`standby_alone`] | nobody is promoted in a standby cluster |
 //! | [`bounded`] | the stop of a restart ends within its limit |
-//! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs |
+//! | [`fit_winner`] | nobody wins the race whose PostgreSQL hangs, or who is not to lead |
 //! | [`founders`] | a cluster is founded whole, by a member that is fenced before it leads |
 //! | [`take_over`] | who takes over has everything that was acknowledged; a replaced leader acknowledges only what its successor has; a leader whose power goes in an undisturbed cluster is replaced in time |
+//! | [`calm`] | where nothing is broken nobody is replaced or steps down |
 //! | [`heals`] | once faults stop, one primary and streaming replicas within the budget; and no agent spins |
 
 pub mod bounded;
+pub mod calm;
 pub mod fit_winner;
 pub mod founders;
 pub mod heals;
@@ -64,6 +66,8 @@ pub struct Checks {
     pub(crate) disturbed_at: Nanos,
     /// How many have begun or ended.
     pub(crate) disturbances: u64,
+    /// A member or its disk is gone for good.
+    pub(crate) members_lost: bool,
     /// The last write that was acknowledged before a take-over, until one is acknowledged after it.
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.

@@ -12,15 +12,21 @@
 
 pub mod agent;
 pub mod bug;
+pub mod calm;
+pub mod configuration;
 pub mod coverage;
 pub mod event;
 pub mod faults;
 pub mod founding;
 pub mod host;
 pub mod invariant;
+pub mod membership;
 pub mod names;
 pub mod network;
+pub mod operations;
+pub mod patroni;
 pub mod pg;
+pub mod probe;
 pub mod random;
 pub mod scenario;
 pub mod schedule;
@@ -35,4 +41,4 @@ pub use bug::Bug;
 pub use coverage::Coverage;
 pub use shrink::shrink;
 pub use trace::Verbosity;
-pub use world::{Outcome, Stats, run};
+pub use world::{Outcome, Stats, run, run_calm};

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_sim::{Bug, Coverage, Outcome, Stats, Verbosity, run, shrink, world::World};
+use bellwether_sim::{Bug, Coverage, Outcome, Stats, Verbosity, run, run_calm, shrink, world::World};
 use clap::Parser;
 
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     seeds: std::ops::Range<u64>,
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// What kind of worlds.
+    #[arg(long, value_enum, default_value_t = Kind::Faults)]
+    world: Kind,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -36,9 +39,36 @@ struct Arguments {
     /// Tell which reasons and actions were never reached.
     #[arg(long)]
     coverage: bool,
+    /// Begin no further seed after so many seconds, and tell which was the last.
+    #[arg(long, value_name = "SECONDS")]
+    stop_after: Option<u64>,
     /// Go on after a violation.
     #[arg(long)]
     keep_going: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Much goes wrong, and at the end the cluster heals.
+    Faults,
+    /// Nothing is broken, and nothing is always quick: nobody may be replaced.
+    Calm,
+}
+
+impl Kind {
+    fn run(self, seed: u64, bug: Bug, verbosity: Verbosity) -> Outcome {
+        match self {
+            Self::Faults => run(seed, bug, verbosity),
+            Self::Calm => run_calm(seed, bug, verbosity),
+        }
+    }
+
+    fn option(self) -> &'static str {
+        match self {
+            Self::Faults => "",
+            Self::Calm => " --world calm",
+        }
+    }
 }
 
 fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
@@ -57,28 +87,15 @@ struct Total {
     coverage: Coverage,
     violations: Vec<Outcome>,
     slowest_healing: u64,
+    /// The highest seed that was run.
+    last: u64,
 }
 
 impl Total {
     fn add(&mut self, outcome: Outcome) {
-        let Stats { decisions, events, writes, acknowledged, lost, promotions, .. } = outcome.stats;
         self.seeds += 1;
         self.coverage.merge(&outcome.coverage);
-        self.stats.decisions += decisions;
-        self.stats.events += events;
-        self.stats.writes += writes;
-        self.stats.acknowledged += acknowledged;
-        self.stats.lost += lost;
-        self.stats.promotions += promotions;
-        self.stats.rewinds += outcome.stats.rewinds;
-        self.stats.clones += outcome.stats.clones;
-        self.stats.guardian_kills += outcome.stats.guardian_kills;
-        self.stats.takeovers += outcome.stats.takeovers;
-        self.stats.takeovers_expected += outcome.stats.takeovers_expected;
-        self.stats.takeover_took = self.stats.takeover_took.max(outcome.stats.takeover_took);
-        self.stats.operator_failovers += outcome.stats.operator_failovers;
-        self.stats.passed_over_timelines += outcome.stats.passed_over_timelines;
-        self.stats.lasted += outcome.stats.lasted;
+        self.stats.add(&outcome.stats);
         self.slowest_healing = self.slowest_healing.max(outcome.stats.healed_after);
         if outcome.violation.is_some() {
             self.violations.push(outcome);
@@ -88,23 +105,9 @@ impl Total {
     fn merge(&mut self, other: Total) {
         self.seeds += other.seeds;
         self.coverage.merge(&other.coverage);
-        let (mine, theirs) = (&mut self.stats, &other.stats);
-        mine.decisions += theirs.decisions;
-        mine.events += theirs.events;
-        mine.writes += theirs.writes;
-        mine.acknowledged += theirs.acknowledged;
-        mine.lost += theirs.lost;
-        mine.promotions += theirs.promotions;
-        mine.rewinds += theirs.rewinds;
-        mine.clones += theirs.clones;
-        mine.guardian_kills += theirs.guardian_kills;
-        mine.takeovers += theirs.takeovers;
-        mine.takeovers_expected += theirs.takeovers_expected;
-        mine.takeover_took = mine.takeover_took.max(theirs.takeover_took);
-        mine.operator_failovers += theirs.operator_failovers;
-        mine.passed_over_timelines += theirs.passed_over_timelines;
-        mine.lasted += theirs.lasted;
+        self.stats.add(&other.stats);
         self.slowest_healing = self.slowest_healing.max(other.slowest_healing);
+        self.last = self.last.max(other.last);
         self.violations.extend(other.violations);
     }
 }
@@ -126,24 +129,28 @@ fn main() -> ExitCode {
 
 fn run_all(arguments: &Arguments) -> Total {
     let next = AtomicU64::new(arguments.seeds.start);
+    #[expect(clippy::disallowed_methods, reason = "how long the simulator itself may take")]
+    let began = std::time::Instant::now();
+    let is_late = || arguments.stop_after.is_some_and(|seconds| began.elapsed().as_secs() >= seconds);
     let verbosity = if arguments.trace { Verbosity::Everything } else { Verbosity::Hash };
     let work = || {
         let mut total = Total::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= arguments.seeds.end {
+            if seed >= arguments.seeds.end || is_late() {
                 return total;
             }
-            let mut outcome = run(seed, arguments.bug, verbosity);
+            let mut outcome = arguments.world.run(seed, arguments.bug, verbosity);
             if outcome.violation.is_some() && !arguments.trace {
                 // The same run again, this time with its story.
-                outcome = run(seed, arguments.bug, Verbosity::Tail);
+                outcome = arguments.world.run(seed, arguments.bug, Verbosity::Tail);
             }
             if arguments.shrink
                 && let Some(scenario) = shrink(&outcome.scenario, arguments.bug)
             {
                 outcome = World::new(scenario, arguments.bug, Verbosity::Tail).run();
             }
+            total.last = total.last.max(seed);
             let stop = outcome.violation.is_some() && !arguments.keep_going;
             if arguments.trace {
                 let _ =
@@ -187,7 +194,12 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
                 writeln!(out, "  needs at {at:.3} s for {lasts:.3} s: {:?}", planned.fault)?;
             }
         }
-        writeln!(out, "  repeat with: bellwether-sim --seeds {} --trace{bug}", outcome.scenario.seed)?;
+        writeln!(
+            out,
+            "  repeat with: bellwether-sim --seeds {}{} --trace{bug}",
+            outcome.scenario.seed,
+            arguments.world.option()
+        )?;
     }
     if arguments.coverage {
         writeln!(out, "reasons never given: {}", total.coverage.unreached_reasons().join(", "))?;
@@ -198,8 +210,9 @@ fn tell(arguments: &Arguments, total: &Total, took: Duration) -> io::Result<()> 
         total.stats;
     writeln!(
         out,
-        "{} seeds, {} violations; {:.1} simulated hours in {:.1} s; {decisions} decisions ({:.0}/s), {events} events",
+        "{} seeds, up to {}, {} violations; {:.1} simulated hours in {:.1} s; {decisions} decisions ({:.0}/s), {events} events",
         total.seeds,
+        total.last,
         total.violations.len(),
         total.stats.lasted as f64 / 3.6e12,
         took.as_secs_f64(),

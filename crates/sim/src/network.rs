@@ -64,6 +64,7 @@ impl World {
     /// How long a message takes now.
     pub(crate) fn delay(&mut self, from: usize, to: usize) -> Nanos {
         let jitter = self.random.between(0, self.scenario.latency);
-        20 * MICROS + self.scenario.latency + jitter + self.network.slowness(from, to)
+        let late = self.lateness(|jitter| jitter.message);
+        20 * MICROS + self.scenario.latency + jitter + late + self.network.slowness(from, to)
     }
 }

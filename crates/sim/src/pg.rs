@@ -11,16 +11,18 @@ pub mod copy;
 pub mod process;
 pub mod reload;
 pub mod replication;
+pub mod slots;
 pub mod sync_rule;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc};
 
 use bellwether_ha::view::{ControlState, Upstream};
 use bellwether_types::{Lsn, SystemId, TimelineId};
 
 use crate::{schedule::Nanos, wal::Pos};
+use slots::SlotState;
 use sync_rule::SyncRule;
 
 /// PostgreSQL of one host.
@@ -64,7 +66,9 @@ pub struct Data {
     pub upstream: Option<Upstream>,
     /// `synchronous_standby_names` in the files.
     pub sync_names: String,
-    pub slots: BTreeSet<String>,
+    pub slots: BTreeMap<String, SlotState>,
+    /// `hot_standby_feedback` is on, whatever the user wants.
+    pub feedback: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +144,8 @@ pub struct Server {
     pub reloads: u32,
     /// What it has read and not told anybody yet, and how many signals that answers.
     pub reading: Option<(Rc<SyncRule>, u32)>,
+    /// After a change of parameters (PostgreSQL 14 and later).
+    pub replay_paused: bool,
     /// The same for the upstream of the WAL receiver.
     pub upstream: Option<Upstream>,
 }

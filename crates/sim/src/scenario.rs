@@ -6,10 +6,14 @@ use bellwether_types::settings::{Settings, SyncMode};
 
 use crate::{
     bug::Bug,
+    calm::Jitter,
+    event::HostId,
     faults::{self, Planned},
     founding::Disturbance,
+    operations::WatchdogMode,
     random::Random,
     schedule::{MICROS, MILLIS, Nanos, SECONDS},
+    store::StoreKind,
 };
 
 #[derive(Clone, Debug)]
@@ -33,6 +37,19 @@ pub struct Scenario {
     pub founding: Option<Disturbance>,
     /// Whoever founds the cluster restores the same backup: all have one identifier, and WAL of their own from there on.
     pub same_backup: bool,
+    /// How late everything is now and then; in calm worlds alone.
+    pub jitter: Option<Jitter>,
+    /// Whose rules leases and reads follow.
+    pub store: StoreKind,
+    pub watchdog: WatchdogMode,
+    /// The member that is a Patroni.
+    pub patroni: Option<HostId>,
+    /// There is a `pre_promote` hook.
+    pub pre_promote: bool,
+    /// `wal_log_hints` or checksums: pg_rewind can work.
+    pub rewindable: bool,
+    /// Who is not there when the cluster is founded.
+    pub late: Option<HostId>,
     /// The store is where the members are, in two sites and with a witness: see [`crate::sites`].
     pub sites: bool,
 }
@@ -43,6 +60,9 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0xBE11_0E74_E500_0000);
         let members = usize::try_from(*random.pick(&[2, 3, 3, 3, 3, 4, 5])).expect("a small number");
         let members = members.max(bug.fewest_members());
+        // From a source of their own: worlds without changes stay as they were before there were any.
+        let mut changes = Random::new(seed ^ 0xC4A6_6E50_0000_0006);
+        let members = if bug == Bug::None && changes.percent(8) { 6 + changes.index(2) } else { members };
         let ttl_seconds = *random.pick(&[5, 5, 5, 8, 10, 15, 20, 30]);
         let ttl_seconds = bug.ttl_seconds().unwrap_or(ttl_seconds);
         let mode = random.between(0, 6);
@@ -62,6 +82,13 @@ impl Scenario {
             faults: Vec::new(),
             founding: None,
             same_backup: false,
+            watchdog: WatchdogMode::Off,
+            patroni: None,
+            pre_promote: false,
+            rewindable: true,
+            jitter: None,
+            store: StoreKind::Embedded,
+            late: None,
             sites: false,
         };
         scenario.faults = faults::plan(&scenario, bug, &mut random.fork(1));
@@ -73,6 +100,15 @@ impl Scenario {
         if bug == Bug::None {
             scenario.draw_sites(&mut random.fork(5));
         }
+        scenario.store = bug.store().unwrap_or_else(|| StoreKind::draw(&scenario, &mut changes.fork(1)));
+        if bug == Bug::None {
+            scenario.draw_equipment(&mut changes.fork(2));
+            scenario.draw_operations(&mut changes.fork(3));
+        }
+        if bug == Bug::None || bug.is_of_changes() {
+            scenario.draw_changes(bug, &mut changes);
+        }
+        scenario.draw_patroni(bug, &mut changes.fork(4));
         scenario
     }
 
@@ -133,11 +169,13 @@ impl Scenario {
             synchronous_mode, synchronous_mode_strict, synchronous_node_count, failsafe_mode, ..
         } = &self.settings;
         format!(
-            "seed {}: {} members{}, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, take-over {}, failsafe {}, \
+            "seed {}: {} members{}{}, store {:?}, ttl {} s, loop_wait {} s, sync {:?} strict {} count {}, take-over {}, failsafe {}, \
              guardian {}, check_timeline {}, {} faults",
             self.seed,
             self.members,
             if self.sites { " in two sites" } else { "" },
+            if self.patroni.is_some() { ", one of them Patroni" } else { "" },
+            self.store,
             self.ttl / SECONDS,
             self.loop_wait / SECONDS,
             synchronous_mode,

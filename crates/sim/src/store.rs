@@ -1,7 +1,12 @@
 //! Model store with the semantics of the real ones: transactions over several keys, leases with guaranteed time, and three ends
 //! of a write. Typed instead of bytes: the codec has tests of its own.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod kind;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bellwether_types::{
     LeaseId, MemberName, Revision, Term,
@@ -12,7 +17,8 @@ use bellwether_types::{
     takeover::Takeover,
 };
 
-use crate::schedule::Nanos;
+use crate::{random::Random, schedule::Nanos};
+pub use kind::StoreKind;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -72,6 +78,9 @@ pub enum Operation {
 pub struct Answer {
     pub verdict: Verdict,
     pub cluster: Arc<Cluster>,
+    /// What the asker gets to see of it, and how old that is.
+    pub seen: Arc<Cluster>,
+    pub behind: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,18 +101,55 @@ struct Lease {
     expires_at: Nanos,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     cluster: Arc<Cluster>,
     revision: u64,
     leases: BTreeMap<LeaseId, Lease>,
     members: BTreeMap<MemberName, LeaseId>,
     next_lease: u64,
+    kind: StoreKind,
+    random: Random,
+    /// What it held lately, the oldest first.
+    past: VecDeque<(Nanos, Arc<Cluster>)>,
     /// How many faults keep it from having a quorum: requests are lost.
     pub silenced: u32,
 }
 
 impl Store {
+    pub fn new(kind: StoreKind, seed: u64) -> Self {
+        Self {
+            cluster: Arc::default(),
+            revision: 0,
+            leases: BTreeMap::new(),
+            members: BTreeMap::new(),
+            next_lease: 0,
+            kind,
+            random: Random::new(seed ^ 0x5704),
+            past: VecDeque::new(),
+            silenced: 0,
+        }
+    }
+
+    /// How long a lease that is renewed now will last.
+    fn lasts(&mut self, ttl: Nanos) -> Nanos {
+        self.kind.lasts(ttl, &mut self.random)
+    }
+
+    /// Its content has just changed.
+    pub(crate) fn remember(&mut self, now: Nanos) {
+        self.past.push_back((now, self.cluster.clone()));
+        while self.past.len() > 1 && self.past[1].0 + self.kind.worst_lag() < now {
+            self.past.pop_front();
+        }
+    }
+
+    /// What it held then, or the oldest that is known.
+    pub(crate) fn as_of(&self, at: Nanos) -> Arc<Cluster> {
+        let past = self.past.iter().rev().find(|(since, _)| *since <= at).or(self.past.front());
+        past.map_or_else(|| self.cluster.clone(), |(_, cluster)| cluster.clone())
+    }
+
     pub fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
     }
@@ -121,15 +167,17 @@ impl Store {
             Operation::Grant { ttl } => {
                 self.next_lease += 1;
                 let lease = LeaseId(self.next_lease);
-                self.leases.insert(lease, Lease { ttl, expires_at: now + ttl });
-                ends = Some((lease, now + ttl));
+                let expires_at = now + self.lasts(ttl);
+                self.leases.insert(lease, Lease { ttl, expires_at });
+                ends = Some((lease, expires_at));
                 Verdict::Granted(lease)
             }
-            Operation::KeepAlive { lease, holding } => match self.leases.get_mut(&lease) {
+            Operation::KeepAlive { lease, holding } => match self.leases.get(&lease).copied() {
                 None => Verdict::Gone,
                 Some(entry) => {
-                    entry.expires_at = now + entry.ttl;
-                    let guaranteed = entry.ttl;
+                    let expires_at = now + self.lasts(entry.ttl);
+                    self.leases.insert(lease, Lease { expires_at, ..entry });
+                    let guaranteed = self.kind.guaranteed(entry.ttl);
                     let holds =
                         self.cluster.leader.as_ref().is_some_and(|leader| leader.lease == Some(lease));
                     if holding && !holds { Verdict::NotHolding } else { Verdict::Valid { guaranteed } }
@@ -141,7 +189,8 @@ impl Store {
                 Verdict::Revoked
             }
         };
-        (Answer { verdict, cluster: self.cluster.clone() }, ends)
+        let (cluster, seen) = (self.cluster.clone(), self.cluster.clone());
+        (Answer { verdict, cluster, seen, behind: 0 }, ends)
     }
 
     /// The lease's time is up, unless it was renewed: then the answer is when to look again.
@@ -287,81 +336,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::SECONDS;
-
-    fn name(text: &str) -> MemberName {
-        MemberName::new(text).unwrap()
-    }
-
-    fn granted(store: &mut Store, now: Nanos) -> LeaseId {
-        match store.carry_out(now, Operation::Grant { ttl: 5 * SECONDS }).0.verdict {
-            Verdict::Granted(lease) => lease,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn acquire(store: &mut Store, who: &str, lease: LeaseId) -> Verdict {
-        let operation = Operation::Commit {
-            checks: vec![(Key::Leader, Condition::Absent)],
-            writes: vec![Write::Leader(name(who), lease)],
-        };
-        store.carry_out(0, operation).0.verdict
-    }
-
-    #[test]
-    fn only_one_gets_the_leader_key_and_it_goes_with_the_lease() {
-        let mut store = Store::default();
-        let (a, b) = (granted(&mut store, 0), granted(&mut store, 0));
-        assert!(matches!(acquire(&mut store, "a", a), Verdict::Applied(_)));
-        assert_eq!(acquire(&mut store, "b", b), Verdict::Refused);
-        let renewed = Operation::KeepAlive { lease: a, holding: true };
-        assert_eq!(
-            store.carry_out(3 * SECONDS, renewed).0.verdict,
-            Verdict::Valid { guaranteed: 5 * SECONDS }
-        );
-        assert_eq!(store.expire(5 * SECONDS, a), Some(8 * SECONDS), "the renewal counts");
-        assert_eq!(store.expire(8 * SECONDS, a), None);
-        assert!(store.leader().is_none());
-        let late = Operation::KeepAlive { lease: a, holding: true };
-        assert_eq!(store.carry_out(9 * SECONDS, late).0.verdict, Verdict::Gone);
-        assert_eq!(acquire(&mut store, "a", a), Verdict::Refused, "a dead lease holds nothing");
-    }
-
-    #[test]
-    fn a_transaction_applies_whole_or_not_at_all() {
-        let mut store = Store::default();
-        let lease = granted(&mut store, 0);
-        let operation = Operation::Commit {
-            checks: vec![(Key::Leader, Condition::Absent), (Key::Sync, Condition::At(Revision(9)))],
-            writes: vec![Write::Leader(name("a"), lease)],
-        };
-        assert_eq!(store.carry_out(0, operation).0.verdict, Verdict::Refused);
-        assert!(store.leader().is_none());
-    }
-
-    #[test]
-    fn a_store_election_restarts_every_lease() {
-        let mut store = Store::default();
-        let lease = granted(&mut store, 0);
-        store.elected(4 * SECONDS);
-        assert_eq!(store.expire(5 * SECONDS, lease), Some(9 * SECONDS));
-    }
-
-    #[test]
-    fn hanging_the_leader_key_on_another_lease_keeps_its_term() {
-        let mut store = Store::default();
-        let (old, new) = (granted(&mut store, 0), granted(&mut store, 0));
-        acquire(&mut store, "a", old);
-        let before = store.leader().unwrap().clone();
-        let operation = Operation::Commit {
-            checks: vec![(Key::Leader, Condition::At(before.revision))],
-            writes: vec![Write::Leader(name("a"), new)],
-        };
-        store.carry_out(0, operation);
-        let after = store.leader().unwrap();
-        assert_eq!((after.term, after.lease), (before.term, Some(new)));
-        assert!(after.revision > before.revision);
-    }
-}
+mod tests;

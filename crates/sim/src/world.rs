@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use bellwether_types::settings::Settings;
+
 use crate::{
     agent::Agent,
     bug::Bug,
@@ -28,6 +30,8 @@ pub struct World {
     pub(crate) random: Random,
     pub(crate) trace: Trace,
     pub(crate) scenario: Scenario,
+    /// What `/config` says now.
+    pub(crate) in_force: Settings,
     pub(crate) bug: Bug,
     pub(crate) names: Names,
     pub(crate) hosts: Vec<Host>,
@@ -64,6 +68,8 @@ pub struct Stats {
     pub clones: u64,
     pub guardian_kills: u64,
     pub requests_accepted: u64,
+    /// Epochs that were opened in calm worlds.
+    pub suspicions: u64,
     pub takeovers: u64,
     /// Leaders lost their power where the others could take over.
     pub takeovers_expected: u64,
@@ -76,6 +82,30 @@ pub struct Stats {
     pub healed_after: Nanos,
     /// Virtual time.
     pub lasted: Nanos,
+}
+
+impl Stats {
+    /// The sum of several runs, or the worst of them.
+    pub fn add(&mut self, other: &Self) {
+        self.decisions += other.decisions;
+        self.events += other.events;
+        self.writes += other.writes;
+        self.acknowledged += other.acknowledged;
+        self.lost += other.lost;
+        self.promotions += other.promotions;
+        self.rewinds += other.rewinds;
+        self.clones += other.clones;
+        self.guardian_kills += other.guardian_kills;
+        self.requests_accepted += other.requests_accepted;
+        self.suspicions += other.suspicions;
+        self.takeovers += other.takeovers;
+        self.takeovers_expected += other.takeovers_expected;
+        self.takeover_took = self.takeover_took.max(other.takeover_took);
+        self.operator_failovers += other.operator_failovers;
+        self.passed_over_timelines += other.passed_over_timelines;
+        self.healed_after = self.healed_after.max(other.healed_after);
+        self.lasted += other.lasted;
+    }
 }
 
 /// How a run ended.
@@ -95,16 +125,24 @@ pub fn run(seed: u64, bug: Bug, verbosity: Verbosity) -> Outcome {
     World::new(Scenario::draw(seed, bug), bug, verbosity).run()
 }
 
+/// The same for a calm world, see [`crate::calm`].
+pub fn run_calm(seed: u64, bug: Bug, verbosity: Verbosity) -> Outcome {
+    World::new(Scenario::draw_calm(seed, bug), bug, verbosity).run()
+}
+
 impl World {
     pub fn new(scenario: Scenario, bug: Bug, verbosity: Verbosity) -> Self {
         let mut random = Random::new(scenario.seed);
-        let hosts = (0..scenario.members)
+        let mut hosts: Vec<Host> = (0..scenario.members)
             .map(|_| {
                 let epoch = random.between(1_000_000_000, 900_000_000_000_000);
                 let skew = i64::try_from(random.between(0, 20_000)).expect("small") - 10_000;
                 Host::new(Agent::new(scenario.settings.clone()), epoch, skew)
             })
             .collect();
+        if let Some(late) = scenario.late {
+            (hosts[late].powered, hosts[late].absent) = (false, true);
+        }
         Self {
             now: 0,
             schedule: Schedule::default(),
@@ -114,7 +152,7 @@ impl World {
             names: Names::new(scenario.members),
             hosts,
             network: Network::new(scenario.members),
-            store: Store::default(),
+            store: Store::new(scenario.store, scenario.seed),
             seat: Seat::default(),
             wal: Forest::default(),
             connections: Vec::new(),
@@ -126,6 +164,7 @@ impl World {
             heal_from: Nanos::MAX,
             finished: false,
             said: BTreeMap::new(),
+            in_force: scenario.settings.clone(),
             scenario,
         }
     }

@@ -265,18 +265,21 @@ impl World {
                 self.pg_set_sync_names(host, &names);
                 self.takes(host, 5 * MILLIS)
             }
-            Action::ProbeCommit => Step::Done,
+            Action::ProbeCommit => {
+                self.probe_commit(host);
+                Step::Changed
+            }
             Action::GenerateWal => {
                 self.pg_generate_wal(host);
                 self.takes(host, MILLIS)
             }
             Action::ProveNamesInForce => self.prove_names_in_force(host),
             Action::CreateSlots { names } => {
-                self.hosts[host].pg.data.slots.extend(names);
+                self.create_slots(host, names);
                 self.takes(host, 2 * MILLIS)
             }
             Action::DropSlots { slots } => {
-                self.hosts[host].pg.data.slots.retain(|slot| !slots.contains_key(slot));
+                self.hosts[host].pg.data.slots.retain(|slot, _| !slots.contains_key(slot));
                 self.takes(host, 2 * MILLIS)
             }
             Action::SetDataDirectoryAside => {
@@ -304,16 +307,44 @@ impl World {
                 self.hosts[host].agent.mind.state = state;
                 Step::Changed
             }
-            Action::AdvanceSlots { .. }
-            | Action::CreateLogicalSlots { .. }
-            | Action::AdvanceLogicalSlots { .. }
-            | Action::AskLeaderSlots { .. }
-            | Action::ForceFeedback { .. }
-            | Action::Reload
-            | Action::ResumeReplay
-            | Action::ActivateWatchdog
-            | Action::DisableWatchdog
-            | Action::RunCallback { .. } => Step::Done,
+            Action::AdvanceSlots { to } => {
+                self.advance_slots(host, to.into_iter());
+                self.takes(host, MILLIS)
+            }
+            Action::CreateLogicalSlots { slots } => {
+                self.create_logical(host, slots);
+                Step::Changed
+            }
+            Action::AdvanceLogicalSlots { to } => {
+                self.advance_slots(host, to.into_iter().map(|(name, advance)| (name, advance.to)));
+                Step::Changed
+            }
+            Action::AskLeaderSlots { leader, names, states_of } => {
+                self.ask_leader_slots(host, &leader, &names, &states_of);
+                self.takes(host, 3 * MILLIS)
+            }
+            Action::ForceFeedback { on } => {
+                self.hosts[host].pg.data.feedback = on;
+                self.takes(host, 2 * MILLIS)
+            }
+            Action::ResumeReplay => {
+                if let Some(server) = self.hosts[host].pg.server_mut() {
+                    server.replay_paused = false;
+                }
+                self.takes(host, MILLIS)
+            }
+            Action::ActivateWatchdog => {
+                if self.activate_watchdog(host) {
+                    Step::Changed
+                } else {
+                    Step::Failed
+                }
+            }
+            Action::DisableWatchdog => {
+                self.hosts[host].watchdog_active = false;
+                Step::Changed
+            }
+            Action::Reload | Action::RunCallback { .. } => Step::Done,
             Action::Answer { request, answer } => {
                 self.note(host, "api", &[1], || format!("request {request}: {answer:?}"));
                 if !matches!(answer, RequestAnswer::Refused { .. }) {

@@ -6,7 +6,7 @@
 mod copy;
 mod server;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bellwether_ha::{
     Action,
@@ -34,6 +34,7 @@ pub struct RunningJob {
 #[derive(Clone, Debug)]
 enum Plan {
     Bootstrap,
+    BootstrapStandby,
     PostBootstrap,
     Clone { from: Option<Upstream> },
     Reinitialize { from: Upstream },
@@ -47,6 +48,7 @@ enum Plan {
     Rewind { source: Upstream },
     Checkpoint,
     Wipe,
+    CopySlots { names: BTreeSet<String>, stop_limit: Duration },
 }
 
 /// How often a job looks whether what it waits for has come.
@@ -89,6 +91,10 @@ impl World {
             Action::Rewind { source } => (JobKind::Rewind, Plan::Rewind { source }),
             Action::Checkpoint => (JobKind::Checkpoint, Plan::Checkpoint),
             Action::WipeDataDirectory { .. } => (JobKind::Wipe, Plan::Wipe),
+            Action::CopySlots { names, stop_limit } => {
+                (JobKind::CopySlots, Plan::CopySlots { names, stop_limit })
+            }
+            Action::BootstrapStandby { .. } => (JobKind::Bootstrap, Plan::BootstrapStandby),
             other => unreachable!("{other:?} is no job"),
         };
         if self.hosts[host].agent.mind.job.is_some() {
@@ -153,6 +159,9 @@ impl World {
             Plan::Rewind { source } => self.rewind(host, step, &source),
             Plan::Checkpoint => self.checkpoint_job(host, step),
             Plan::Wipe => self.wipe(host, step),
+            Plan::CopySlots { names, stop_limit } => self.copy_slots(host, step, &names, stop_limit, began),
+            // Nobody reaches the other cluster.
+            Plan::BootstrapStandby => self.unreachable(step),
         };
         match next {
             Next::At(step, delay) => {

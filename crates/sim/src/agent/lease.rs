@@ -9,12 +9,13 @@ use bellwether_ha::{lease, view::LeaseView};
 use bellwether_types::{
     Revision, Term, Timestamp,
     cluster::{Cluster, ConfigDocument},
-    settings::StandbyCluster,
 };
 
 use crate::{
+    configuration,
     event::{AgentEvent, Event, HostId},
-    schedule::{MILLIS, Nanos},
+    random::Random,
+    schedule::{MILLIS, Nanos, SECONDS},
     store::{Answer, Key, Operation, Verdict, Write},
     world::World,
 };
@@ -64,16 +65,39 @@ impl World {
         let id = agent.mind.fresh_id();
         agent.mind.pending.push(Pending { id, sent_at: clock, purpose });
         let place = self.store_place();
-        if self.network.is_open(host, place) {
+        let is_lost = matches!(purpose, Purpose::Renewal { .. }) && self.loses_renewal(host);
+        if self.network.is_open(host, place) && !is_lost {
             let mut delay = self.delay(host, place);
             if matches!(operation, Operation::Commit { .. }) {
                 delay += self.random.between(MILLIS / 2, 4 * MILLIS);
+                delay += self.lateness(|jitter| jitter.store_write);
             }
             let operation = Box::new(operation);
             self.schedule
                 .push(now + delay, Event::StoreRequest { from: host, agent: incarnation, id, operation });
         }
-        self.later(host, self.scenario.ttl / 5, AgentEvent::TimedOut { id });
+        self.later(host, self.renewal_period(), AgentEvent::TimedOut { id });
+    }
+
+    /// How long one request may take, and how soon the next renewal follows.
+    pub(crate) fn renewal_period(&self) -> Nanos {
+        self.scenario.store.guaranteed(self.scenario.ttl) / 5
+    }
+
+    /// The server that this host is connected to may lag: what it shows is as old as that. Its own writes and proofs go to the leader.
+    fn read_by(&mut self, host: HostId, answer: &mut Answer) {
+        let lag = self.lag_of(host);
+        if lag > 0 && answer.verdict != Verdict::Read {
+            (answer.seen, answer.behind) = (self.store.as_of(self.now.saturating_sub(lag)), lag);
+        }
+    }
+
+    /// How far behind the server of this host is; another one every few seconds.
+    fn lag_of(&self, host: HostId) -> Nanos {
+        let spell = self.now / (5 * SECONDS);
+        let mut random = Random::new(self.scenario.seed ^ (spell << 8) ^ host as u64);
+        let most = self.scenario.store.worst_lag();
+        if most > 0 && random.percent(25) { random.between(0, most) } else { 0 }
     }
 
     /// The request arrives at the store.
@@ -85,7 +109,8 @@ impl World {
         let before = self.store.cluster().clone();
         let releases = matches!(&operation, Operation::Commit { writes, .. }
             if writes.iter().any(|write| matches!(write, Write::Delete(Key::Leader))));
-        let (answer, ends) = self.store.carry_out(self.now, operation);
+        let (mut answer, ends) = self.store.carry_out(self.now, operation);
+        self.read_by(from, &mut answer);
         if releases && matches!(answer.verdict, Verdict::Applied(_)) {
             self.check_release(from);
         }
@@ -118,13 +143,18 @@ impl World {
         if after.revision == before.revision {
             return;
         }
+        self.store.remember(self.now);
+        let config = |cluster: &Cluster| cluster.config.as_ref().map(|keyed| keyed.revision);
+        if config(before) != config(&after) {
+            self.note_configuration();
+        }
         if !concerns_others(before, &after) {
             return;
         }
         let place = self.store_place();
         for host in 0..self.hosts.len() {
             if self.hosts[host].agent.alive && self.network.is_open(place, host) && self.hosts[host].powered {
-                let delay = self.delay(place, host);
+                let delay = self.delay(place, host) + self.lag_of(host);
                 let agent = self.hosts[host].agent.incarnation;
                 let what = AgentEvent::Watched { cluster: after.clone() };
                 self.schedule.push(self.now + delay, Event::Agent { host, agent, what });
@@ -143,20 +173,17 @@ impl World {
         if !newer {
             return;
         }
-        let concerns = mind.cluster.as_ref().is_none_or(|known| concerns_others(known, cluster));
+        let concerns = match self.scenario.patroni == Some(host) {
+            true => Self::wakes_patroni(mind.cluster.as_deref(), cluster),
+            false => mind.cluster.as_ref().is_none_or(|known| concerns_others(known, cluster)),
+        };
         let config = cluster.config.as_ref();
         let known = mind.cluster.as_ref().and_then(|known| known.config.as_ref());
         if let Some(config) = config
             && known.is_none_or(|known| known.revision != config.revision)
             && let ConfigDocument::Valid(value) = &config.value
         {
-            mind.settings.pause = value["pause"] == true;
-            if let Some(seconds) = value["ttl"].as_u64() {
-                mind.settings.ttl = Duration::from_secs(seconds);
-            }
-            mind.settings.standby_cluster = value["standby_cluster"]["host"]
-                .as_str()
-                .map(|host| StandbyCluster { host: Some(host.to_owned()), ..StandbyCluster::default() });
+            mind.settings = configuration::in_force(&self.scenario.settings, value);
         }
         mind.cluster = Some(cluster.clone());
         if concerns {
@@ -170,7 +197,9 @@ impl World {
         let Some(index) = mind.pending.iter().position(|pending| pending.id == id) else { return };
         let Pending { sent_at, purpose, .. } = mind.pending.swap_remove(index);
         let was_silent = mind.unavailable_since.is_some();
-        self.learn(host, &answer.cluster, Some(sent_at));
+        let as_of = if self.bug.sees_lag() { answer.behind } else { 0 };
+        let confirmed_at = sent_at.saturating_sub(Duration::from_nanos(as_of));
+        self.learn(host, &answer.seen, Some(confirmed_at));
         if was_silent {
             self.wake(host);
         }
@@ -213,7 +242,8 @@ impl World {
     /// The keeper's turn.
     pub(crate) fn keep_alive(&mut self, host: HostId) {
         let ttl = self.scenario.ttl;
-        self.later(host, ttl / 5, AgentEvent::KeepAlive);
+        let late = self.lateness(|jitter| jitter.wake_up);
+        self.later(host, self.renewal_pace(host) + late, AgentEvent::KeepAlive);
         if self.is_loop_stuck(host) {
             return;
         }
@@ -294,6 +324,7 @@ impl World {
         self.check_founder_is_guarded(host);
         if term.0 == revision.0 {
             self.check_winner_answers(host);
+            self.check_winner_may_lead(host);
         }
         self.note(host, "lease", &[1, term.0], || format!("holds the leader lock, term {}", term.0));
         self.extend_guardian(host, limits.until);
@@ -302,6 +333,7 @@ impl World {
     }
 
     fn limits(&self, sent_at: Timestamp, answered_at: Timestamp, guaranteed: Nanos) -> lease::LeaseLimits {
+        let guaranteed = self.bug.guaranteed(guaranteed, self.scenario.ttl);
         lease::limits(self.bug.lease_begins(sent_at, answered_at), Duration::from_nanos(guaranteed))
     }
 

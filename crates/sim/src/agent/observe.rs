@@ -6,11 +6,11 @@ use bellwether_ha::{
     View,
     view::{
         Control, DataDirectory, FailsafeView, Fencing, Guardian, JobKind, LocalHistory, Me, PostgresView,
-        Process, Server, Slot, Standby, StoreView, Watchdog, answers_count_for,
+        Process, Server, Standby, StoreView, answers_count_for,
         health::{Health, Stopped},
     },
 };
-use bellwether_types::{PostgresState, Role, Tags, Timestamp};
+use bellwether_types::{PostgresState, Role, Timestamp};
 
 use crate::{
     bug::Bug,
@@ -27,6 +27,7 @@ impl World {
         let now = self.hosts[host].clock(self.now);
         self.refresh_postgres(host, now);
         self.listen(host);
+        let health = Health { stopped: self.stopped_view(host), ..self.health(host) };
         let h = &self.hosts[host];
         let mind = &h.agent.mind;
         View {
@@ -34,12 +35,12 @@ impl World {
             wall: h.wall(self.now),
             me: Me {
                 name: self.names.of(host).clone(),
-                tags: Tags::default(),
+                tags: h.tags.clone(),
                 api_url: self.names.api_url(host),
                 conn_url: self.names.conn_url(host),
                 may_bootstrap: true,
                 clones_without_leader: false,
-                has_pre_promote: false,
+                has_pre_promote: self.scenario.pre_promote,
                 failed_bootstraps: None,
             },
             settings: mind.settings.clone(),
@@ -55,8 +56,8 @@ impl World {
             peers: mind.rounds.peers.clone(),
             failsafe: FailsafeView { accepted: h.acceptance.clone(), round: mind.rounds.failsafe.clone() },
             takeover: self.takeover_view(host),
-            fencing: Fencing { guardian: self.guardian_view(host), watchdog: Watchdog::Off },
-            health: Health { stopped: self.stopped_view(host), ..Health::default() },
+            fencing: Fencing { guardian: self.guardian_view(host), watchdog: self.watchdog_view(host) },
+            health,
             job: mind.job.as_ref().map(|job| job.shown.clone()),
             last_job: mind.last_job.clone(),
             requests: mind.requests.clone(),
@@ -79,7 +80,7 @@ impl World {
 
     fn guardian_view(&self, host: HostId) -> Guardian {
         let guardian = &self.hosts[host].guardian;
-        if !self.scenario.guardian {
+        if !self.has_guardian(host) {
             return Guardian::Off;
         }
         if !guardian.alive {
@@ -97,6 +98,9 @@ impl World {
 
     /// The monitoring query, and keeping state and role truthful.
     fn refresh_postgres(&mut self, host: HostId, now: Timestamp) {
+        if self.is_answer_late(host) {
+            return;
+        }
         let h = &self.hosts[host];
         let Some(server) = h.pg.server() else {
             self.hosts[host].agent.mind.last_server = None;
@@ -107,6 +111,7 @@ impl World {
         }
         let in_recovery = server.in_recovery;
         let stopping = server.stop.is_some();
+        self.consume(host);
         let answer = (!stopping).then(|| self.monitor(host, now));
         let mind = &mut self.hosts[host].agent.mind;
         if let Some(answer) = answer {
@@ -157,14 +162,6 @@ impl World {
                 replay: acked,
             }
         };
-        let slot = |name: &String| Slot {
-            name: name.clone(),
-            physical: true,
-            temporary: false,
-            active: false,
-            restart_lsn: Some(flushed),
-            ..Slot::default()
-        };
         Server {
             answered_at: now,
             in_recovery: server.in_recovery,
@@ -174,15 +171,15 @@ impl World {
             received: flushed,
             replayed: flushed,
             has_read_own_wal: true,
-            replay_paused: false,
+            replay_paused: server.replay_paused,
             streaming: server.receiver.is_some(),
             receiver_source: None,
             synchronous_standby_names: server.rule.text.clone(),
             synchronous_commit: "on".to_owned(),
             standbys: server.senders.iter().enumerate().map(standby).collect(),
-            slots: pg.data.slots.iter().map(slot).collect(),
-            hot_standby_feedback: false,
-            wal_level: "replica".to_owned(),
+            slots: self.slots_shown(host),
+            hot_standby_feedback: pg.data.feedback,
+            wal_level: "logical".to_owned(),
             max_replication_slots: 10,
         }
     }
@@ -220,9 +217,9 @@ impl World {
                 .filter(|(generation, _)| *generation == pg.generation)
                 .map(|(_, at)| at),
             archives_wal: false,
-            postmaster_started_at: None,
-            feedback_forced: false,
-            leader_slots: None,
+            postmaster_started_at: pg.server().is_some().then(|| pg.generation.to_string()),
+            feedback_forced: pg.data.feedback,
+            leader_slots: mind.leader_slots.clone(),
             unusable_slots: BTreeSet::new(),
         }
     }
@@ -249,7 +246,7 @@ impl World {
             checkpoint: control.checkpoint,
             minimum_recovery_end: control.minimum_recovery.map(|at| self.wal.lsn(at)),
             minimum_recovery_timeline: control.minimum_recovery.map(|at| self.wal.timeline(at)),
-            rewindable: true,
+            rewindable: self.scenario.rewindable,
             has_recovery_signal: data.standby_signal,
             has_backup_label: data.backup_label,
         }

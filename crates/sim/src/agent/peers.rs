@@ -6,12 +6,17 @@ use std::{
     time::Duration,
 };
 
-use bellwether_ha::view::{AsOf, FailsafeAcceptance, FailsafeRound, PeerAnswer, PeerReport, Peers};
+use bellwether_ha::{
+    lease,
+    view::{AsOf, FailsafeAcceptance, FailsafeRound, LeaseView, PeerAnswer, PeerReport, Peers},
+};
 use bellwether_types::{Lsn, PostgresState, Role, Timestamp};
 
 use crate::{
     agent::Members,
     event::{AgentEvent, Event, HostId},
+    operations::WatchdogMode,
+    pg::Files,
     schedule::MILLIS,
     world::World,
 };
@@ -126,12 +131,16 @@ impl World {
             match question {
                 PeerQuestion::Status => {
                     delay = if self.looks_again(to) { A_LOOK } else { PATIENCE };
-                    PeerAnswerBody::Status(Box::new(self.report(to)))
+                    let report = self.report(to);
+                    let report = if self.is_patroni(to) { Self::as_patroni_reports(report) } else { report };
+                    PeerAnswerBody::Status(Box::new(report))
                 }
                 PeerQuestion::Failsafe { leader, rely_on } => {
                     // Written to disk before it is said.
                     delay = self.random.between(MILLIS / 2, 5 * MILLIS);
-                    PeerAnswerBody::Failsafe { promised: self.accept_failsafe(to, *leader, *rely_on) }
+                    let promised = self.accept_failsafe(to, *leader, *rely_on);
+                    let unsaid = self.is_patroni(to).then_some(lease::UNSAID_PROMISE);
+                    PeerAnswerBody::Failsafe { promised: promised.map(|said| unsaid.unwrap_or(said)) }
                 }
             }
         };
@@ -162,16 +171,20 @@ impl World {
             let position = published.map(|published| published.position);
             (position, published.and_then(|published| published.timeline), self.bug.as_of(ago))
         };
+        let position =
+            if h.pg.data.files == Files::Present { position } else { self.bug.position_without_data() };
         PeerReport {
             role: h.agent.mind.role,
             is_running_primary: server.is_some_and(|server| !server.in_recovery),
             position,
             as_of,
             timeline,
-            nofailover: false,
-            failover_priority: 1,
-            watchdog_failed: false,
-            at_rest: false,
+            nofailover: h.tags.nofailover(),
+            failover_priority: h.tags.failover_priority(),
+            watchdog_failed: h.watchdog_broken > 0 && self.scenario.watchdog == WatchdogMode::Required,
+            at_rest: h.pg.is_down()
+                && h.pg.orphans.is_none()
+                && !matches!(h.agent.mind.lease_view, LeaseView::Held { .. }),
             takeover: self.word(host),
             unfit: false,
         }

@@ -32,10 +32,15 @@ impl World {
     /// What a WAL receiver hears without being sent WAL: keepalives, several per `detect_timeout`.
     pub(crate) fn listen(&mut self, host: HostId) {
         let now = self.now;
-        let Some(server) = self.hosts[host].pg.server() else { return };
+        if self.hosts[host].pg.server().is_none() {
+            return;
+        }
         if let Some(up) = self.is_hearing(host) {
-            self.hosts[host].heard = Some((up, now));
-        } else if let Some(up) = server.upstream.as_ref().and_then(|upstream| self.names.source(upstream))
+            let at = now - self.hearing_age().min(now);
+            let known = self.hosts[host].heard.filter(|(from, _)| *from == up);
+            self.hosts[host].heard = Some((up, known.map_or(at, |(_, known)| known.max(at))));
+        } else if let Some(server) = self.hosts[host].pg.server()
+            && let Some(up) = server.upstream.as_ref().and_then(|upstream| self.names.source(upstream))
             && self.hosts[host].heard.is_none_or(|(known, _)| known != up)
         {
             self.hosts[host].heard = Some((up, now));

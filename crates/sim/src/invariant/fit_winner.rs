@@ -1,8 +1,19 @@
-//! Nobody wins the race whose PostgreSQL hangs: it would hold the lock and not lead, while others could.
+//! Nobody wins the race whose PostgreSQL hangs: it would hold the lock and not lead, while others could. Nor does who must not lead
+//! (`nofailover`).
 
 use crate::{event::HostId, names::letter, schedule::SECONDS, world::World};
 
 impl World {
+    /// `host` was given a lock that it did not have, as no primary yet.
+    pub(crate) fn check_winner_may_lead(&mut self, host: HostId) {
+        let h = &self.hosts[host];
+        let is_known = h.tagged_at + self.scenario.ttl < self.now;
+        let is_named = self.store.cluster().failover_request().is_some();
+        if h.tags.nofailover() && is_known && !is_named && !h.pg.is_primary() {
+            self.violated("fit_winner", format!("{} took the lock in spite of nofailover", letter(host)));
+        }
+    }
+
     /// `host` was given a free lock.
     pub(crate) fn check_winner_answers(&mut self, host: HostId) {
         let silence = self.silence(host);

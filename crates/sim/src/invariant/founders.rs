@@ -7,7 +7,7 @@ impl World {
     pub(crate) fn check_founder_is_guarded(&mut self, host: HostId) {
         let h = &self.hosts[host];
         let founds = h.agent.mind.memory.bootstrapping.is_some();
-        let guarded = self.scenario.guardian && self.bug.arms_guardian();
+        let guarded = self.has_guardian(host) && self.bug.arms_guardian();
         if guarded && founds && h.pg.is_primary() && h.guardian.deadline.is_none() {
             let text =
                 format!("{} accepts writes and leads before its guardian has a deadline", letter(host));

@@ -1,8 +1,9 @@
 //! Once faults stop, the cluster heals within its budget: one primary that holds the lock, all others streaming from it, writes
 //! acknowledged. And at no time does an agent spin.
 //!
-//! In quorum mode the votes that a promotion needs may be gone for good. Then nobody may lead until an operator, who knows more, says
-//! who shall: the reason of the refusal names the command. The model operator gives it after [`OPERATOR_AFTER`] without a leader.
+//! In quorum mode the votes that a promotion needs may be gone for good, and in every mode members and their disks. Then nobody may lead until an operator, who knows more, says
+//! who shall: the reason of the refusal names the command, and where somebody is gone for good whose word failsafe mode would wait for, that is
+//! switched off. The model operator does both after [`OPERATOR_AFTER`] without a leader.
 
 use crate::{
     event::{Event, HostId},
@@ -12,7 +13,7 @@ use crate::{
 };
 
 const PERIOD: Nanos = 500 * MILLIS;
-/// Founding a cluster of five, copies included.
+/// Founding a cluster of five, copies included, besides the leases of founders that died.
 const FOUNDING_BUDGET: Nanos = 120 * SECONDS;
 /// How long an operator leaves members to themselves, besides two `ttl`.
 const OPERATOR_AFTER: Nanos = 30 * SECONDS;
@@ -54,6 +55,7 @@ impl World {
     fn call_operator(&mut self) {
         let is_early = self.now < self.heal_from + 2 * self.scenario.ttl + OPERATOR_AFTER;
         let votes = self.store.cluster().active_sync().is_some_and(|sync| sync.quorum > 0);
+        let votes = votes || self.checks.members_lost;
         if is_early || !votes || self.store.leader().is_some() || self.checks.named_by_operator.is_some() {
             return;
         }
@@ -66,6 +68,10 @@ impl World {
         self.checks.named_by_operator = Some(candidate);
         self.stats.operator_failovers += 1;
         self.note_world(&[4], || format!("the operator asks for a failover to {}", letter(candidate)));
+        if self.checks.members_lost && self.in_force.failsafe_mode {
+            // Nobody who is named in `/failsafe` and never comes back will ever say that it does not lead.
+            self.set_config("failsafe_mode", false.into());
+        }
         self.request_failover(candidate);
     }
 
@@ -79,7 +85,7 @@ impl World {
                 self.note_world(&[3], || "the cluster is founded; faults begin".to_owned());
                 self.schedule_faults();
             }
-            Some(why) if self.now > FOUNDING_BUDGET => {
+            Some(why) if self.now > FOUNDING_BUDGET + 4 * self.scenario.ttl => {
                 self.violated("heals", format!("the cluster was not founded: {why}"));
             }
             Some(_) => {}
@@ -125,7 +131,7 @@ impl World {
         if !self.hosts[leader].pg.is_primary() {
             return Some(format!("leader {} is no primary", letter(leader)));
         }
-        for host in (0..self.hosts.len()).filter(|host| *host != leader) {
+        for host in (0..self.hosts.len()).filter(|host| *host != leader && !self.hosts[*host].absent) {
             let pg = &self.hosts[host].pg;
             let receiver = pg.server().and_then(|server| server.receiver);
             let streams = receiver.is_some_and(|id| {

@@ -17,7 +17,7 @@ impl World {
         let (mine, newest) = (self.wal.timeline(end), self.wal.timeline(trunk));
         let diverged = self.wal.diverged(end, trunk);
         let recorded = self.store.cluster().timeline().is_some_and(|timeline| timeline >= newest);
-        let protected = self.scenario.is_synchronous() && self.store.cluster().active_sync().is_some();
+        let protected = self.is_synchronous() && self.store.cluster().active_sync().is_some();
         let text = format!(
             "{} was promoted on timeline {mine} at {} although timeline {newest} had begun (in /history: {recorded})",
             letter(host),
@@ -25,7 +25,7 @@ impl World {
         );
         if diverged && recorded && !protected {
             self.violated("no_diverged_promotion", format!("{text}, and has WAL that it does not contain"));
-        } else if recorded && self.scenario.settings.check_timeline {
+        } else if recorded && self.scenario.always_checks_timeline() {
             self.violated("no_diverged_promotion", text);
         } else {
             self.stats.passed_over_timelines += 1;

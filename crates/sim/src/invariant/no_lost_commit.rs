@@ -4,6 +4,8 @@
 //! `/sync` was active in the store at the moment of the acknowledgement. Without synchronous replication the promise is
 //! smaller: nobody is promoted who is further than `maximum_lag_on_failover` behind the last published position.
 
+use bellwether_types::settings::SyncMode;
+
 use crate::{event::HostId, invariant::Acknowledged, names::letter, wal::Pos, world::World};
 
 impl World {
@@ -12,7 +14,7 @@ impl World {
             // A beginning may be set aside: nobody leads anybody to it.
             return;
         }
-        let covered = self.scenario.is_synchronous() && self.store.cluster().active_sync().is_some();
+        let covered = self.is_synchronous() && self.store.cluster().active_sync().is_some();
         let entry = self.checks.acknowledged.entry(pos.branch);
         let entry = entry.or_insert(Acknowledged { count: 0, covered: 0 });
         entry.count = entry.count.max(pos.count);
@@ -48,12 +50,17 @@ impl World {
         }
     }
 
+    /// Commits wait for standbys, by the configuration as it is now.
+    pub(super) fn is_synchronous(&self) -> bool {
+        self.in_force.synchronous_mode != SyncMode::Off
+    }
+
     /// Without a request for this very member nobody leads who is too far behind.
     fn check_lag(&mut self, host: HostId, end: Pos) {
         let cluster = self.store.cluster();
         let requested = cluster.failover_request().is_some() || self.checks.named_by_operator == Some(host);
         let behind = cluster.optime() - self.wal.lsn(end);
-        let allowed = self.scenario.settings.maximum_lag_on_failover;
+        let allowed = self.scenario.largest_lag();
         if !requested && !self.is_paused() && behind > allowed {
             let text = format!("{} was promoted {behind} bytes behind the published position", letter(host));
             self.violated("bounded_loss", text);

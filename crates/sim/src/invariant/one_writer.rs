@@ -31,7 +31,7 @@ impl World {
         // A paused primary goes on without the lock, and needs a moment to stop once the pause has ended.
         let paused = self.hosts[host].agent.mind.settings.pause || self.is_paused();
         let resumed = self.now.saturating_sub(self.checks.resumed_at) < self.scenario.ttl;
-        if paused || resumed || self.scenario.settings.failsafe_mode || !self.checks.founded {
+        if paused || resumed || self.scenario.may_use_failsafe() || !self.checks.founded {
             return;
         }
         if cluster.leader_name() != Some(self.names.of(host)) {

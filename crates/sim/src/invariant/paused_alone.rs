@@ -21,9 +21,13 @@ impl World {
             matches!(kind, JobKind::Checkpoint | JobKind::CheckDivergence | JobKind::PostBootstrap);
         let asked = match kind {
             JobKind::Restart | JobKind::Reinitialize => true,
+            // The agent is told to end, and what it began before the pause goes on.
+            JobKind::Stop => self.hosts[host].agent.mind.stopping,
             // Somebody asked for this very member.
             JobKind::Promote => self.is_requested(host),
             JobKind::Demote => self.is_hand_over_requested(),
+            // Somebody asked for a copy, or it was begun before the pause: it is tried until there is one.
+            JobKind::Clone => self.was_copying(host),
             // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind.
             JobKind::Start | JobKind::Rewind | JobKind::CrashRecovery => self.is_recovering(host),
             _ => false,
@@ -41,6 +45,11 @@ impl World {
     /// A hand-over to a named member is possible in pause.
     fn is_hand_over_requested(&self) -> bool {
         self.store.cluster().failover_request().is_some_and(|(request, _)| request.candidate.is_some())
+    }
+
+    fn was_copying(&self, host: HostId) -> bool {
+        let last = self.hosts[host].agent.mind.last_job.as_ref();
+        last.is_some_and(|last| matches!(last.kind, JobKind::Clone | JobKind::Reinitialize | JobKind::Wipe))
     }
 
     fn is_recovering(&self, host: HostId) -> bool {

@@ -26,22 +26,29 @@ impl World {
         if self.is_take_over_possible(host) {
             self.stats.takeovers_expected += 1;
             let disturbance = self.checks.disturbances + 1;
-            let budget = BUDGET + self.election_after_loss_of(host);
+            // Each step is seen as late as the store shows it.
+            let lag = 3 * self.scenario.store.worst_lag();
+            let budget = BUDGET + lag + self.election_after_loss_of(host);
             self.schedule.push(self.now + budget, Event::TakenOver { from: host, disturbance });
         }
     }
 
     fn is_take_over_possible(&self, leader: HostId) -> bool {
-        let settings = &self.scenario.settings;
+        let settings = &self.in_force;
         let cluster = self.store.cluster();
         let is_on = settings.quorum_takeover && settings.sync_mode() == SyncMode::Quorum && !self.is_paused();
-        let is_calm = self.active_faults == 0
+        let is_calm = self.scenario.patroni.is_none()
+            && self.active_faults == 0
             && self.checks.disturbed_at + 2 * self.scenario.ttl + CALM < self.now
             && self.checks.resumed_at + 2 * self.scenario.ttl + CALM < self.now;
         let is_whole = is_on && is_calm && self.checks.founded && self.illness().is_none();
         let knows = |host: &crate::host::Host| {
             let mind = &host.agent.mind;
-            mind.settings.standby_cluster.is_none() && mind.unavailable_since.is_none() && mind.job.is_none()
+            let is_plain = host.tags.0.is_empty() && !host.absent;
+            is_plain
+                && mind.settings.standby_cluster.is_none()
+                && mind.unavailable_since.is_none()
+                && mind.job.is_none()
         };
         let name = self.names.of(leader);
         let sync = cluster.active_sync().filter(|sync| !sync.voters.is_empty());

@@ -134,6 +134,7 @@ impl World {
             reading: None,
             rule,
             upstream: pg.data.upstream.clone(),
+            replay_paused: false,
         }));
         self.note(host, "pg", &[2, u64::from(standby)], || {
             format!("accepts connections, standby: {standby}")

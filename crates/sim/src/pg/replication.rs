@@ -73,7 +73,7 @@ impl World {
             && !upper.pg.frozen
             && server.stop.is_none()
             && upper.pg.data.system_id == lower.pg.data.system_id
-            && slot.is_none_or(|slot| upper.pg.data.slots.contains(slot))
+            && slot.is_none_or(|slot| upper.pg.data.slots.contains_key(slot))
             && self.wal.contains(upper.pg.data.flushed, standby.inserted)
     }
 
@@ -166,7 +166,8 @@ impl World {
             // The end of the stall asks again.
             return;
         }
-        let delay = self.random.between(MILLIS / 4, 3 * MILLIS);
+        let late = self.lateness(|jitter| jitter.flush);
+        let delay = self.random.between(MILLIS / 4, 3 * MILLIS) + late;
         self.pg_later(host, delay, PostgresEvent::Flushed);
     }
 
@@ -219,7 +220,12 @@ impl World {
         if !connection.sender_open || !self.is_way_open(down, up) {
             return;
         }
-        self.connections[id as usize].acked = Some(upto);
+        // One connection delivers in order.
+        let known = self.connections[id as usize].acked.map(|at| self.wal.lsn(at));
+        if known <= Some(self.wal.lsn(upto)) {
+            self.connections[id as usize].acked = Some(upto);
+            self.slot_follows(up, down, self.wal.lsn(upto));
+        }
         self.release_waiting(id);
     }
 

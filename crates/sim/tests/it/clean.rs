@@ -1,6 +1,8 @@
 //! The core keeps its promises in every world that is tried.
 
-use bellwether_sim::{Bug, Verbosity, run};
+use bellwether_sim::{Bug, Coverage, Verbosity, run};
+
+use crate::coverage::assert_reached;
 
 /// So many seeds by default; about a minute on one core of a development build. `BELLWETHER_SIM_SEEDS=FROM..TO` chooses others.
 const SEEDS: std::ops::Range<u64> = 0..10_000;
@@ -12,10 +14,16 @@ fn seeds() -> std::ops::Range<u64> {
     number(from)..number(to)
 }
 
+/// Seeds that break a promise, and are not mended yet: each is told among the open findings.
+const OPEN: &[u64] = &[];
+
 #[test]
 fn no_promise_is_broken_in_any_world() {
-    for seed in seeds() {
+    let seeds = seeds();
+    let mut coverage = Coverage::default();
+    for seed in seeds.clone().filter(|seed| !OPEN.contains(seed)) {
         let outcome = run(seed, Bug::None, Verbosity::Hash);
+        coverage.merge(&outcome.coverage);
         if let Some(violation) = outcome.violation {
             let story = run(seed, Bug::None, Verbosity::Tail).trace.join("\n");
             panic!(
@@ -25,5 +33,8 @@ fn no_promise_is_broken_in_any_world() {
                 violation.text,
             );
         }
+    }
+    if seeds == SEEDS {
+        assert_reached(&coverage);
     }
 }

@@ -2,7 +2,11 @@
 //! behaves like PostgreSQL where decisions depend on it.
 
 mod bugs;
+mod calm;
+mod changes;
 mod clean;
+mod coverage;
 mod determinism;
 mod sites;
+mod stores;
 mod takeover;

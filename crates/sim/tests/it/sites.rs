@@ -3,8 +3,10 @@
 use bellwether_sim::{
     Bug, Outcome, Verbosity,
     faults::{Fault, Planned},
+    operations::WatchdogMode,
     scenario::Scenario,
     schedule::{MILLIS, SECONDS},
+    store::StoreKind,
     world::World,
 };
 use bellwether_types::settings::SyncMode;
@@ -17,7 +19,12 @@ fn scenario(seed: u64, members: usize) -> Scenario {
     let mut scenario = Scenario::draw(seed, Bug::None);
     (scenario.members, scenario.guardian, scenario.founding) = (members, true, None);
     scenario.sites = true;
+    // Nothing but the sites.
+    (scenario.store, scenario.watchdog) = (StoreKind::Embedded, WatchdogMode::Off);
+    (scenario.patroni, scenario.late, scenario.pre_promote) = (None, None, false);
     let settings = &mut scenario.settings;
+    settings.slots.clear();
+    settings.primary_race_backoff = std::time::Duration::ZERO;
     (settings.synchronous_mode, settings.synchronous_mode_strict) = (SyncMode::Quorum, false);
     // Each commit is confirmed by one member of the other site at least.
     settings.synchronous_node_count = u32::try_from(members / 2).expect("few");

@@ -140,6 +140,7 @@ impl World {
         member.role = Some(mind.role);
         member.version = Some("4.1.5".to_owned());
         member.bellwether = Some(PeerProtocol { version: "0.1.0".to_owned(), level: 1 });
+        member.tags = self.hosts[host].tags.published();
         member.pause = update.pause;
         member.checkpoint_after_promote = update.checkpoint_pending.then_some(false);
         if update.release_sync {
@@ -155,6 +156,9 @@ impl World {
             if server.in_recovery && server.receiver.is_some() {
                 member.replication_state = Some(ReplicationState::Streaming);
             }
+        }
+        if self.is_patroni(host) {
+            return Self::as_patroni_publishes(member);
         }
         member
     }

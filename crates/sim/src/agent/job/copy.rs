@@ -36,7 +36,7 @@ impl World {
             && self.is_consistent_clone_source(source)
     }
 
-    fn unreachable(&self, step: u32) -> Next {
+    pub(super) fn unreachable(&self, step: u32) -> Next {
         match step {
             0 => Next::At(1, CONNECT_TIMEOUT),
             _ => Next::SourceUnreachable("nobody is there"),

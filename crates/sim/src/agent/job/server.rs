@@ -1,6 +1,6 @@
 //! The server: started, stopped, promoted, demoted.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bellwether_ha::{
     action::{DemoteMode, Fence, StartRole, StopMode, TakenTimelines},
@@ -20,7 +20,7 @@ impl World {
     fn fence_holds(&self, host: HostId, fence: &Fence) -> bool {
         let now = self.hosts[host].clock(self.now);
         let guardian = &self.hosts[host].guardian;
-        let guarded = !self.scenario.guardian
+        let guarded = !self.has_guardian(host)
             || !self.bug.arms_guardian()
             || (guardian.alive && guardian.deadline.is_some_and(|until| now < until));
         guarded && self.hosts[host].agent.mind.is_fence_whole(fence, now)
@@ -105,6 +105,33 @@ impl World {
         }
     }
 
+    /// A standby restarts with the state files that its primary gave it.
+    pub(super) fn copy_slots(
+        &mut self,
+        host: HostId,
+        step: u32,
+        names: &BTreeSet<String>,
+        stop_limit: Duration,
+        began: Nanos,
+    ) -> Next {
+        match step {
+            0 | 1 if !self.hosts[host].pg.is_down() => {
+                self.hosts[host].agent.mind.state = PostgresState::Restarting;
+                let is_late = self.now - began > u64::try_from(stop_limit.as_nanos()).unwrap_or(u64::MAX);
+                self.pg_stop(host, !is_late);
+                Next::At(1, LOOK_AGAIN)
+            }
+            0 | 1 => {
+                self.put_slot_states(host, names);
+                match self.pg_start(host, true) {
+                    Ok(()) => Next::At(2, LOOK_AGAIN),
+                    Err(why) => Next::Failed(why),
+                }
+            }
+            _ => self.started_yet(host, 2, began),
+        }
+    }
+
     pub(super) fn promote(
         &mut self,
         host: HostId,
@@ -115,6 +142,9 @@ impl World {
         match step {
             0 => Next::At(1, MILLIS),
             1 => {
+                if self.hosts[host].hook_fails && self.scenario.pre_promote {
+                    return Next::Failed("pre_promote exited with status 1");
+                }
                 if !self.fence_holds(host, fence) {
                     return Next::Failed("the right to lead has ended");
                 }

@@ -195,8 +195,9 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         return is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: false });
     };
     let part = switchover::at_race(draft, cluster, request, peers);
-    if matches!(part, Part::Mine) && view.settings.check_timeline {
-        // Nobody waits for a candidate that is behind, so it does not go ahead either.
+    if matches!(part, Part::Mine) && view.settings.check_timeline && request.leader.is_some() {
+        // Nobody waits for a candidate that is behind, so it does not go ahead either. Who asks for a failover accepts the loss, and may
+        // have nobody else left.
         compare::own_timeline(view, cluster)?;
     }
     match part {

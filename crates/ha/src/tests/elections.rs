@@ -60,6 +60,13 @@ fn wal_that_a_promotion_gave_up_does_not_come_back() {
     let switchover = named(Some("a"));
     assert!(switchover.says("timeline_behind") && !acquires(&switchover), "{switchover:#?}");
     assert!(acquires(&named(None)), "who asks for a failover to a named member accepts the loss");
+    // Seed 4877: the only member on the last timeline had lost its disk.
+    let checks = |leader| {
+        let scene = orphan().history(2).cluster(|cluster| cluster.status = None).answers(&answers);
+        let scene = scene.request(leader, Some("b")).settings(|settings| settings.check_timeline = true);
+        scene.server(|server| (server.position, server.timeline) = (end, Some(TimelineId(1)))).decide()
+    };
+    assert!(!acquires(&checks(Some("a"))) && acquires(&checks(None)), "{:#?}", checks(None));
 
     // Seed 9109053: nobody else can lead, and the one that stepped down came to lead without an election.
     let stepped_down = |position| {

@@ -4,7 +4,7 @@
 //! promotion that nobody else had heard of yet (the leader died before it could write `/history`) may be overlooked. With
 //! synchronous replication `/sync` decides who has everything that was acknowledged; a timeline on which nothing was acknowledged
 //! may then be passed over as well (`no_lost_commit` watches). Such a run is counted, and goes on: the new timeline has another number
-//! (`one_number`), so whoever wrote the passed-over one finds out.
+//! (`one_number`), so whoever wrote the passed-over one finds out. So is one whom an operator named when nobody led.
 
 use crate::{event::HostId, names::letter, wal::Pos, world::World};
 
@@ -12,6 +12,11 @@ impl World {
     pub(crate) fn check_trunk(&mut self, host: HostId, end: Pos) {
         let Some(trunk) = self.checks.trunk else { return };
         if self.wal.contains(end, trunk) {
+            return;
+        }
+        if self.checks.named_by_operator == Some(host) {
+            // The loss was accepted: whoever had more is gone.
+            self.stats.passed_over_timelines += 1;
             return;
         }
         let (mine, newest) = (self.wal.timeline(end), self.wal.timeline(trunk));

@@ -26,11 +26,6 @@ fn a_member_that_does_not_read_its_tags_is_caught() {
 }
 
 #[test]
-fn a_member_that_votes_without_its_data_is_caught() {
-    bites(Bug::VoterWithoutData, 3_000, &["no_lost_commit", "take_over", "no_diverged_promotion"]);
-}
-
-#[test]
 fn votes_that_are_left_out_after_a_change_of_the_mode_are_caught() {
     bites(Bug::VotesByMode, 3_000, &["no_lost_commit"]);
 }

@@ -65,6 +65,8 @@ impl Disk {
         let status = ended.expect("e2fsck can be started").status;
         assert!(status.code().is_some_and(|code| code < 4), "e2fsck: {status}");
         self.mount();
+        // e2fsck makes it again, and pg_rewind may not look into it.
+        let _ = fs::remove_dir(self.at.join("lost+found"));
     }
 
     fn mount(&self) {

@@ -66,6 +66,9 @@ const STRUCTURE: [&str; 41] = [
 const AMBIGUOUS: [&str; 10] =
     ["is", "join", "inner", "full", "outer", "cross", "nulls", "first", "last", "by"];
 
+/// Those of them that can be the name of a relation: `SELECT FROM by` is one.
+const RELATIONS: [&str; 6] = ["by", "nulls", "first", "last", "between", "exists"];
+
 /// Keywords that may be names there.
 const NAMES: [&str; 40] = [
     "left", "right", "name", "type", "value", "key", "data", "level", "content", "index", "language",
@@ -133,6 +136,9 @@ fn word(token: &Token<'_>, is_name: bool, next: Option<&Token<'_>>, names: &mut 
                 "between" => &[">=", "<=", "<", ">"],
                 _ => &[],
             };
+            if RELATIONS.contains(&name.as_ref()) {
+                names.others.insert(name.clone().into_owned());
+            }
             names.operators.extend(implied.iter().map(|operator| (*operator).to_owned()));
             return Some(());
         }
@@ -169,6 +175,14 @@ mod tests {
         assert_eq!(of("begin").unwrap().0, Shape::Begin(Access::Unstated));
         assert_eq!(of("; ;").unwrap().0, Shape::Empty);
         assert_eq!(of("select 1; select 2").unwrap().0, Shape::Primary(Because::SeveralStatements));
+    }
+
+    #[test]
+    fn a_relation_may_be_called_by_a_keyword() {
+        for name in RELATIONS {
+            let (_, names) = of(&format!("SELECT FROM {name}")).unwrap();
+            assert!(names.others.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -178,7 +178,27 @@ fn run(arguments: &Run) -> io::Result<bool> {
     Ok(is_good)
 }
 
+/// Shows the report, keeps what explains a bad one, and turns the hosts off. Whether all was well.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+fn conclude(
+    report: &impl serde::Serialize,
+    is_good: bool,
+    laboratory: &Laboratory,
+    out: &std::path::Path,
+) -> io::Result<bool> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    if !is_good {
+        fs::create_dir_all(out)?;
+        laboratory.keep_evidence(out)?;
+        eprintln!("logs and journals are in {}", out.display());
+    }
+    for host in &laboratory.hosts {
+        host.power_off()?;
+    }
+    Ok(is_good)
+}
+
+#[expect(clippy::print_stderr, reason = "for a person who waits")]
 fn soak(arguments: &Soak) -> io::Result<bool> {
     isolation::enter()?;
     let dir = tempfile::Builder::new().prefix("bw-soak-").tempdir()?;
@@ -187,19 +207,10 @@ fn soak(arguments: &Soak) -> io::Result<bool> {
         arguments.stack.install(&mut laboratory, &synchronous(arguments.stack, "{}")?)?;
         Ok::<_, io::Error>(soak::soak(&laboratory, arguments.minutes, |line| eprintln!("{line}")).await)
     })?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    if !report.is_good() {
-        fs::create_dir_all(&arguments.out)?;
-        laboratory.keep_evidence(&arguments.out)?;
-        eprintln!("logs and journals are in {}", arguments.out.display());
-    }
-    for host in &laboratory.hosts {
-        host.power_off()?;
-    }
-    Ok(report.is_good())
+    conclude(&report, report.is_good(), &laboratory, &arguments.out)
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+#[expect(clippy::print_stderr, reason = "for a person who waits")]
 fn await_alarms(arguments: &Alarms) -> io::Result<bool> {
     isolation::enter()?;
     let dir = tempfile::Builder::new().prefix("bw-alarms-").tempdir()?;
@@ -209,19 +220,10 @@ fn await_alarms(arguments: &Alarms) -> io::Result<bool> {
         Stack::Bellwether.install(&mut laboratory, &json!({}))?;
         Ok::<_, io::Error>(alarms::run(&laboratory, |line| eprintln!("{line}")).await)
     })?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    if !report.is_good() {
-        fs::create_dir_all(&arguments.out)?;
-        laboratory.keep_evidence(&arguments.out)?;
-        eprintln!("logs and journals are in {}", arguments.out.display());
-    }
-    for host in &laboratory.hosts {
-        host.power_off()?;
-    }
-    Ok(report.is_good())
+    conclude(&report, report.is_good(), &laboratory, &arguments.out)
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is data, the rest is for a person")]
+#[expect(clippy::print_stderr, reason = "for a person who waits")]
 fn follow_address(arguments: &Vip) -> io::Result<bool> {
     isolation::enter()?;
     let dir = tempfile::Builder::new().prefix("bw-vip-").tempdir()?;
@@ -234,16 +236,7 @@ fn follow_address(arguments: &Vip) -> io::Result<bool> {
         Stack::Bellwether.install_with(&mut laboratory, &json!({}), &vip::configuration())?;
         Ok::<_, io::Error>(vip::run(&laboratory, |line| eprintln!("{line}")).await)
     })?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    if !report.is_good() {
-        fs::create_dir_all(&arguments.out)?;
-        laboratory.keep_evidence(&arguments.out)?;
-        eprintln!("logs and journals are in {}", arguments.out.display());
-    }
-    for host in &laboratory.hosts {
-        host.power_off()?;
-    }
-    Ok(report.is_good())
+    conclude(&report, report.is_good(), &laboratory, &arguments.out)
 }
 
 /// The mode in which nothing acknowledged may be lost, where it is not the default.

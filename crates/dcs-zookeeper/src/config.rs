@@ -1,6 +1,6 @@
 //! What an operator can set.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use zookeeper_client::Permission;
@@ -19,11 +19,25 @@ pub struct Config {
     pub acls: Vec<AclRule>,
     /// Credentials that each session presents: scheme (`digest`, ...) and secret (Patroni's `auth_data`).
     pub auth_data: Vec<(String, SecretString)>,
-    /// Patroni's `use_ssl`. Refused by [`Config::check`], since the connection would not be encrypted.
-    pub use_ssl: bool,
+    /// Patroni's `use_ssl`: the connections are encrypted, and the servers' certificates verified.
+    pub tls: Option<TlsFiles>,
     /// The servers' `tickTime`, or more; 2 s by default, as theirs. A session lasts at least twice as long, and half of it may
     /// pass before the ensemble's leader learns that a session lives: that much less a lease is relied on.
     pub tick_time: Duration,
+}
+
+/// Who is trusted, and who we are.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// Authorities in PEM; those of the system if not given.
+    pub cacert: Option<PathBuf>,
+    /// Our certificate in PEM, for servers that ask for one.
+    pub cert: Option<PathBuf>,
+    /// In `cert` if not given.
+    pub key: Option<PathBuf>,
+    pub key_password: Option<SecretString>,
+    /// A server's certificate must bear the name or address that the server is called by in `hosts`.
+    pub check_hostname: bool,
 }
 
 impl Config {
@@ -34,7 +48,7 @@ impl Config {
             prefix: prefix.into(),
             acls: Vec::new(),
             auth_data: Vec::new(),
-            use_ssl: false,
+            tls: None,
             tick_time: Duration::from_secs(2),
         }
     }
@@ -44,12 +58,6 @@ impl Config {
         let mut problems = Vec::new();
         if self.hosts.iter().all(|host| host.trim().is_empty()) {
             problems.push("`hosts` names no server".to_owned());
-        }
-        if self.use_ssl {
-            problems.push(
-                "`use_ssl`: TLS to ZooKeeper is not supported; use a tunnel, or etcd or the embedded store"
-                    .to_owned(),
-            );
         }
         if !self.prefix.starts_with('/') || self.base().contains("//") {
             problems.push(format!("the prefix {:?} is no absolute path", self.prefix));
@@ -146,9 +154,8 @@ mod tests {
     #[test]
     fn all_problems_are_told_at_once() {
         let mut config = Config::new(vec![String::new()], "service");
-        config.use_ssl = true;
         config.tick_time = Duration::ZERO;
-        assert_eq!(config.check().unwrap_err().problems.len(), 4);
+        assert_eq!(config.check().unwrap_err().problems.len(), 3);
     }
 
     #[test]

@@ -10,8 +10,7 @@
 //! the client that it was granted to; the keys that one transaction leases must hang on one lease; a key that moves to
 //! another lease is a new key (its `created` changes).
 //!
-//! Deliberately absent: TLS (the client library's comes with a second TLS provider), Exhibitor, and servers before 3.6, which
-//! cannot read several znodes at one moment.
+//! Deliberately absent: SASL, Exhibitor, and servers before 3.6, which cannot read several znodes at one moment.
 
 mod commit;
 mod config;
@@ -22,8 +21,9 @@ mod leases;
 mod plan;
 mod servers;
 mod store;
+mod tls;
 mod tree;
 mod watch;
 
-pub use config::{AclRule, Config, ConfigError};
+pub use config::{AclRule, Config, ConfigError, TlsFiles};
 pub use store::ZooKeeperStore;

@@ -1,6 +1,6 @@
 //! The way to the ensemble: sessions, one that all unleased work goes through and one per lease.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bellwether_dcs::{Deadline, StoreError};
 use secrecy::ExposeSecret;
@@ -8,8 +8,9 @@ use tokio::sync::Mutex;
 use zookeeper_client::{Acl, Acls, AuthId, Client, Connector, Error, SessionInfo, SessionState};
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     error::{unavailable, within},
+    tls::Tls,
 };
 
 /// Of the session that reads, watches and writes what hangs on no lease. Nothing hangs on its end but a new connection.
@@ -31,16 +32,18 @@ pub(crate) struct Servers {
     base: String,
     acls: Vec<Acl>,
     config: Config,
+    tls: Option<Arc<Tls>>,
     plain: Mutex<Option<Client>>,
 }
 
 impl Servers {
-    /// Connects when it is first used.
-    pub(crate) fn new(config: Config) -> Self {
+    /// Connects when it is first used. Files of certificates that cannot be used are told at once.
+    pub(crate) fn new(config: Config) -> Result<Self, ConfigError> {
+        let tls = config.tls.clone().map(Tls::new).transpose()?.map(Arc::new);
         let acls = config.acls.iter();
         let acls = acls.map(|rule| Acl::new(rule.permissions, AuthId::new(&rule.scheme, &rule.id))).collect();
         let (connect_string, base) = (config.connect_string(), config.base().to_owned());
-        Self { connect_string, base, acls, config, plain: Mutex::new(None) }
+        Ok(Self { connect_string, base, acls, config, tls, plain: Mutex::new(None) })
     }
 
     pub(crate) fn tick_time(&self) -> Duration {
@@ -81,7 +84,11 @@ impl Servers {
 
     /// A new session. Safe to cancel; what was begun ends by its timeout.
     pub(crate) async fn open(&self, timeout: Duration, end: AtTheEnd) -> Result<Client, Error> {
-        self.connector(timeout, end).connect(&self.connect_string).await
+        let connector = self.connector(timeout, end).await;
+        match self.tls {
+            Some(_) => connector.secure_connect(&self.connect_string).await,
+            None => connector.connect(&self.connect_string).await,
+        }
     }
 
     /// A new connection for a session that exists; `SessionExpired` if the ensemble says that it does not.
@@ -91,10 +98,14 @@ impl Servers {
         timeout: Duration,
         end: AtTheEnd,
     ) -> Result<Client, Error> {
-        self.connector(timeout, end).with_session(session).connect(&self.connect_string).await
+        let connector = self.connector(timeout, end).await.with_session(session);
+        match self.tls {
+            Some(_) => connector.secure_connect(&self.connect_string).await,
+            None => connector.connect(&self.connect_string).await,
+        }
     }
 
-    fn connector(&self, timeout: Duration, end: AtTheEnd) -> Connector {
+    async fn connector(&self, timeout: Duration, end: AtTheEnd) -> Connector {
         let mut connector = Client::connector()
             .with_session_timeout(timeout)
             .with_connection_timeout((timeout * 2 / 5).min(SILENCE))
@@ -104,6 +115,9 @@ impl Servers {
         }
         for (scheme, secret) in &self.config.auth_data {
             connector = connector.with_auth(scheme, secret.expose_secret().as_bytes());
+        }
+        if let Some(tls) = self.tls.clone() {
+            connector = connector.with_tls(tls.options().await);
         }
         connector
     }

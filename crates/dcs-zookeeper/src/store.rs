@@ -43,11 +43,12 @@ pub struct ZooKeeperStore {
 }
 
 impl ZooKeeperStore {
-    /// Connects when it is first used. Must be used on a tokio runtime.
+    /// Connects when it is first used. Must be used on a tokio runtime. With `tls` it reads the certificates at once, and uses the default
+    /// TLS provider of rustls that the process must have installed.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            servers: Arc::new(Servers::new(config)),
+            servers: Arc::new(Servers::new(config)?),
             leases: Leases::default(),
             shape: Arc::default(),
             remembered: Arc::default(),

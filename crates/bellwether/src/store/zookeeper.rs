@@ -1,7 +1,7 @@
 //! What the section `zookeeper` means to the adapter.
 
 use bellwether_config::sections::zookeeper::ZooKeeper;
-use bellwether_dcs_zookeeper::{AclRule, Config, ConfigError};
+use bellwether_dcs_zookeeper::{AclRule, Config, ConfigError, TlsFiles};
 
 /// `prefix`: what the cluster's keys begin with.
 pub(super) fn config(section: &ZooKeeper, prefix: String) -> Result<Config, ConfigError> {
@@ -13,5 +13,12 @@ pub(super) fn config(section: &ZooKeeper, prefix: String) -> Result<Config, Conf
     config.auth_data =
         section.auth_data.iter().map(|(scheme, secret)| (scheme.clone(), secret.clone())).collect();
     config.tick_time = section.tick_time;
+    config.tls = section.tls.as_ref().map(|tls| TlsFiles {
+        cacert: tls.cacert.clone(),
+        cert: tls.cert.clone(),
+        key: tls.key.clone(),
+        key_password: tls.key_password.clone(),
+        check_hostname: tls.check_hostname,
+    });
     Ok(config)
 }

@@ -106,12 +106,25 @@ pub(super) const ZOOKEEPER: &[Key] = &[
         "Who may do what with our znodes: principal and a list of permissions.",
     ),
     key("auth_data", Any, Restart, "", "What each session presents: scheme and credential."),
-    key("use_ssl", Flag, Restart, "false", "`true` is refused: TLS to ZooKeeper is not supported."),
-    key("cacert", Text, Restart, "", "No effect without `use_ssl`."),
-    key("cert", Text, Restart, "", "No effect without `use_ssl`."),
-    key("key", Text, Restart, "", "No effect without `use_ssl`."),
-    key("key_password", Secret, Restart, "", "No effect without `use_ssl`."),
-    key("verify", Flag, Restart, "true", "No effect without `use_ssl`."),
+    key(
+        "use_ssl",
+        Flag,
+        Restart,
+        "false",
+        "The connections are encrypted, and the servers' certificates verified.",
+    ),
+    key("cacert", Text, Restart, "the system's", "File with the authorities of the servers' certificates."),
+    key("cert", Text, Restart, "", "File with our certificate, for servers that ask for one."),
+    key("key", Text, Restart, "", "File with its key; in `cert` if not given."),
+    key("key_password", Secret, Restart, "", "What the key is encrypted with."),
+    key("verify", Flag, Restart, "true", "`false` is refused: certificates are verified always."),
+    key(
+        "check_hostname",
+        Flag,
+        Restart,
+        "false",
+        "Ours: a certificate must bear the name that `hosts` has for its server. Patroni's client never checks that.",
+    ),
 ];
 
 pub(super) const RAFT: &[Key] = &[

@@ -108,16 +108,16 @@ fn mistakes_are_told_with_line_and_remedy() {
     patroni.yml:16: consul.key: cannot be used: there is no such file (found `/k`)
       help: check the path, and that the daemon's user may read it
     ");
-    insta::assert_snapshot!(problems("zookeeper:\n  use_ssl: true\n  tick_time: 1h\n  set_acls:\n    me: [ALL, EXECUTE]\n  auth_data: me\n"), @r"
+    insta::assert_snapshot!(problems("zookeeper:\n  use_ssl: true\n  verify: false\n  tick_time: 1h\n  set_acls:\n    me: [ALL, EXECUTE]\n  auth_data: me\n"), @r"
     patroni.yml:11: zookeeper.hosts: is not defined
       help: name the servers of the ensemble: `hosts: [10.0.0.11:2181, 10.0.0.12:2181, 10.0.0.13:2181]`
-    patroni.yml:12: zookeeper.use_ssl: asks for TLS to ZooKeeper, which is not supported (found `true`)
-      help: use a tunnel, or etcd or the embedded store
-    patroni.yml:13: zookeeper.tick_time: must be between 10 ms and 60 s (found `1h`)
+    patroni.yml:13: zookeeper.verify: would let anybody pose as the ensemble, which is not supported (found `false`)
+      help: name the authority of the servers' certificates in `cacert`, and remove `verify`
+    patroni.yml:14: zookeeper.tick_time: must be between 10 ms and 60 s (found `1h`)
       help: write the servers' `tickTime` in milliseconds or with a unit, for example `2s`
-    patroni.yml:15: zookeeper.set_acls.me: `EXECUTE` is no permission
+    patroni.yml:16: zookeeper.set_acls.me: `EXECUTE` is no permission
       help: use some of: CREATE, READ, WRITE, DELETE, ADMIN, ALL
-    patroni.yml:16: zookeeper.auth_data: expects a map
+    patroni.yml:17: zookeeper.auth_data: expects a map
       help: write the settings of `auth_data` below it, indented, as `key: value`
     ");
     insta::assert_snapshot!(problems("zookeeper: {hosts: 'z1:x'}\n"), @r"
@@ -150,7 +150,7 @@ fn doubtful_settings_are_warnings() {
     patroni.yml:6: postgresql.listen: is published to other members, and means this machine only (found `127.0.0.1:5432`)
       help: set `postgresql.connect_address` to an address that the others reach, `10.0.0.11:5432`
     patroni.yml:11: zookeeper.cacert: has no effect, because ZooKeeper is talked to in clear text (found `/c`)
-      help: remove it; TLS to ZooKeeper is not supported
+      help: set `use_ssl: true`
     patroni.yml:11: zookeeper.auth_date: is not a setting that is known here
       help: did you mean `auth_data`?
     ");

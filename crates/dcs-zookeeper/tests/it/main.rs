@@ -3,3 +3,4 @@
 mod conformance;
 mod server;
 mod sessions;
+mod tls;

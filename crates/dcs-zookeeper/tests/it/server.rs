@@ -18,6 +18,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(200);
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const JAR: &str = "/usr/share/java/zookeeper.jar";
+/// What encrypted connections need besides; Debian's `zookeeper.jar` does not name all of it.
+const NETTY: &str = "/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar";
 
 pub(crate) struct Ensemble {
     pub(crate) servers: Vec<Server>,
@@ -32,6 +34,15 @@ pub(crate) struct Server {
 impl Ensemble {
     /// So many servers, which answer.
     pub(crate) async fn start(count: usize) -> Self {
+        let ensemble = Self::begin(count, &str::to_owned);
+        for index in 0..count {
+            ensemble.until_answers(index).await;
+        }
+        ensemble
+    }
+
+    /// So many servers, each with what `change` makes of its configuration. They may not answer yet.
+    pub(crate) fn begin(count: usize, change: &dyn Fn(&str) -> String) -> Self {
         assert!(Path::new(JAR).exists(), "no ZooKeeper here: run scripts/prerequisites");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = free_ports(3 * count);
@@ -45,15 +56,12 @@ impl Ensemble {
         let mut servers = Vec::new();
         for index in 0..count {
             let port = ports[3 * index];
-            configure(&folder.path().join(index.to_string()), index, port, &peers);
+            configure(&folder.path().join(index.to_string()), index, port, &peers, change);
             servers.push(Server { address: format!("127.0.0.1:{port}"), child: None });
         }
         let mut ensemble = Self { servers, folder };
         for index in 0..count {
             ensemble.run(index);
-        }
-        for index in 0..count {
-            ensemble.until_answers(index).await;
         }
         ensemble
     }
@@ -66,7 +74,7 @@ impl Ensemble {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-Dzookeeper.forceSync=no", "-Dzookeeper.admin.enableServer=false"])
-            .args(["-cp", JAR, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
+            .args(["-cp", &format!("{JAR}:{NETTY}"), "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
             .arg(data.join("zoo.cfg"))
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -113,7 +121,7 @@ impl Drop for Server {
     }
 }
 
-fn configure(data: &Path, index: usize, port: u16, peers: &str) {
+fn configure(data: &Path, index: usize, port: u16, peers: &str, change: &dyn Fn(&str) -> String) {
     fs::create_dir(data).expect("a data directory");
     fs::write(data.join("myid"), format!("{}\n", index + 1)).expect("an identity");
     let text = format!(
@@ -122,7 +130,7 @@ fn configure(data: &Path, index: usize, port: u16, peers: &str) {
         TICK.as_millis(),
         data.display()
     );
-    fs::write(data.join("zoo.cfg"), text).expect("a configuration");
+    fs::write(data.join("zoo.cfg"), change(&text)).expect("a configuration");
 }
 
 fn free_ports(count: usize) -> Vec<u16> {

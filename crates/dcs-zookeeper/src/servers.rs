@@ -85,10 +85,7 @@ impl Servers {
     /// A new session. Safe to cancel; what was begun ends by its timeout.
     pub(crate) async fn open(&self, timeout: Duration, end: AtTheEnd) -> Result<Client, Error> {
         let connector = self.connector(timeout, end).await;
-        match self.tls {
-            Some(_) => connector.secure_connect(&self.connect_string).await,
-            None => connector.connect(&self.connect_string).await,
-        }
+        self.connect(connector).await
     }
 
     /// A new connection for a session that exists; `SessionExpired` if the ensemble says that it does not.
@@ -99,9 +96,14 @@ impl Servers {
         end: AtTheEnd,
     ) -> Result<Client, Error> {
         let connector = self.connector(timeout, end).await.with_session(session);
+        self.connect(connector).await
+    }
+
+    async fn connect(&self, connector: Connector) -> Result<Client, Error> {
+        // Boxed: a handshake is large.
         match self.tls {
-            Some(_) => connector.secure_connect(&self.connect_string).await,
-            None => connector.connect(&self.connect_string).await,
+            Some(_) => Box::pin(connector.secure_connect(&self.connect_string)).await,
+            None => Box::pin(connector.connect(&self.connect_string)).await,
         }
     }
 

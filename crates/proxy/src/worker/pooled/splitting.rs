@@ -147,7 +147,8 @@ impl Pooled {
             return true;
         }
         self.splitting.refresh(context, key, &split.database);
-        let (class, hint) = self.splitting.class(&client.side, bytes, &split.database);
+        let reading::Batch { class, hint, may_write } =
+            self.splitting.batch(&client.side, bytes, &split.database);
         let at_least = match class {
             Class::Primary(_) => AtLeast::Unknown,
             _ => self.splitting.at_least(context, key, &split.settings),
@@ -167,11 +168,11 @@ impl Pooled {
                 if nobody_reads(&self.pools, context, split.replicas) {
                     client.pool = Some(split.primary);
                     (split.after, split.holds, split.gives_way) = (None, false, false);
-                    split.writes = class != Class::Read;
+                    split.writes = may_write;
                 }
             }
             Place::Primary | Place::This(_) | Place::HoldBegin => {
-                split.writes = class != Class::Read;
+                split.writes = may_write;
                 client.pool = Some(split.primary);
             }
         }

@@ -25,25 +25,27 @@ use crate::{
 /// A catalogue is read again after this: a function may have become another.
 const CATALOGUE_AGE: Duration = Duration::from_secs(30);
 
+/// What messages are together.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) class: Class,
+    /// The wish in them.
+    pub(super) hint: Option<Role>,
+    /// They may change something. Not if they only prepare, describe or close, nor if they say nothing at all.
+    pub(super) may_write: bool,
+}
+
 impl Splitting {
-    /// What the messages are together, and the wish in them. They are statements for this database.
-    pub(super) fn class(
-        &mut self,
-        client: &ClientSide,
-        bytes: &[u8],
-        database: &str,
-    ) -> (Class, Option<Role>) {
+    /// What the messages are together. They are statements for this database.
+    pub(super) fn batch(&mut self, client: &ClientSide, bytes: &[u8], database: &str) -> Batch {
+        let unknown = |because| Batch { class: Class::Primary(because), hint: None, may_write: true };
         let Self { reader, known, .. } = self;
-        let Some(known) = known.get_mut(database) else {
-            return (Class::Primary(Because::NoCatalogue), None);
-        };
+        let Some(known) = known.get_mut(database) else { return unknown(Because::NoCatalogue) };
         let mut together = Together::default();
-        let is_complete =
-            for_each_text(client, bytes, |text| together.add(&known.judge.verdict(reader, text)));
-        match is_complete {
-            Some(true) => together.class(),
+        match for_each_text(client, bytes, |text| together.add(&known.judge.verdict(reader, text))) {
+            Some(Extent::Whole { executes }) => together.batch(executes),
             // They are not all there, or more than statements.
-            _ => (Class::Primary(Because::NotUnderstood), None),
+            _ => unknown(Because::NotUnderstood),
         }
     }
 
@@ -86,15 +88,22 @@ impl Pooled {
     }
 }
 
-/// The texts of the statements that messages bring or name. Whether a server answers them, once it has the last message; `None`: they
-/// are not whole, or more than statements.
+/// How far messages reach.
+enum Extent {
+    /// A server answers them once it has the last one. Whether it has executed anything then.
+    Whole { executes: bool },
+    /// More must come.
+    Part,
+}
+
+/// The texts of the statements that messages bring or name. `None`: they are not whole, or more than statements.
 fn for_each_text<'a>(
     client: &'a ClientSide,
     bytes: &'a [u8],
     mut each: impl FnMut(&'a [u8]),
-) -> Option<bool> {
+) -> Option<Extent> {
     let mut rest = bytes;
-    let mut is_complete = false;
+    let (mut is_complete, mut executes) = (false, false);
     // Names that they give to statements.
     let mut brought: Vec<&[u8]> = Vec::new();
     while !rest.is_empty() {
@@ -102,6 +111,7 @@ fn for_each_text<'a>(
         let body = &rest.get(..header.size)?[HEADER..];
         rest = &rest[header.size..];
         is_complete = matches!(header.tag, b'Q' | b'S');
+        executes |= matches!(header.tag, b'Q' | b'E');
         match header.tag {
             b'Q' => each(body.strip_suffix(b"\0")?),
             b'P' => {
@@ -119,7 +129,7 @@ fn for_each_text<'a>(
             _ => return None,
         }
     }
-    Some(is_complete)
+    Some(if is_complete { Extent::Whole { executes } } else { Extent::Part })
 }
 
 /// What several statements are.
@@ -132,6 +142,10 @@ struct Together {
 impl Together {
     fn add(&mut self, verdict: &Verdict) {
         self.hint = verdict.hint.or(self.hint);
+        // Nothing said beside a statement makes it no other one.
+        if verdict.class == Class::Primary(Because::Empty) {
+            return;
+        }
         match &self.class {
             None => self.class = Some(verdict.class.clone()),
             Some(class) if *class != verdict.class => {
@@ -141,8 +155,11 @@ impl Together {
         }
     }
 
-    fn class(self) -> (Class, Option<Role>) {
-        (self.class.unwrap_or(Class::Primary(Because::Empty)), self.hint)
+    fn batch(self, executes: bool) -> Batch {
+        let says_something = self.class.is_some();
+        let class = self.class.unwrap_or(Class::Primary(Because::Empty));
+        let may_write = executes && says_something && class != Class::Read;
+        Batch { class, hint: self.hint, may_write }
     }
 }
 
@@ -221,7 +238,11 @@ mod tests {
     }
 
     fn class(splitting: &mut Splitting, bytes: &[u8]) -> Class {
-        splitting.class(&ClientSide::default(), bytes, "d").0
+        splitting.batch(&ClientSide::default(), bytes, "d").class
+    }
+
+    fn may_write(bytes: &[u8]) -> bool {
+        splitting().batch(&ClientSide::default(), bytes, "d").may_write
     }
 
     #[test]
@@ -236,6 +257,48 @@ mod tests {
             assert_eq!(class(&mut known, &reads[..cut]), Class::Primary(Because::NotUnderstood), "no Sync");
         }
         assert_eq!(class(&mut Splitting::default(), &reads), Class::Primary(Because::NoCatalogue));
+    }
+
+    /// A part of a batch, by the tags of its messages.
+    fn only(batch: &[u8], tags: &[u8]) -> Vec<u8> {
+        let (mut rest, mut out) = (batch, Vec::new());
+        while let Ok(Some(header)) = Header::of(rest) {
+            if tags.contains(&header.tag) {
+                out.extend_from_slice(&rest[..header.size]);
+            }
+            rest = &rest[header.size..];
+        }
+        out
+    }
+
+    #[test]
+    fn what_executes_nothing_writes_nothing() {
+        let insert = batch(&["INSERT INTO t VALUES (1)"]);
+        let mut close = Vec::new();
+        put(&mut close, b'C', |out| out.extend_from_slice(b"Ss0\0"));
+        put(&mut close, b'S', |_| {});
+        for (what, bytes) in [
+            ("prepares", only(&insert, b"PS")),
+            ("binds", only(&insert, b"PBS")),
+            ("closes", close),
+            ("only ends a batch", only(&insert, b"S")),
+            ("is empty", query("")),
+            ("is a comment", query(" -- nothing\n;")),
+            ("is an empty statement, executed", batch(&[""])),
+            ("reads", batch(&["SELECT f(1)", ""])),
+        ] {
+            assert!(!may_write(&bytes), "{what}");
+        }
+        for (what, bytes) in [
+            ("executes", insert.clone()),
+            ("executes beside nothing", batch(&["", "INSERT INTO t VALUES (1)"])),
+            ("says so", query("INSERT INTO t VALUES (1)")),
+            ("calls what is not known", query("SELECT h()")),
+            ("begins a transaction", query("BEGIN")),
+            ("may go on with an Execute", only(&insert, b"PB")),
+        ] {
+            assert!(may_write(&bytes), "{what}");
+        }
     }
 
     #[test]

@@ -186,7 +186,7 @@ ctl: {authentication: {username: u, password: p}}
 log: {loggers: {}}
 bootstrap: {dcs: {}, initdb: []}
 vip: {NAME: {addresses: 10.0.0.1, provider: {type: webhook, url: 'http://x'}}}
-dns: {zone: z, auth: gss-tsig, gss: {realm: R, principal: p, keytab: /k}}
+dns: {zone: z, auth: gss-tsig, gss: {realm: R, principal: p, keytab: /k}, sites: {NAME: {}}}
 raft: {self_addr: '127.0.0.1:2', data_dir: /d}
 citus: {group: 1, database: d}
 postgresql:

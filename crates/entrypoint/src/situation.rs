@@ -16,6 +16,8 @@ pub struct Situation {
     pub believable_until: Timestamp,
     pub ttl: Duration,
     pub me: MemberName,
+    /// Where this member is, by its tag.
+    pub zone: Option<String>,
     /// The agent has decided at least once since it was started.
     pub is_decided: bool,
     /// This member holds the leader lease until then.
@@ -49,6 +51,7 @@ pub struct Peer {
     pub api_url: Option<String>,
     /// `postgres://host:port/...`.
     pub conn_url: Option<String>,
+    pub zone: Option<String>,
     pub is_running: bool,
     pub is_replica: bool,
     /// Commits wait for it.
@@ -64,6 +67,7 @@ impl Situation {
             name: member.name.clone(),
             api_url: member.api_url.clone(),
             conn_url: member.conn_url.clone(),
+            zone: member.tags.zone().map(str::to_owned),
             is_running: member.state == Some(PostgresState::Running),
             is_replica: member.role == Some(Role::Replica) && !member.is_leader,
             is_sync: member.is_sync || member.is_quorum,
@@ -76,6 +80,7 @@ impl Situation {
             believable_until: topology.believable_until,
             ttl: status.settings.ttl,
             me: status.me.clone(),
+            zone: status.tags.zone().map(str::to_owned),
             is_decided: status.reason_code != "starting",
             lease_until: status.lease_until,
             local: local(status.role, status.state),

@@ -2,7 +2,7 @@
 
 use super::{
     Applies::Reload,
-    Form::{Flag, Int, Section, Text, Texts, Words},
+    Form::{Flag, Int, Named, Section, Text, Texts, Words},
     Key, key,
 };
 
@@ -108,6 +108,13 @@ pub(super) const DNS: &[Key] = &[
         "the virtual ones, or else our own",
         "What the name leads to when this member leads.",
     ),
+    key(
+        "sites",
+        Named(&[], DNS_SITE),
+        Reload,
+        "",
+        "What differs by site, which is the tag `zone` of a member.",
+    ),
     key("ptr", Flag, Reload, "false", "Whether the addresses lead back to the name."),
     key(
         "fence_txt",
@@ -119,6 +126,17 @@ pub(super) const DNS: &[Key] = &[
     key("refresh", Text, Reload, "24h", "After so long an update is repeated even if nothing has changed."),
     key("check_interval", Text, Reload, "60s", "How often the answers are looked at."),
     key("verify_timeout", Text, Reload, "60s", "How long all servers may take to answer as wanted."),
+];
+
+const DNS_SITE: &[Key] = &[
+    key(
+        "addresses",
+        Texts,
+        Reload,
+        "as without sites",
+        "What the name leads to when a member of this site leads.",
+    ),
+    key("reader_name", Text, Reload, "", "Name that leads to the replicas of this site."),
 ];
 
 const GSS: &[Key] = &[

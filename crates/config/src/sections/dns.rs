@@ -1,6 +1,11 @@
 //! `dns`: a name that leads to the leader, kept by dynamic updates (RFC 2136).
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use bellwether_types::HostPort;
 
@@ -27,6 +32,8 @@ pub struct Dns {
     pub ttl: u32,
     /// What the name leads to when this member leads; empty: its virtual addresses, or else its own address.
     pub addresses: Vec<IpAddr>,
+    /// What differs by the site of the leader or of the replicas: their tag `zone`.
+    pub sites: BTreeMap<String, Site>,
     /// Whether the addresses lead back to the name.
     pub ptr: bool,
     /// Whether a TXT record beside the name keeps late updates of a former leader out.
@@ -37,6 +44,15 @@ pub struct Dns {
     pub check_interval: Duration,
     /// How long every server may take to answer as wanted.
     pub verify_timeout: Duration,
+}
+
+/// What there is of a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// What the name of the leader leads to when a member of this site leads; empty: as without the site.
+    pub addresses: Vec<IpAddr>,
+    /// The name that leads to the replicas of this site, with the zone.
+    pub reader_name: Option<String>,
 }
 
 /// How updates are authenticated. There is no way from one to another.
@@ -87,6 +103,7 @@ impl Dns {
         let ttl = section.integer("ttl", 1..=604_800).and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or(60);
         let (own, seen) = (servers(&section, "servers", PORT), servers(&section, "verify_servers", PORT));
         let addresses = read_addresses(&section);
+        let written_sites = read_sites(&section.child("sites"));
         let span = |key, default: u64| {
             section.span(key, Duration::from_secs(1), SPAN_HELP).unwrap_or(Duration::from_secs(default))
         };
@@ -129,6 +146,8 @@ impl Dns {
             let problem = section.about("reader_name", "is the name of the leader as well");
             section.report.problem(problem.help("choose another one"));
         }
+        let taken = [Some(&name), reader_name.as_ref()].into_iter().flatten().cloned().collect();
+        let sites = named_sites(&section.child("sites"), written_sites, &zone, taken)?;
         let read = Self {
             zone,
             name,
@@ -138,6 +157,7 @@ impl Dns {
             auth,
             ttl,
             addresses,
+            sites,
             ptr,
             fence_txt,
             refresh,
@@ -145,6 +165,7 @@ impl Dns {
             verify_timeout,
         };
         read.check(&section);
+        read.warn_of_own_site(root);
         Some(read)
     }
 
@@ -159,6 +180,55 @@ impl Dns {
             section.report.problem(problem.help("write the full name of the server"));
         }
     }
+
+    /// A member that belongs to no site would lead the name elsewhere than its neighbours do.
+    fn warn_of_own_site(&self, root: &Section<'_>) {
+        if self.sites.is_empty() {
+            return;
+        }
+        let tags = root.lenient().child("tags");
+        let own = tags.filled_text("zone");
+        let problem = match &own {
+            Some(own) if self.sites.contains_key(own) => return,
+            Some(_) => tags.about("zone", "names no site of `dns.sites`"),
+            None => tags.about("zone", "is not defined, and `dns.sites` goes by it"),
+        };
+        let sites: Vec<&str> = self.sites.keys().map(String::as_str).collect();
+        root.report.warn(problem.help(format!("name the site of this member: {}", sites.join(", "))));
+    }
+}
+
+/// Addresses, and names as they are written.
+fn read_sites(section: &Section<'_>) -> Vec<(String, Site)> {
+    let read = |entry: &crate::node::Entry| {
+        let site = section.child(&entry.key);
+        let (addresses, reader_name) = (read_addresses(&site), site.filled_text("reader_name"));
+        (entry.key.clone(), Site { addresses, reader_name })
+    };
+    section.entries().iter().map(read).collect()
+}
+
+/// The same with whole names, of which each is there once. `None`: a name cannot be used.
+fn named_sites(
+    section: &Section<'_>,
+    written: Vec<(String, Site)>,
+    zone: &str,
+    mut taken: BTreeSet<String>,
+) -> Option<BTreeMap<String, Site>> {
+    let mut sites = BTreeMap::new();
+    for (key, mut site) in written {
+        if let Some(reader) = site.reader_name.take() {
+            let at = section.child(&key);
+            let reader = within(&at, "reader_name", &reader, zone)?;
+            if !taken.insert(reader.clone()) {
+                let problem = at.about("reader_name", format!("{reader} leads to others as well"));
+                section.report.problem(problem.help("choose a name of its own"));
+            }
+            site.reader_name = Some(reader);
+        }
+        sites.insert(key, site);
+    }
+    Some(sites)
 }
 
 fn read_gss(section: &Section<'_>, is_wanted: bool) -> Option<GssTsig> {
@@ -272,6 +342,57 @@ mod tests {
             assert_eq!(dns.unwrap().name, name, "{text}");
         }
         assert_eq!(read("").0, None);
+    }
+
+    #[test]
+    fn sites_have_addresses_and_names_of_their_own() {
+        let text = "dns:\n  zone: z.example\n  auth: none\n  sites:\n    dc1: {addresses: [10.1.0.1, '2001:db8::1'], \
+                    reader_name: ro-dc1}\n    dc2: {reader_name: ro.dc2.z.example}\ntags: {zone: dc1}\n";
+        let (dns, problems) = read(text);
+        assert_eq!(problems, Vec::<String>::new());
+        let sites = dns.unwrap().sites;
+        assert_eq!(sites["dc1"].addresses.len(), 2);
+        assert_eq!(sites["dc1"].reader_name.as_deref(), Some("ro-dc1.z.example"));
+        let other = Site { addresses: vec![], reader_name: Some("ro.dc2.z.example".into()) };
+        assert_eq!(sites["dc2"], other);
+        for (section, expected) in [
+            ("dc1: {addresses: x}", "dns.sites.dc1.addresses: `x` is no address"),
+            ("dc1: {reader_name: main}", "dns.sites.dc1.reader_name: main.z.example leads to others as well"),
+            (
+                "dc1: {reader_name: r}, dc2: {reader_name: r}",
+                "dns.sites.dc2.reader_name: r.z.example leads to",
+            ),
+            ("dc1: {reader_name: other.example.}", "dns.sites.dc1.reader_name: other.example does not lie"),
+            ("dc1: 10.0.0.1", "dns.sites.dc1: expects a map"),
+        ] {
+            let (_, problems) = read(&format!(
+                "dns: {{zone: z.example, auth: none, sites: {{{section}}}}}\ntags: {{zone: dc1}}"
+            ));
+            assert_eq!(problems.len(), 1, "{section}: {problems:?}");
+            assert!(problems[0].contains(expected), "{section}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_site_is_told() {
+        for (tags, expected) in [
+            ("", Some("tags.zone: is not defined, and `dns.sites` goes by it")),
+            ("tags: {zone: dc3}", Some("tags.zone: names no site of `dns.sites`")),
+            ("tags: {zone: dc2}", None),
+        ] {
+            let text =
+                format!("dns: {{zone: z.example, auth: none, sites: {{dc1: {{}}, dc2: {{}}}}}}\n{tags}\n");
+            let (root, _) = yaml::parse(&format!("scope: Main\n{text}"), &"t.yml".into()).unwrap();
+            let report = Report::default();
+            assert!(Dns::read(&Section::root(&root, &report)).is_some());
+            let (problems, warnings) = report.into_parts();
+            assert!(problems.is_empty(), "{problems:?}");
+            let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
+            if let Some(expected) = expected {
+                assert!(warnings[0].contains(expected) && warnings[0].contains("dc1, dc2"), "{warnings:?}");
+            }
+        }
     }
 
     #[test]

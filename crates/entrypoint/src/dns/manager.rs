@@ -237,25 +237,28 @@ impl Manager {
         situation: &Situation,
         term: Term,
     ) -> Option<Wanted> {
-        let own = self.own_addresses(dns, settings).await;
+        let site = situation.zone.as_ref().and_then(|zone| dns.sites.get(zone));
+        let own = match site {
+            Some(site) if !site.addresses.is_empty() => site.addresses.iter().copied().collect(),
+            _ => self.own_addresses(dns, settings).await,
+        };
         if own.is_empty() {
             return None;
         }
         let mut sets = vec![(dns.name.clone(), own.clone())];
-        if let Some(reader) = &dns.reader_name {
-            let mut addresses = BTreeSet::new();
-            let replicas = situation.members.iter().filter(|peer| {
-                peer.is_replica && peer.is_running && !peer.wants_no_reads && peer.name != situation.me
-            });
-            for replica in replicas {
-                if let Some(host) = replica.conn_url.as_deref().and_then(host_of)
-                    && let Some(address) = address_of(&host, 0).await
-                {
-                    addresses.insert(address.ip());
-                }
+        let of_sites =
+            dns.sites.iter().filter_map(|(zone, site)| Some((site.reader_name.as_ref()?, Some(zone))));
+        let readers: Vec<_> = dns.reader_name.iter().map(|name| (name, None)).chain(of_sites).collect();
+        if !readers.is_empty() {
+            let replicas = replicas(situation).await;
+            for (name, zone) in readers {
+                let near = replicas.iter().filter(|(at, _)| zone.is_none() || at.as_ref() == zone);
+                let near: BTreeSet<IpAddr> = near.map(|(_, address)| *address).collect();
+                let all = replicas.iter().map(|(_, address)| *address);
+                // A name that leads nowhere is remembered as such by resolvers: better far away than that.
+                let set = [near, all.collect(), own.clone()].into_iter().find(|set| !set.is_empty());
+                sets.push((name.clone(), set.unwrap_or_default()));
             }
-            // A name that leads nowhere is remembered as such by resolvers.
-            sets.push((reader.clone(), if addresses.is_empty() { own } else { addresses }));
         }
         Some(Wanted { sets, fence: Fence { member: situation.me.clone(), term } })
     }
@@ -314,6 +317,22 @@ fn records(wanted: &Wanted) -> Vec<Part> {
             ..Part::default()
         })
         .collect()
+}
+
+/// Where the replicas that take readers are, and their addresses.
+async fn replicas(situation: &Situation) -> Vec<(Option<String>, IpAddr)> {
+    let readers = situation.members.iter().filter(|peer| {
+        peer.is_replica && peer.is_running && !peer.wants_no_reads && peer.name != situation.me
+    });
+    let mut found = Vec::new();
+    for peer in readers {
+        if let Some(host) = peer.conn_url.as_deref().and_then(host_of)
+            && let Some(address) = address_of(&host, 0).await
+        {
+            found.push((peer.zone.clone(), address.ip()));
+        }
+    }
+    found
 }
 
 /// The host in `postgres://host:port/database`.

@@ -143,6 +143,7 @@ mod tests {
             auth: bellwether_config::sections::dns::DnsAuth::None,
             ttl: 60,
             addresses: vec![],
+            sites: Default::default(),
             ptr: false,
             fence_txt,
             refresh: Duration::from_secs(86_400),

@@ -30,6 +30,7 @@ const LOOK_EACH: Duration = Duration::from_millis(20);
 /// Dropping it ends its manager.
 pub(crate) struct Member {
     name: MemberName,
+    zone: String,
     status: watch::Sender<Arc<NodeStatus>>,
     topology: watch::Sender<Arc<Topology>>,
     _config: watch::Sender<Arc<Settings>>,
@@ -52,10 +53,16 @@ impl Member {
 
     /// A replica with addresses that a provider leads somewhere.
     pub(crate) fn start_with(name: &str, address: IpAddr, dns: Option<Dns>, vip: Vip) -> Self {
+        Self::start_in("", name, address, dns, vip)
+    }
+
+    /// The same at a site; empty for none.
+    pub(crate) fn start_in(zone: &str, name: &str, address: IpAddr, dns: Option<Dns>, vip: Vip) -> Self {
         static TLS: Once = Once::new();
         TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
         let name: MemberName = name.parse().unwrap();
-        let (status, statuses) = watch::channel(Arc::new(status(&name, None)));
+        let zone = zone.to_owned();
+        let (status, statuses) = watch::channel(Arc::new(status(&name, &zone, None)));
         let (topology, topologies) = watch::channel(Arc::new(picture(&name, None, vec![])));
         let settings = Settings { dns, vip: vip.clone(), own_host: address.to_string() };
         let (config, configs) = watch::channel(Arc::new(settings));
@@ -78,18 +85,22 @@ impl Member {
             tokio::join!(manager.run(CancellationToken::new()), provider.run(CancellationToken::new()));
             drop(vips);
         });
-        Self { name, status, topology, _config: config, board, told, runtime_dir, task }
+        Self { name, zone, status, topology, _config: config, board, told, runtime_dir, task }
     }
 
     /// From now on it leads, by a leadership with this number.
     pub(crate) fn leads(&self, term: u64, members: Vec<TopologyMember>) {
-        self.status.send_replace(Arc::new(status(&self.name, Some(now() + Duration::from_secs(600)))));
+        self.status.send_replace(Arc::new(status(
+            &self.name,
+            &self.zone,
+            Some(now() + Duration::from_secs(600)),
+        )));
         self.topology.send_replace(Arc::new(picture(&self.name, Some(Term(term)), members)));
     }
 
     /// From now on somebody else does.
     pub(crate) fn follows(&self) {
-        self.status.send_replace(Arc::new(status(&self.name, None)));
+        self.status.send_replace(Arc::new(status(&self.name, &self.zone, None)));
         self.topology.send_replace(Arc::new(picture(&self.name, None, vec![])));
     }
 
@@ -155,7 +166,7 @@ fn picture(me: &MemberName, term: Option<Term>, members: Vec<TopologyMember>) ->
     }
 }
 
-fn status(me: &MemberName, lease_until: Option<Timestamp>) -> NodeStatus {
+fn status(me: &MemberName, zone: &str, lease_until: Option<Timestamp>) -> NodeStatus {
     NodeStatus {
         cluster: ClusterName::new("main").unwrap(),
         me: me.clone(),
@@ -167,7 +178,7 @@ fn status(me: &MemberName, lease_until: Option<Timestamp>) -> NodeStatus {
         system_id: None,
         pending_restart: false,
         pending_restart_reason: Value::Null,
-        tags: Tags::default(),
+        tags: Tags([("zone".to_owned(), zone.into())].into()),
         scheduled_restart: None,
         watchdog_failed: false,
         at_rest: false,

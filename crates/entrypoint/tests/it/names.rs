@@ -1,10 +1,14 @@
 //! A name follows the leader: written once it takes writes, never by a former leader over its successor, repaired when somebody else
 //! changes it, and never without the authentication that was asked for.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use bellwether_config::sections::dns::{Dns, DnsAuth, GssSecret, GssTsig};
-use bellwether_types::HostPort;
+use bellwether_config::sections::{
+    dns::{Dns, DnsAuth, GssSecret, GssTsig, Site},
+    vip::{Fallback, Vip, VipAddress, VipEntry, VipKind},
+};
+use bellwether_entrypoint::board::{Entry, Part};
+use bellwether_types::{HostPort, WallTime};
 
 use crate::{
     bind::{Bind, ZONE},
@@ -25,6 +29,7 @@ fn dns(bind: &Bind, auth: DnsAuth) -> Dns {
         auth,
         ttl: 60,
         addresses: vec![],
+        sites: Default::default(),
         ptr: false,
         fence_txt: true,
         refresh: Duration::from_secs(86_400),
@@ -92,6 +97,77 @@ async fn a_name_signed_with_a_key_follows_the_leader() {
     let fence = format!("_bellwether.{NAME}");
     leads_to(&bind, &fence, "TXT", &["\"member=b term=7\""]).await;
     until("it works again", || b.entry().last_error.is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_site_has_addresses_and_a_name_for_readers_of_its_own() {
+    let bind = Bind::with_key();
+    let site = |addresses: &[&str], reader: Option<&str>| Site {
+        addresses: addresses.iter().map(|text| ip(text)).collect(),
+        reader_name: reader.map(str::to_owned),
+    };
+    let sites = BTreeMap::from([
+        ("dc1".to_owned(), site(&["10.0.0.100", "2001:db8::100"], Some("ro.dc1.z.example"))),
+        ("dc2".to_owned(), site(&["10.0.0.200"], Some("ro.dc2.z.example"))),
+        ("dc3".to_owned(), site(&[], None)),
+    ]);
+    let settings = Dns { sites, reader_name: Some("ro.z.example".into()), ..with_key(&bind) };
+    let member = |name: &str, address: &str, zone: &str| {
+        Member::start_in(zone, name, ip(address), Some(settings.clone()), Vip::default())
+    };
+    let at = |name: &str, address: &str, zone: &str| {
+        let mut replica = replica(name, address);
+        replica.tags.0.insert("zone".into(), zone.into());
+        replica
+    };
+    let [a, b, c] = [("a", "10.0.0.1", "dc1"), ("b", "10.0.0.2", "dc2"), ("c", "10.0.0.3", "dc3")];
+    let [first, second, third] = [a, b, c].map(|(name, address, zone)| member(name, address, zone));
+    let [a, b, c] = [a, b, c].map(|(name, address, zone)| at(name, address, zone));
+
+    // The other site's replicas serve the readers of a site that has none.
+    first.leads(5, vec![b.clone(), c.clone()]);
+    leads_to(&bind, NAME, "A", &["10.0.0.100"]).await;
+    leads_to(&bind, NAME, "AAAA", &["2001:db8::100"]).await;
+    leads_to(&bind, "ro.z.example", "A", &["10.0.0.2", "10.0.0.3"]).await;
+    leads_to(&bind, "ro.dc1.z.example", "A", &["10.0.0.2", "10.0.0.3"]).await;
+    leads_to(&bind, "ro.dc2.z.example", "A", &["10.0.0.2"]).await;
+
+    // The name goes to the site that leads, and each reader stays at home.
+    first.follows();
+    second.leads(6, vec![a, c]);
+    leads_to(&bind, NAME, "A", &["10.0.0.200"]).await;
+    leads_to(&bind, NAME, "AAAA", &[]).await;
+    leads_to(&bind, "ro.dc1.z.example", "A", &["10.0.0.1"]).await;
+    leads_to(&bind, "ro.dc2.z.example", "A", &["10.0.0.1", "10.0.0.3"]).await;
+
+    // A site that lists no addresses: those of the member. Where there is no replica at all, readers have the leader.
+    second.follows();
+    third.leads(7, vec![]);
+    leads_to(&bind, NAME, "A", &["10.0.0.3"]).await;
+    leads_to(&bind, "ro.dc1.z.example", "A", &["10.0.0.3"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_leads_to_the_virtual_addresses_of_the_site_that_leads() {
+    let bind = Bind::with_key();
+    let address = |text: &str| VipAddress { ip: ip(text), prefix_len: 32 };
+    let entry = VipEntry {
+        kind: VipKind::Leader,
+        addresses: vec![address("10.0.0.100"), address("10.0.9.100")],
+        interface: None,
+        max_lag: 0,
+        fallback: Fallback::Nobody,
+        provider: None,
+    };
+    let vip = Vip { entries: BTreeMap::from([("main".to_owned(), entry)]), ..Vip::default() };
+    let member = Member::start_with("a", ip("10.0.0.1"), Some(with_key(&bind)), vip);
+    // As the manager of addresses shows it: the second one lies in no network of this host.
+    let part = |what: &str, place: &str| Part { what: what.into(), place: place.into(), ..Part::default() };
+    let parts = vec![part("10.0.0.100", "eth0"), part("10.0.9.100", "")];
+    let shown = Entry { kind: "vip".into(), name: "main".into(), parts, held: true, ..Entry::default() };
+    member.board.put(shown, WallTime::default());
+    member.leads(5, vec![]);
+    leads_to(&bind, NAME, "A", &["10.0.0.100"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,8 @@ impl Sections {
 
     fn of_proxy(config: &ProxyConfig) -> Self {
         let asking = Arc::new(Asking::of_proxy(config));
-        Self { router: config.router.clone(), pooler: config.pooler.clone(), asking, zone: None }
+        let zone = config.tags.zone().map(str::to_owned);
+        Self { router: config.router.clone(), pooler: config.pooler.clone(), asking, zone }
     }
 
     fn settings(&self, files: Files) -> Settings {

@@ -79,6 +79,8 @@ pub struct ProxyConfig {
     pub log: Log,
     pub ctl: Ctl,
     pub store: Store,
+    /// Of the host; only `zone` says something here.
+    pub tags: Tags,
     pub router: Box<Router>,
     pub pooler: Option<Box<Pooler>>,
 }

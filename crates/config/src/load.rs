@@ -195,6 +195,7 @@ pub fn load_proxy(
             log,
             ctl,
             store: store?,
+            tags: tags(root),
             router: Box::new(router?),
             pooler: pooler.map(Box::new),
         })
@@ -278,8 +279,6 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
     let router = Router::read(root);
     let (vip, dns) = (Vip::read(root), Dns::read(root));
     let pooler = Pooler::read(root);
-    let tags = root.lenient().child("tags");
-    let tags = tags.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
     let defaults = root.choice(
         "defaults",
         &[
@@ -297,7 +296,7 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         restapi: restapi?,
         ctl,
         watchdog,
-        tags: Tags(tags.filter(|(_, value)| !value.is_null()).collect()),
+        tags: tags(root),
         bootstrap,
         postgresql: postgresql?,
         store: store?,
@@ -307,6 +306,12 @@ fn member(root: &Section<'_>, env: &BTreeMap<String, String>) -> Option<Config> 
         dns,
         pooler: pooler.map(Box::new),
     })
+}
+
+fn tags(root: &Section<'_>) -> Tags {
+    let section = root.lenient().child("tags");
+    let tags = section.entries().iter().map(|tag| (tag.key.clone(), tag.node.to_value()));
+    Tags(tags.filter(|(_, value)| !value.is_null()).collect())
 }
 
 fn name(root: &Section<'_>) -> Option<MemberName> {

@@ -243,9 +243,12 @@ impl Refusal {
                 "The role of the member has changed.".into(),
                 "Connect again and repeat the transaction; check first whether a commit that was in flight has happened.",
             ),
-            Self::Killed => {
-                ("57P01", "the connection was ended by an administrator".into(), String::new(), "")
-            }
+            Self::Killed => (
+                "57P01",
+                "the connection was ended by an administrator".into(),
+                "KILL or KILL_CLIENT was said on the console.".into(),
+                "Connect again, if the administrator has no objection.",
+            ),
             Self::Stopping => (
                 "57P01",
                 "the proxy is stopping".into(),
@@ -306,7 +309,12 @@ impl Refusal {
             Self::Busy => ("53300", "too many clients log in at the same time".into(), String::new(), AGAIN),
             Self::NotAllowed { sqlstate, what, hint } => (sqlstate, what.clone(), String::new(), hint),
             Self::Heading { what, hint } => ("08P01", what.clone(), String::new(), hint),
-            Self::Protocol { problem } => ("08P01", problem.clone(), String::new(), ""),
+            Self::Protocol { problem } => (
+                "08P01",
+                problem.clone(),
+                "The proxy has closed the connection: what follows cannot be told apart any more.".into(),
+                "Look what connects to this port, and whether its driver speaks PostgreSQL's protocol 3.",
+            ),
         }
     }
 }

@@ -248,4 +248,20 @@ mod tests {
         assert!(picture.members.is_empty() && picture.leader.is_none());
         assert_eq!(picture.me.as_str(), "proxy", "a name that nobody has to give");
     }
+
+    #[test]
+    fn its_own_file_says_where_it_is() {
+        for (prefers, expected) in [(true, Some("dc1")), (false, None)] {
+            let text = format!(
+                "scope: shop\netcd3: {{hosts: '127.0.0.1:1'}}\nrouter: {{prefer_zone: {prefers}}}\ntags: {{zone: dc1}}\n"
+            );
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("it is written");
+            let config = load_proxy(Some(file.path()), &std::collections::BTreeMap::new())
+                .expect("it is complete")
+                .config;
+            let settings = super::super::Sections::of_proxy(&config).settings(super::super::Files::default());
+            assert_eq!(settings.routing.zone.as_deref(), expected);
+        }
+    }
 }

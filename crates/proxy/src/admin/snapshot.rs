@@ -72,6 +72,8 @@ pub struct Totals {
     pub client_parses: u64,
     pub server_parses: u64,
     pub binds: u64,
+    /// Servers that could not be opened. PgBouncer has no such column; it is in `/metrics`.
+    pub server_failures: u64,
 }
 
 impl std::ops::AddAssign for Totals {
@@ -87,6 +89,7 @@ impl std::ops::AddAssign for Totals {
         self.client_parses += other.client_parses;
         self.server_parses += other.server_parses;
         self.binds += other.binds;
+        self.server_failures += other.server_failures;
     }
 }
 

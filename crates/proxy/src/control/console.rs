@@ -5,7 +5,7 @@ pub(super) mod snapshot;
 use std::{sync::Arc, time::Duration};
 
 use bellwether_pgwire::message::{self, Report};
-use bellwether_types::{Duty, topology::Topology};
+use bellwether_types::{Duty, MemberName, topology::Topology};
 use tokio::sync::watch;
 
 use super::{
@@ -67,7 +67,7 @@ impl Console {
                 refuse(&mut out, "42501", "admin access needed", "Log in as one of pooler.admin_users.");
             }
             Ok(Some(typed)) => self.change(typed, &mut out).await,
-            Err(error) => refuse(&mut out, "42601", &error.to_string(), ""),
+            Err(error) => refuse(&mut out, "42601", &error.to_string(), "SHOW HELP lists what can be shown."),
         }
         message::ready(&mut out, b'I');
         out
@@ -126,10 +126,9 @@ impl Console {
         message::complete(out, tag);
     }
 
-    /// Written where the proxies of all nodes read it, by this node's agent.
+    /// Written where the proxies of all nodes read it, by this node's agent, or the leader's where there is none.
     async fn set_duty(&self, duty: Duty, member: &str, out: &mut Vec<u8>) {
         let topology = self.topology.borrow().clone();
-        let own = topology.members.iter().find(|known| known.name == topology.me);
         let Some(named) = topology.members.iter().find(|known| known.name.as_str() == member) else {
             let what = format!("there is no member \"{member}\"");
             return refuse(out, "42704", &what, "`bellwether list` shows them.");
@@ -138,9 +137,9 @@ impl Console {
             let what = format!("\"{member}\" is the leader, and a leader keeps its clients");
             return refuse(out, "55000", &what, "Hand over first (`bellwether switchover`).");
         }
-        let Some(url) = own.and_then(|own| own.api_url.clone()) else {
-            let what = "this node's agent is not known to the cluster";
-            return refuse(out, "57P03", what, "Try again in a moment.");
+        let Some(url) = agent_of(&topology) else {
+            let what = "no agent of the cluster is known";
+            return refuse(out, "57P03", what, "Try again in a moment; `bellwether list` shows the members.");
         };
         match self.peers.set_duty(url, named.name.clone(), duty).await {
             Ok(()) => message::complete(out, &duty.as_str().to_uppercase()),
@@ -154,7 +153,9 @@ impl Console {
     async fn reload(&self, out: &mut Vec<u8>) {
         match self.reloads.make().await {
             Ok(()) => message::complete(out, "RELOAD"),
-            Err(Unread::Nobody) => refuse(out, "0A000", "no file is read here", ""),
+            Err(Unread::Nobody) => {
+                refuse(out, "0A000", "no file is read here", "Reload the agent of this node.");
+            }
             Err(Unread::Failed(why)) => {
                 let hint = "What was in force stays in force. Correct the file, then RELOAD.";
                 refuse(out, "F0000", &why, hint);
@@ -174,6 +175,15 @@ impl Console {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Who writes to the store: the agent of this node; else, on a host without one, that of the leader, or any.
+fn agent_of(topology: &Topology) -> Option<String> {
+    let with_address = || topology.members.iter().filter_map(|known| Some((known, known.api_url.clone()?)));
+    let named = |name: &MemberName| with_address().find(|(known, _)| known.name == *name);
+    let found =
+        named(&topology.me).or_else(|| named(topology.leader.as_ref()?)).or_else(|| with_address().next());
+    found.map(|(_, url)| url)
 }
 
 fn refuse(out: &mut Vec<u8>, sqlstate: &str, message: &str, hint: &str) {

@@ -42,7 +42,7 @@ fn carry_up(bytes: &[u8], sizes: &[usize]) -> Outcome {
     for read in reads(bytes, sizes) {
         kept.extend_from_slice(read);
         let mut out = Gather::new(&kept, &mut scratch);
-        let mut keeping = Keeping { registry: &mut registry, limit: 3 };
+        let mut keeping = Keeping { registry: &mut registry, limit: 3, counted: Default::default() };
         let done = up(&mut client, &mut server, &mut keeping, &kept, &mut out, &mut outcome.told);
         outcome.sent.extend_from_slice(out.finish());
         assert!(done.taken <= kept.len());

@@ -11,7 +11,7 @@ use super::{
     gather::Gather,
     server::{Expect, ServerSide},
     statements::Registry,
-    up::{End, Keeping, up},
+    up::{Counted, End, Keeping, up},
 };
 
 mod reads;
@@ -22,6 +22,7 @@ struct Pair {
     client: ClientSide,
     server: ServerSide,
     registry: Registry,
+    counted: Counted,
 }
 
 impl Pair {
@@ -31,9 +32,10 @@ impl Pair {
         let mut input = std::mem::take(&mut self.client.input);
         input.extend_from_slice(bytes);
         let mut out = Gather::new(&input, &mut scratch);
-        let mut keeping = Keeping { registry: &mut self.registry, limit: 2 };
+        let mut keeping = Keeping { registry: &mut self.registry, limit: 2, counted: self.counted };
         let done = up(&mut self.client, &mut self.server, &mut keeping, &input, &mut out, &mut to_client);
         assert_eq!(done.end, End::More);
+        self.counted = keeping.counted;
         let output = out.finish().to_vec();
         self.client.input = input[done.taken..].to_vec();
         (output, to_client)
@@ -360,7 +362,7 @@ proptest::proptest! {
             let (mut scratch, mut told) = (Vec::new(), Vec::new());
             let bytes = framed(&up);
             let mut out = Gather::new(&bytes, &mut scratch);
-            let mut keeping = Keeping { registry: &mut pair.registry, limit: 2 };
+            let mut keeping = Keeping { registry: &mut pair.registry, limit: 2, counted: Default::default() };
             let _ = super::up::up(&mut pair.client, &mut pair.server, &mut keeping, &bytes, &mut out, &mut told);
             pair.down(&framed(&down));
         }

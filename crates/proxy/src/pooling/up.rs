@@ -37,6 +37,17 @@ pub(crate) enum End {
 pub(crate) struct Keeping<'a> {
     pub(crate) registry: &'a mut Registry,
     pub(crate) limit: usize,
+    pub(crate) counted: Counted,
+}
+
+/// How many messages there were, for the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Parse, from clients.
+    pub(crate) client_parses: u64,
+    /// Parse, to servers: clients that share a statement cause one for each server.
+    pub(crate) server_parses: u64,
+    pub(crate) binds: u64,
 }
 
 /// Carries what a client sent to its server. What the client is told at once is appended to `to_client`.
@@ -160,7 +171,9 @@ impl Link<'_, '_, '_> {
 
     fn parse(&mut self, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
         let parse = Parse::read(body).ok_or("malformed Parse message")?;
+        self.keeping.counted.client_parses += 1;
         if self.server.is_own {
+            self.keeping.counted.server_parses += 1;
             self.client.has_prepared = true;
             self.pass_expecting(Expect::Parse(None), whole);
             return Ok(());
@@ -169,6 +182,7 @@ impl Link<'_, '_, '_> {
         self.client.define(parse.name, statement.clone());
         if parse.name.is_empty() {
             self.server.unnamed = Some(statement.id);
+            self.keeping.counted.server_parses += 1;
             self.pass_expecting(Expect::Parse(None), whole);
         } else if self.server.prepared.touch(statement.id) {
             self.inject(b'1');
@@ -185,6 +199,7 @@ impl Link<'_, '_, '_> {
             self.expect(Expect::CloseOurs);
             self.out.insert(|out| Target::write_statement(b'C', &evicted.name, out));
         }
+        self.keeping.counted.server_parses += 1;
         let parse = Parse { name: &statement.name, definition: &statement.definition };
         self.out.insert(|out| parse.write(out));
     }
@@ -198,6 +213,7 @@ impl Link<'_, '_, '_> {
         if name.is_empty() {
             if self.server.unnamed != Some(statement.id) {
                 self.server.unnamed = Some(statement.id);
+                self.keeping.counted.server_parses += 1;
                 self.expect(Expect::ParseOurs(None));
                 let parse = Parse { name: b"", definition: &statement.definition };
                 self.out.insert(|out| parse.write(out));
@@ -211,6 +227,7 @@ impl Link<'_, '_, '_> {
 
     fn bind(&mut self, body: &[u8], whole: std::ops::Range<usize>) -> Result<(), String> {
         let bind = Bind::read(body).ok_or("malformed Bind message")?;
+        self.keeping.counted.binds += 1;
         let statement = self.bring(bind.statement);
         self.expect(Expect::Bind(statement.as_ref().map(|statement| statement.id)));
         match statement {

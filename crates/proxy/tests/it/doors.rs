@@ -1,6 +1,7 @@
 //! How clients come in: by way of load balancers that say who they are, and by Unix sockets.
 
 use std::{
+    collections::BTreeSet,
     net::TcpListener,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -10,7 +11,9 @@ use std::{
 use bellwether_pgwire::auth::{certificate::IdentMaps, hba};
 use bellwether_proxy::{
     routes::Target,
-    settings::{Front as Entrance, ListenerSettings, PoolerSettings, Rules, Settings, UnixSocket},
+    settings::{
+        Front as Entrance, ListenerSettings, PoolLimits, PoolerSettings, Rules, Settings, UnixSocket,
+    },
 };
 use bellwether_types::{Role, topology::TopologyMember};
 use tokio::{
@@ -20,7 +23,7 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 
 use crate::{
-    front::{Front, LEASE, PASSWORD, USER, client, create_user, member, picture},
+    front::{Front, LEASE, PASSWORD, USER, ask, client, create_user, member, picture},
     server_under_test::{TestServer, run, settings},
 };
 
@@ -210,6 +213,7 @@ fn unix_sockets_know_their_users() {
         create_user(&server).await;
         let pooler = PoolerSettings {
             admin_users: vec![USER.to_owned()],
+            limits: PoolLimits { pool_size: 1, ..PoolLimits::default() },
             rules: rules(
                 "local pgbouncer all scram-sha-256\nlocal all app peer map=staff\nlocal all all peer\n\
                  host all all 127.0.0.1/32 scram-sha-256\n",
@@ -244,15 +248,27 @@ fn unix_sockets_know_their_users() {
             Ok::<_, String>(client)
         };
 
-        // The servers want a password, which somebody has shown.
-        drop(client(front.pooled).await.unwrap());
-        let session = eventually("a session without a password", async || {
-            connect(front.pooled, USER, "postgres", None).await
+        let console = eventually("the console", async || {
+            connect(front.pooled, USER, "pgbouncer", Some(PASSWORD)).await
         })
         .await;
-        session.simple_query("SELECT 1").await.unwrap();
-        let console = connect(front.pooled, USER, "pgbouncer", Some(PASSWORD)).await.unwrap();
-        assert_eq!(seen(&console).await, ["unix"]);
+        // The servers want a password, which somebody has shown in one of the threads. Whoever shows none is served in all of them:
+        // the only server changes the thread, and is another one then.
+        drop(client(front.pooled).await.unwrap());
+        let (mut sessions, mut servers) = (Vec::new(), BTreeSet::new());
+        while servers.len() < 2 {
+            assert!(sessions.len() < 60, "sessions come to both threads");
+            let session = connect(front.pooled, USER, "postgres", None).await.expect("without a password");
+            servers.insert(ask(&session, "pg_backend_pid()").await.unwrap());
+            sessions.push(session);
+        }
+        let session = sessions.pop().unwrap();
+        drop(sessions);
+        eventually("it is seen where it comes from, alone", async || match seen(&console).await {
+            seen if seen == ["unix"] => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        })
+        .await;
         // Somebody else's name is not for this user of the operating system, nor is one that a map would have to give.
         for user in ["admin", "replicator"] {
             let refused = connect(front.pooled, user, "postgres", None).await.unwrap_err();

@@ -145,6 +145,13 @@ fn clients_are_encrypted_with_a_certificate() {
     });
 }
 
+/// Parse from clients, Parse to servers, Bind: the last columns of `SHOW STATS_TOTALS`.
+fn counts_of_statements(stats: &str) -> [u64; 3] {
+    let row: Vec<&str> = stats.lines().next().unwrap().split('|').collect();
+    let [.., parsed, on_servers, bound] = row[..] else { panic!("{stats}") };
+    [parsed, on_servers, bound].map(|number| number.parse().unwrap())
+}
+
 #[test]
 fn an_administrator_pauses_looks_and_resumes() {
     run(async |root| {
@@ -177,6 +184,22 @@ fn an_administrator_pauses_looks_and_resumes() {
         let per_transaction: u64 =
             average.lines().next().unwrap().split('|').nth(6).unwrap().parse().unwrap();
         assert!(per_transaction > 10_000 && per_transaction < 10_000_000, "{average}");
+
+        // A statement that two clients prepare is one on their server.
+        let before = counts_of_statements(&console("SHOW STATS_TOTALS").await.unwrap());
+        let again = client(front.pooled).await.unwrap();
+        for one in [&user, &again] {
+            let statement = one.prepare("SELECT $1::int + 41").await.unwrap();
+            for _ in 0..3 {
+                one.query_one(&statement, &[&1]).await.unwrap();
+            }
+        }
+        let after = counts_of_statements(&console("SHOW STATS_TOTALS").await.unwrap());
+        let [parsed, on_servers, bound] = std::array::from_fn(|at| after[at] - before[at]);
+        assert_eq!((parsed, bound), (2, 6), "{before:?} {after:?}");
+        // Each thread has a server of its own at most.
+        assert!((1..=2).contains(&on_servers), "{before:?} {after:?}");
+        drop(again);
 
         // A pause waits for what is in flight, and holds what comes.
         user.batch_execute("BEGIN").await.unwrap();

@@ -74,7 +74,12 @@ impl Couriers {
                 })
             });
             if let Err(error) = sent {
-                tracing::warn!(%error, member = %route.member, "a request to cancel could not be sent");
+                context.shared.metrics.cancels.dropped.add(1);
+                tracing::warn!(
+                    %error,
+                    member = %route.member,
+                    "a request to cancel could not be sent: cancel again; `bellwether list` shows the state of the member"
+                );
                 self.note_end(sender, Fate::Over);
             }
         }

@@ -65,7 +65,11 @@ impl Pooled {
         // Any worker may have the client that it is about, this one too.
         let ask = Ask { worker: context.number, client: key, what: What::Cancel { process, secret } };
         if context.shared.asks.try_send(ask).is_err() {
-            tracing::warn!("a request to cancel was dropped: too many questions wait for answers");
+            context.shared.metrics.cancels.dropped.add(1);
+            tracing::warn!(
+                "a request to cancel was dropped, as too many logins and questions wait for answers: cancel again; \
+                 if it goes on, look who connects again and again (`SHOW CLIENTS` on the console)"
+            );
             self.close_client(context, key);
         }
     }

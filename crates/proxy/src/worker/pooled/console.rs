@@ -112,8 +112,8 @@ impl Pooled {
             b'S' => message::ready(&mut out, b'I'),
             b'P' => {
                 let message = "extended query protocol not supported by admin console";
-                Report { severity: "ERROR", sqlstate: "0A000", message, detail: "", hint: "" }
-                    .write(&mut out);
+                let hint = "Use simple queries: psql, or the driver's mode for them.";
+                Report { severity: "ERROR", sqlstate: "0A000", message, detail: "", hint }.write(&mut out);
             }
             _ => {}
         }

@@ -117,6 +117,7 @@ impl Pooled {
     fn encrypt(&mut self, context: &mut Context, key: Key, early: &[u8]) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(config) = context.settings.pooler.tls.clients.clone() else {
+            client.listener.counts.refused("tls");
             self.close_client(context, key);
             return false;
         };
@@ -124,7 +125,12 @@ impl Pooled {
             .map_err(std::io::Error::other)
             .and_then(|connection| client.stream.encrypt(&context.epoll, connection.into(), early));
         if let Err(error) = begun {
-            tracing::info!(%error, "a client of the proxy could not be encrypted");
+            client.listener.counts.refused("tls");
+            tracing::info!(
+                listener = &*client.listener.name,
+                %error,
+                "a client of the proxy could not be encrypted: compare its sslmode, sslrootcert and TLS versions with pooler.client_tls_*"
+            );
             self.close_client(context, key);
             return false;
         }

@@ -430,6 +430,7 @@ impl super::pool::Pool {
     /// Not at once again.
     pub(super) fn put_off(&mut self, now: Timestamp, why: String) {
         self.failures += 1;
+        self.totals.server_failures += 1;
         let wait = 10_u64 << self.failures.min(6);
         self.retry_at = now + std::time::Duration::from_millis(wait.min(500));
         self.last_error = Some(why);

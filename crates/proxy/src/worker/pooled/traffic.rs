@@ -9,7 +9,7 @@ use crate::{
     pooling::{
         down::down,
         gather::Gather,
-        up::{End, Keeping, up},
+        up::{Counted, End, Keeping, up},
     },
     refusal::Refusal,
     settings::Mode,
@@ -157,9 +157,13 @@ impl Pooled {
         let mut out = Gather::new(bytes, &mut self.scratch);
         self.to_client.clear();
         let limit = context.settings.pooler.max_prepared_statements;
-        let mut keeping = Keeping { registry: &mut self.registry, limit };
+        let mut keeping = Keeping { registry: &mut self.registry, limit, counted: Counted::default() };
         let done = up(&mut client.side, &mut server.side, &mut keeping, bytes, &mut out, &mut self.to_client);
-        self.pools.get_mut(server.pool).totals.received_bytes += done.taken as u64;
+        let totals = &mut self.pools.get_mut(server.pool).totals;
+        totals.received_bytes += done.taken as u64;
+        totals.client_parses += keeping.counted.client_parses;
+        totals.server_parses += keeping.counted.server_parses;
+        totals.binds += keeping.counted.binds;
         let output = out.finish();
         let mut failed = !output.is_empty() && server.stream.write(&context.epoll, output).is_err();
         let rest = &bytes[done.taken..];

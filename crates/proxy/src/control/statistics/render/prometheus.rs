@@ -95,7 +95,7 @@ impl Shown {
         ] {
             let _ = writeln!(out, "bellwether_proxy_pool_full_total{{limit=\"{limit}\"}} {count}");
         }
-        let pools: [(&str, &str, &str, Of<PoolShown>); 9] = [
+        let pools: [(&str, &str, &str, Of<PoolShown>); 13] = [
             ("pool_clients_active", "gauge", "Clients of the pool that do not wait.", |it| {
                 it.clients_active as u64
             }),
@@ -111,6 +111,18 @@ impl Shown {
                 it.received_bytes
             }),
             ("pool_sent_bytes_total", "counter", "Bytes to clients of the pool.", |it| it.sent_bytes),
+            ("pool_client_parses_total", "counter", "Statements that clients have prepared.", |it| {
+                it.client_parses
+            }),
+            ("pool_server_parses_total", "counter", "Statements that were prepared on servers.", |it| {
+                it.server_parses
+            }),
+            ("pool_binds_total", "counter", "Times that a prepared statement was given its values.", |it| {
+                it.binds
+            }),
+            ("pool_server_failures_total", "counter", "Servers that could not be opened.", |it| {
+                it.server_failures
+            }),
         ];
         for (name, kind, help, value) in pools {
             gauge(&mut out, name, kind, help);

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bellwether_dcs::alarm::Alarm as Wakeup;
 use bellwether_ha::{
     gray::Standing,
     view::health::{Activity, Disks, Health, Probe, ProbeFailure, ProbeStage, Stopped},
@@ -302,7 +303,7 @@ fn failure(error: &ProbeError) -> ProbeFailure {
 }
 
 async fn watch_disks(data_dir: PathBuf, shown: Arc<Mutex<Option<Disks>>>, stop: CancellationToken) {
-    let (mut trend, mut is_roomy) = (Trend::default(), false);
+    let (mut trend, mut is_roomy, mut alarm) = (Trend::default(), false, Wakeup::new());
     loop {
         let dir = data_dir.clone();
         // On a dead disk it hangs here, and what was found last stays: no figure is better than a guess.
@@ -313,7 +314,7 @@ async fn watch_disks(data_dir: PathBuf, shown: Arc<Mutex<Option<Disks>>>, stop: 
             *lock(&shown) = Some(disks);
         }
         let pause = if is_roomy { DISKS_EVERY } else { FILLING_DISKS_EVERY };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if stop.run_until_cancelled(alarm.at(clock::now() + pause)).await.is_none() {
             return;
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Local {
     pub(crate) state: PostgresState,
     pub(crate) role: Role,
     pub(crate) data: DataDirState,
+    /// When the data directory was looked at.
+    pub(crate) data_seen_at: Timestamp,
     pub(crate) system_id: Option<SystemId>,
     pub(crate) control: Option<ControlFacts>,
     pub(crate) observation: Option<(Timestamp, Observation)>,
@@ -112,6 +114,7 @@ impl Local {
             state: PostgresState::Stopped,
             role: Role::Uninitialized,
             data: DataDirState::Missing,
+            data_seen_at: Timestamp::ZERO,
             system_id: None,
             control: None,
             observation: None,

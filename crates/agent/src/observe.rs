@@ -6,7 +6,7 @@ use bellwether_ha::{
     View,
     view::{ArchiveRecovery, FailsafeView, Fencing, Me, Peers, PostgresView, StoreView},
 };
-use bellwether_postgres::postmaster::Postmaster;
+use bellwether_postgres::{datadir::DataDirState, postmaster::Postmaster};
 use bellwether_types::{Role, Timestamp, program::ReplicaMethod};
 use tracing::{debug, error, info, warn};
 
@@ -18,6 +18,9 @@ const QUERY_PATIENCE: Duration = Duration::from_millis(300);
 /// How long a server that was found running may take to say what it is before its files are believed.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// How long the data directory of a server that answers is taken to be as it was seen last.
+const LIVED_IN_FOR: Duration = Duration::from_secs(30);
+
 /// How long a killed process of PostgreSQL is waited for. One in uninterruptible sleep may take longer, but runs no code of its own.
 const ORPHANS_GONE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -25,7 +28,7 @@ impl Agent {
     /// Looks at the local server and its files.
     pub(crate) async fn observe(&mut self) {
         self.look_at_process().await;
-        self.local.data = self.server.data_dir_state().await;
+        self.look_at_data_directory().await;
         match self.local.postmaster.clone() {
             Some(postmaster) => {
                 self.look_at_signal_files().await;
@@ -42,6 +45,18 @@ impl Agent {
         }
         self.derive_upstream();
         self.listen();
+    }
+
+    /// Seldom while a server answers that lives in it, and whenever else that could have changed it.
+    async fn look_at_data_directory(&mut self) {
+        let now = clock::now();
+        let is_lived_in = self.local.answered
+            && self.jobs.kind().is_none()
+            && matches!(self.local.data, DataDirState::Present { .. });
+        if !is_lived_in || now.since(self.local.data_seen_at) >= LIVED_IN_FOR {
+            self.local.data = self.server.data_dir_state().await;
+            self.local.data_seen_at = now;
+        }
     }
 
     async fn look_at_process(&mut self) {

@@ -1,6 +1,13 @@
 //! The file systems that PostgreSQL writes to: what is free, and when it will be used up.
 
-use std::{collections::VecDeque, fs, io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::Duration,
+};
 
 use bellwether_ha::view::health::{Disk, Disks};
 use bellwether_types::Timestamp;
@@ -10,15 +17,22 @@ use crate::clock;
 
 /// Options of a file system that refuses writes, whatever the flags of its mount say.
 const REFUSING: [&str; 3] = ["ro", "emergency_ro", "shutdown"];
+/// What a list of mounts seldom exceeds, in bytes.
+const MOUNTS: usize = 16 * 1024;
 /// A trend is read from so much of the past at most, and at least.
 const LONGEST: Duration = Duration::from_secs(600);
 const SHORTEST: Duration = Duration::from_secs(60);
 
 /// Blocks on a disk that hangs.
 pub(super) fn look(data_dir: &Path) -> io::Result<Disks> {
-    let data = disk(data_dir)?;
+    let on = device(data_dir)?;
+    let data = disk(data_dir, on)?;
     // `pg_wal` may be a link to a disk of its own; before the first server there is none.
-    let wal = disk(&data_dir.join("pg_wal")).unwrap_or_else(|_| data.clone());
+    let wal_dir = data_dir.join("pg_wal");
+    let wal = match device(&wal_dir) {
+        Ok(of_wal) if of_wal != on => disk(&wal_dir, of_wal).unwrap_or_else(|_| data.clone()),
+        _ => data.clone(),
+    };
     Ok(Disks { looked_at: clock::now(), wal, data })
 }
 
@@ -28,9 +42,13 @@ pub(super) fn is_roomy(disks: &Disks) -> bool {
     has_room(&disks.wal) && has_room(&disks.data) && disks.wal.full_in.is_none_or(|left| left > LONGEST)
 }
 
-fn disk(path: &Path) -> io::Result<Disk> {
+fn device(path: &Path) -> io::Result<u64> {
+    Ok(path.metadata()?.dev())
+}
+
+fn disk(path: &Path, device: u64) -> io::Result<Disk> {
     let found = statvfs(path)?;
-    let read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY) || refuses_writes(path)?;
+    let read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY) || refuses_writes(device)?;
     Ok(Disk {
         size: found.f_blocks * found.f_frsize,
         // What is reserved for root is nothing that PostgreSQL gets.
@@ -42,10 +60,12 @@ fn disk(path: &Path) -> io::Result<Disk> {
 
 /// Whether the file system has stopped to take writes after an error. Linux 6.15 and later call it writable all the same and say so
 /// among its options alone.
-fn refuses_writes(path: &Path) -> io::Result<bool> {
-    let device = path.metadata()?.dev();
+fn refuses_writes(device: u64) -> io::Result<bool> {
     let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    Ok(says_read_only(&fs::read_to_string("/proc/self/mountinfo")?, &device))
+    // The kernel does not know its length beforehand, and would be asked for it in a dozen small pieces.
+    let mut mounts = String::with_capacity(MOUNTS);
+    fs::File::open("/proc/self/mountinfo")?.read_to_string(&mut mounts)?;
+    Ok(says_read_only(&mounts, &device))
 }
 
 /// `mounts` as in /proc/PID/mountinfo, `device` as `major:minor`.

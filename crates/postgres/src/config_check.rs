@@ -1,13 +1,15 @@
 //! Asking PostgreSQL whether it would accept the parameters, before they are written.
 //!
 //! A single unknown name or impossible value keeps a server from starting. No list of ours could follow every version and
-//! extension, so the server's own program judges a candidate file, and what it rejects is left out with a warning.
+//! extension, so the server's own program judges a candidate file. A number out of its range becomes the nearest one that is
+//! allowed; whatever else is rejected is left out. Both are warned about.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    complaints::{Described, objections},
     config::{Effective, render},
     config_files::ConfigFileError,
     conninfo::remove_if_there,
@@ -25,7 +27,7 @@ const ROUNDS: usize = 20;
 /// Never judged: controlled values were validated, and a change of these must be quick.
 const NOT_JUDGED: [&str; 3] = ["synchronous_standby_names", "hba_file", "ident_file"];
 
-/// Takes out of `effective` what PostgreSQL rejects. Values that stand in the present file already are not judged again, so
+/// Amends in `effective` what PostgreSQL rejects. Values that stand in the present file already are not judged again, so
 /// the usual call costs nothing.
 pub(crate) async fn drop_rejected(
     settings: &Arc<PgSettings>,
@@ -41,13 +43,13 @@ pub(crate) async fn drop_rejected(
     if !effective.parameters.iter().any(is_new) {
         return Ok(());
     }
+    let mut known_types = None;
     for _ in 0..ROUNDS {
         let Some(complaint) = judge(settings, effective).await? else { return Ok(()) };
-        let rejected: Vec<String> = quoted_words(&complaint)
-            .map(str::to_ascii_lowercase)
-            .filter(|name| !is_controlled(name) && effective.parameters.contains_key(name))
-            .collect();
-        if rejected.is_empty() {
+        if known_types.is_none() {
+            known_types = Some(described(settings).await);
+        }
+        if !amend(effective, &complaint, known_types.as_ref().unwrap_or(&Described::default())) {
             // The fault lies in a file of the user's: the server will say so itself.
             tracing::warn!(
                 complaint = complaint.trim(),
@@ -55,15 +57,40 @@ pub(crate) async fn drop_rejected(
             );
             return Ok(());
         }
-        for name in rejected {
-            if let Some(value) = effective.parameters.remove(&name) {
-                effective
-                    .warnings
-                    .push(format!("Removing unexpected parameter={name} value={value} from the config"));
-            }
-        }
     }
     Ok(())
+}
+
+/// Takes out, or moves to the nearest value that is allowed, what the complaint is about. False if that is nothing of ours.
+fn amend(effective: &mut Effective, complaint: &str, described: &Described) -> bool {
+    let mut changed = false;
+    for objection in objections(complaint) {
+        let name = objection.parameter.to_ascii_lowercase();
+        if is_controlled(&name) {
+            continue;
+        }
+        let Some(value) = effective.parameters.remove(&name) else { continue };
+        changed = true;
+        let verdict = objection.verdict(&name, &value, described);
+        effective.warnings.push(verdict.warning);
+        if let Some(instead) = verdict.instead {
+            effective.parameters.insert(name, instead);
+        }
+    }
+    changed
+}
+
+/// The parameters that the program knows; none if it cannot be asked.
+async fn described(settings: &Arc<PgSettings>) -> Described {
+    let mut command = settings.tool("postgres");
+    command.arg("--describe-config").kill_on_drop(true);
+    match run(command, Some(LIMIT), &CancellationToken::new()).await {
+        Ok(finished) => Described::parse(&finished.stdout_text()),
+        Err(error) => {
+            tracing::warn!(%error, "PostgreSQL does not tell which parameters it knows");
+            Described::default()
+        }
+    }
 }
 
 /// What PostgreSQL says against a file with these parameters; `None` if it accepts them.
@@ -108,28 +135,5 @@ impl Drop for Candidate {
         if let Err(error) = remove_if_there(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a candidate configuration could not be removed");
         }
-    }
-}
-
-/// Words in double quotes after `parameter`: `invalid value for parameter "work_mem": "much"`.
-fn quoted_words(text: &str) -> impl Iterator<Item = &str> {
-    text.split("parameter \"").skip(1).filter_map(|rest| rest.split('"').next())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_parameters_that_postgresql_complains_about_are_found() {
-        let complaint = "LOG:  unrecognized configuration parameter \"foo\" in file \"/x/a.conf\" line 3\n\
-                         LOG:  invalid value for parameter \"work_mem\": \"much\"\n\
-                         LOG:  parameter \"fsync\" requires a Boolean value\n\
-                         LOG:  5 is outside the valid range for parameter \"shared_buffers\" (16 .. 1073741823)\n\
-                         FATAL:  configuration file \"/x/a.conf\" contains errors\n";
-        assert_eq!(
-            quoted_words(complaint).collect::<Vec<_>>(),
-            ["foo", "work_mem", "fsync", "shared_buffers"]
-        );
     }
 }

@@ -26,6 +26,7 @@ pub mod checkpointer;
 pub mod citus;
 pub mod clone;
 pub mod commit_probe;
+mod complaints;
 pub mod config;
 mod config_check;
 pub mod config_files;

@@ -166,8 +166,8 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     if view.is_primary() {
         return may_keep_leading(draft, cluster);
     }
-    if cluster.system_id().is_none() {
-        // The store was wiped: a stale copy must not become the truth.
+    if cluster.system_id().is_none() && !view.is_standby_cluster() {
+        // The store was wiped: a stale copy must not become the truth. The leader of a standby cluster does not become that.
         return Err(Reason::NoInitializeKey.into());
     }
     let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);

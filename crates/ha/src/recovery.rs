@@ -178,7 +178,8 @@ fn without_identity(draft: &mut Draft) -> Option<Reason> {
     Some(Reason::SystemIdInvalid)
 }
 
-/// A cluster without identity: a running primary may give it one, a standby never.
+/// A cluster without identity: a running primary may give it one, a standby never. A standby cluster is different: its truth is the
+/// remote member's, and who leads it writes nothing that could be wrong.
 fn first_attach(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
     if cluster.leader.is_some() || view.held().is_some() || view.settings.pause || draft.memory.callback_fired
@@ -187,7 +188,7 @@ fn first_attach(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     }
     // Without an answer nobody can tell yet what runs here.
     view.server()?;
-    if !view.is_primary() {
+    if !view.is_primary() && !view.is_standby_cluster() {
         draft.memory.refused_to_attach = true;
         draft.attempt(Attempt::Exit, Action::Exit { exit: Exit::ReplicaWithoutCluster });
         return Some(Reason::ReplicaWithoutInitialize);

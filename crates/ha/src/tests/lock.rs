@@ -155,6 +155,12 @@ fn a11_a_replica_never_gives_a_cluster_its_identity() {
         wiped(orphan()).answers(&[("a", testing::silence()), ("c", standby_at(testing::POSITION))]).decide();
     assert!(later.says("no_initialize_key") && !acquires(&later), "{later:#?}");
 
+    // What is copied from elsewhere, and stays a copy, may say what it is a copy of.
+    let standby_cluster =
+        |scene: Scene| scene.settings(|settings| settings.standby_cluster = Some(Default::default()));
+    let copy = standby_cluster(wiped(orphan()).memory(|memory| memory.callback_fired = false)).decide();
+    assert!(copy.actions.contains(&Action::WriteInitialize { expect: None }), "{copy:#?}");
+
     let holder = wiped(replica().holding()).decide();
     assert!(
         !holder.actions.iter().any(|action| matches!(action, Action::WriteInitialize { .. })),

@@ -103,14 +103,19 @@ pub(crate) fn scheduled(draft: &mut Draft) -> Option<Reason> {
 fn restart(draft: &mut Draft, timeout: Option<Duration>) -> Reason {
     draft.memory.recovering = true;
     draft.memory.start_wanted = true;
-    draft.memory.start_timeout = timeout;
     let view = draft.view;
+    // With no time for a start at all a crash means a failover, and not that nobody can be restarted.
+    let is_impatient = view.settings.primary_start_timeout.is_zero();
+    draft.memory.start_timeout = timeout.or(is_impatient.then_some(LONGEST_START));
     let is_fenced = view.may_write() && !view.settings.pause;
     let fence = view.held().filter(|_| is_fenced).map(Held::fence);
     let stop_limit = stop_limit(view, timeout);
     draft.then(Action::Restart { timeout, stop_limit, fence });
     Reason::RestartInitiated
 }
+
+/// The time for the start in a restart that somebody asked for, where `primary_start_timeout` allows none: what it is by default.
+const LONGEST_START: Duration = Duration::from_secs(300);
 
 /// How long the fast stop of a restart may take: `primary_stop_timeout` if it is set, else as long as the start afterwards.
 pub(crate) fn stop_limit(view: &View, timeout: Option<Duration>) -> Duration {

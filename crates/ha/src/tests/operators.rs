@@ -86,6 +86,20 @@ fn a_restart_that_does_not_come_up_in_its_time_gives_the_lock_up() {
 }
 
 #[test]
+fn a_restart_is_no_crash_where_a_crash_means_a_failover_at_once() {
+    let impatient = || leader().settings(|settings| settings.primary_start_timeout = Duration::ZERO);
+    let begun = impatient().asked(restart(RestartConditions::default())).decide();
+    let mut scene = impatient()
+        .after(&begun)
+        .job(JobKind::Restart)
+        .answers(&[("b", standby_at(POSITION)), ("c", standby_at(POSITION))]);
+    scene.view.postgres.server = None;
+    scene.view.postgres.process = Process::Starting { since: NOW.saturating_sub(Duration::from_secs(5)) };
+    let decision = scene.decide();
+    assert_eq!(decision.code(), "still_starting", "{decision:#?}");
+}
+
+#[test]
 fn a_restart_is_answered_and_begun() {
     for scene in [replica(), leader()] {
         let decision = scene.asked(restart(RestartConditions::default())).decide();

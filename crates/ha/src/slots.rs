@@ -40,7 +40,7 @@ const CREATE_AGAIN: Duration = Duration::from_secs(1);
 /// Creates, drops, advances and copies what differs from what is wanted. A reason: PostgreSQL is restarted for it.
 pub(crate) fn process(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
-    if !view.settings.use_slots || draft.memory.bootstrapping.is_some() {
+    if draft.memory.bootstrapping.is_some() {
         draft.memory.slot_copies = SlotCopies::default();
         return None;
     }
@@ -61,7 +61,7 @@ fn can_advance(view: &View) -> bool {
 
 /// Slots are kept on all members and for absent ones.
 fn keeps_slots(view: &View) -> bool {
-    can_advance(view) && !view.settings.member_slots_ttl.is_zero()
+    view.settings.use_slots && can_advance(view) && !view.settings.member_slots_ttl.is_zero()
 }
 
 /// Position per slot, as the leader publishes it: for logical slots what the consumer confirmed, for physical ones the start of the WAL

@@ -32,8 +32,11 @@ pub(super) enum Origin {
     Permanent,
 }
 
-/// The slots that belong here.
+/// The slots that belong here. With `use_slots: false` none does: members no longer use theirs, which would hold back WAL for ever.
 pub(super) fn wanted(draft: &Draft, cluster: &Cluster, server: &Server) -> BTreeMap<String, Wanted> {
+    if !draft.view.settings.use_slots {
+        return BTreeMap::new();
+    }
     let mut slots = of_members(draft, cluster);
     add_retained(draft, cluster, &mut slots);
     add_permanent(draft, cluster, server, &mut slots);

@@ -82,6 +82,22 @@ fn h2_what_is_in_use_or_not_ours_is_never_dropped() {
 }
 
 #[test]
+fn without_use_slots_none_is_made_and_those_that_are_there_go() {
+    let without = |scene: Scene| scene.settings(|settings| settings.use_slots = false);
+    let bare = without(leader()).server(|server| server.slots.clear()).decide();
+    assert_eq!(created(&bare), set(&[]));
+    // No member uses them any more, so nobody would ever move them on.
+    let left =
+        without(leader()).server(|server| server.slots.iter_mut().for_each(|slot| slot.active = false));
+    assert_eq!(dropped(&left.clone().decide()), set(&["b", "c"]));
+    let recent = left.memory(|memory| {
+        let _ = memory.retained_slots.insert("b".to_owned(), NOW);
+    });
+    assert_eq!(dropped(&recent.decide()), set(&["b", "c"]), "not even for its time");
+    assert_eq!(dropped(&without(leader()).decide()), set(&[]), "in use");
+}
+
+#[test]
 fn h3_the_slot_of_an_absent_member_is_kept_for_its_time() {
     let kept = absent_for(TTL - Duration::from_secs(1)).decide();
     assert_eq!(dropped(&kept), set(&[]));

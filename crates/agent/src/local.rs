@@ -294,6 +294,7 @@ impl Local {
             hot_standby_feedback: observation.hot_standby_feedback,
             wal_level: observation.wal_level.clone(),
             max_replication_slots: observation.max_replication_slots,
+            kept_wal: observation.kept_wal,
         })
     }
 }
@@ -373,6 +374,7 @@ pub(crate) mod tests {
             hot_standby_feedback: false,
             wal_level: "replica".into(),
             max_replication_slots: 10,
+            kept_wal: 0,
             activity: None,
         }
     }

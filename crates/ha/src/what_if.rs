@@ -317,5 +317,6 @@ fn server(told: &Told) -> Server {
         hot_standby_feedback: false,
         wal_level: String::new(),
         max_replication_slots: 0,
+        kept_wal: 0,
     }
 }

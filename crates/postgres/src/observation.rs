@@ -35,6 +35,8 @@ pub struct Observation {
     pub hot_standby_feedback: bool,
     pub wal_level: String,
     pub max_replication_slots: u32,
+    /// Bytes of WAL that stay without any slot (`wal_keep_size`).
+    pub kept_wal: u64,
     /// A primary only.
     pub activity: Option<Activity>,
 }
@@ -160,6 +162,7 @@ SELECT json_build_object(
   'hot_standby_feedback', current_setting('hot_standby_feedback')::bool,
   'wal_level', current_setting('wal_level'),
   'max_replication_slots', current_setting('max_replication_slots')::int,
+  'kept_wal', pg_size_bytes(current_setting('wal_keep_size')),
   'primary_conninfo', current_setting('primary_conninfo'),
   'primary_slot_name', current_setting('primary_slot_name'),
   'receiver', (SELECT row_to_json(w) FROM (
@@ -212,6 +215,7 @@ struct Answer {
     hot_standby_feedback: bool,
     wal_level: String,
     max_replication_slots: u32,
+    kept_wal: u64,
     activity: Option<Activity>,
 }
 
@@ -311,6 +315,7 @@ pub(crate) fn parse(text: &str) -> Result<Observation, String> {
         hot_standby_feedback: answer.hot_standby_feedback,
         wal_level: answer.wal_level,
         max_replication_slots: answer.max_replication_slots,
+        kept_wal: answer.kept_wal,
         activity: answer.activity,
     })
 }

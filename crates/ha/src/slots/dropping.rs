@@ -73,8 +73,9 @@ fn evicted(draft: &Draft, server: &Server, wanted: &BTreeMap<String, Wanted>) ->
     };
     let away = server.slots.iter().filter(|slot| slot.physical && !slot.active && !slot.temporary);
     let holding = away.filter(is_ours).filter_map(|slot| Some((slot.restart_lsn?, &slot.name)));
-    // A slot that was made anew holds back nothing worth the copy.
-    let (_, name) = holding.filter(|(at, _)| server.position - *at >= WORTH_IT).min()?;
+    // A slot that was made anew holds back nothing worth the copy, nor does one whose WAL is kept without it.
+    let worth = WORTH_IT + server.kept_wal;
+    let (_, name) = holding.filter(|(at, _)| server.position - *at >= worth).min()?;
     Some(name.clone())
 }
 

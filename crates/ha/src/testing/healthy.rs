@@ -124,6 +124,7 @@ pub(super) fn postgres(me: &str, is_leader: bool) -> PostgresView {
             hot_standby_feedback: true,
             wal_level: "logical".to_owned(),
             max_replication_slots: 10,
+            kept_wal: 128 << 20,
         }),
         upstream: (!is_leader).then(|| upstream("a", me)),
         pending_restart: false,

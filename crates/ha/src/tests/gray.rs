@@ -410,6 +410,9 @@ fn slots_of_absent_members_are_given_up_only_where_that_is_asked_for() {
     assert!(decision.actions.contains(&Action::Checkpoint), "the space is wanted now");
     assert_eq!(evicting.get("b"), Some(&DropWhy::DiskFull), "{evicting:?}");
     assert!(!evicting.contains_key("c"), "it is in use");
+    let kept_anyway = full(WalDiskMode::EvictSlots).server(|server| server.kept_wal = GB);
+    let nothing = dropped(&silent(kept_anyway)).unwrap_or_default();
+    assert!(!nothing.contains_key("b"), "a copy for no space at all: {nothing:?}");
     let only_alarm = dropped(&silent(full(WalDiskMode::Alarm))).unwrap_or_default();
     assert!(!only_alarm.contains_key("b"), "{only_alarm:?}");
 }

@@ -37,6 +37,9 @@ pub struct Server {
     pub wal_level: String,
     #[serde(default)]
     pub max_replication_slots: u32,
+    /// Bytes of WAL that stay without any slot (`wal_keep_size`).
+    #[serde(default)]
+    pub kept_wal: u64,
 }
 
 /// For views that were written down before it was known.

@@ -181,6 +181,7 @@ impl World {
             hot_standby_feedback: pg.data.feedback,
             wal_level: "logical".to_owned(),
             max_replication_slots: 10,
+            kept_wal: 0,
         }
     }
 

@@ -15,6 +15,7 @@ mod duplicate_name;
 mod etcd;
 mod gray_disks;
 mod gray_failures;
+mod gray_standbys;
 mod guardian_rehearsal;
 mod hanging_postgres;
 mod haproxy;

@@ -51,6 +51,8 @@ pub(crate) struct Local {
     pub(crate) divergence: Option<Divergence>,
     /// Why histories could not be compared the last time.
     pub(crate) not_compared: Option<String>,
+    /// What PostgreSQL said when it did not let the agent log in the last time.
+    pub(crate) refuses_login: Option<String>,
     /// The history file of the timeline that is written, read once per timeline.
     pub(crate) history: HistoryFile,
     pub(crate) pending_restart: Vec<PendingRestart>,
@@ -126,6 +128,7 @@ impl Local {
             forgot_skipped: false,
             divergence: None,
             not_compared: None,
+            refuses_login: None,
             history: HistoryFile::default(),
             pending_restart: Vec::new(),
             given: None,
@@ -156,6 +159,7 @@ impl Local {
         self.answered = false;
         self.stopping_since = None;
         self.observation = None;
+        self.refuses_login = None;
         self.checkpointer_read_at = None;
         self.control = None;
         self.pending_restart.clear();

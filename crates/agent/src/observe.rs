@@ -150,6 +150,7 @@ impl Agent {
                 }
                 let is_first = !self.local.answered;
                 self.local.observed(observation, asked_at);
+                self.local.refuses_login = None;
                 if is_first {
                     // A standby may have been started with more than is configured, or by an agent before us.
                     self.find_pending_restart();
@@ -170,8 +171,27 @@ impl Agent {
             // The last answer stays: "cannot tell" must not mean "not a primary".
             Err(NoAnswer::Pending) => {}
             Err(NoAnswer::Failed(error)) => {
-                debug!(error = work::chain(&error), "the monitoring query failed")
+                debug!(error = work::chain(&error), "the monitoring query failed");
+                if let Some(refusal) = error.refusal() {
+                    self.tell_refused_login(refusal).await;
+                }
             }
+        }
+    }
+
+    /// Once for each reason: nobody but an operator can mend it.
+    async fn tell_refused_login(&mut self, why: String) {
+        if self.local.refuses_login.as_ref() != Some(&why) {
+            let (settings, user) = (&self.settings, &self.settings.superuser.username);
+            let (address, line) = settings.local_login().await;
+            warn!(
+                why,
+                user,
+                %address,
+                "PostgreSQL runs, but refuses the agent's own login, without which this member cannot be run: let `postgresql.pg_hba` have a \
+                 line like `{line}`, see that `postgresql.authentication.superuser` is right, and reload the agent (SIGHUP)"
+            );
+            self.local.refuses_login = Some(why);
         }
     }
 
@@ -323,6 +343,7 @@ impl Agent {
         PostgresView {
             data: self.local.data_view(self.mark.job()),
             founding: self.mark.founding().map(str::to_owned),
+            refuses_login: self.local.refuses_login.clone(),
             process: self.local.process(),
             state: self.local.state,
             role: self.local.role,

@@ -154,9 +154,11 @@ pub(crate) fn complete(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     if stage == BootstrapStage::Failed || has_failed(draft, stage) {
         return Some(give_up(draft, cluster));
     }
-    let server = match view.server() {
-        Some(server) => server,
-        None => return Some(Reason::BootstrapInRecovery),
+    let Some(server) = view.server() else {
+        return Some(match view.postgres.refuses_login.clone() {
+            Some(why) => Reason::LoginRefused { why },
+            None => Reason::BootstrapInRecovery,
+        });
     };
     if server.in_recovery && !view.is_standby_cluster() {
         return Some(Reason::BootstrapInRecovery);

@@ -166,6 +166,7 @@ reasons! {
     CloneWithoutLeader = "clone_without_leader", "trying to bootstrap (without leader)";
     WaitingForLeader = "waiting_for_leader", "waiting for leader to bootstrap";
     PostBootstrapRunning = "post_bootstrap", "running post_bootstrap";
+    LoginRefused { why: String } = "login_refused", "PostgreSQL runs, but refuses the agent's own login: {why}";
     BootstrapInRecovery = "bootstrap_in_recovery", "waiting for end of recovery after bootstrap";
     Initialized = "initialized", "initialized a new cluster";
     BootstrapPublishing = "bootstrap_publishing", "writing the entries of the new cluster";

@@ -282,6 +282,7 @@ fn postgres(told: &Told) -> PostgresView {
         server_version: told.server_version,
         control: None,
         server: told.is_running.then(|| server(told)),
+        refuses_login: None,
         upstream: None,
         pending_restart: false,
         divergence: None,

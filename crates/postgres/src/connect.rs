@@ -45,6 +45,18 @@ impl Drop for Session {
 }
 
 impl PgSettings {
+    /// Where the agent logs in to the local server, and a line of `pg_hba.conf` that admits it.
+    pub async fn local_login(&self) -> (HostPort, String) {
+        let address = self.local_address(self.use_unix_socket).await;
+        let user = if self.superuser.username.is_empty() { "postgres" } else { &self.superuser.username };
+        let how = match (address.host.starts_with('/'), address.host.contains(':')) {
+            (true, _) => format!("local all {user} scram-sha-256"),
+            (false, true) => format!("host all {user} {}/128 scram-sha-256", address.host),
+            (false, false) => format!("host all {user} {}/32 scram-sha-256", address.host),
+        };
+        (address, how)
+    }
+
     /// Where the local server listens. What it wrote into its pid file counts more than the configuration, which may be waiting
     /// for a restart.
     pub(crate) async fn local_address(&self, unix_socket: bool) -> HostPort {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bellwether_types::Lsn;
 use tokio_postgres::{
     Statement,
+    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -40,6 +41,20 @@ impl MonitorError {
     /// Whether asking again may work: everything but an answer that is not understood.
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Answer { .. })
+    }
+
+    /// What the server said if it is there and does not let this role in: by `pg_hba.conf`, for its password or its name, or for want of
+    /// the database.
+    pub fn refusal(&self) -> Option<String> {
+        let Self::Connect(ConnectError::Server(error)) = self else { return None };
+        let said = error.as_db_error()?;
+        let is_final = [
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_CATALOG_NAME,
+        ]
+        .contains(said.code());
+        is_final.then(|| said.message().to_owned())
     }
 }
 

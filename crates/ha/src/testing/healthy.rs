@@ -96,6 +96,7 @@ pub(super) fn postgres(me: &str, is_leader: bool) -> PostgresView {
     PostgresView {
         data: DataDirectory::Present,
         founding: None,
+        refuses_login: None,
         process: Process::Running { since: Timestamp::from_millis(1000) },
         state: PostgresState::Running,
         role: if is_leader { Role::Primary } else { Role::Replica },

@@ -143,6 +143,17 @@ fn a_failed_bootstrap_gives_the_claim_back_and_ends() {
     assert_eq!(running.deeds(), [&Action::Stop { mode: StopMode::Immediate }], "{running:#?}");
 }
 
+/// It does not come to an end by itself, so it must not look as if it would.
+#[test]
+fn a_server_that_does_not_let_its_agent_in_is_not_called_one_in_recovery() {
+    let refuses = founding(BootstrapStage::Creating).view(|view| {
+        view.postgres.server = None;
+        view.postgres.refuses_login = Some("no pg_hba.conf entry".to_owned());
+    });
+    let decision = refuses.decide();
+    assert_eq!((decision.code(), decision.deeds()), ("login_refused", vec![]));
+}
+
 #[test]
 fn recovery_after_a_custom_bootstrap_is_waited_for() {
     let decision = founding(BootstrapStage::Creating).server(|server| server.in_recovery = true).decide();

@@ -28,6 +28,9 @@ pub struct PostgresView {
     pub control: Option<Control>,
     /// The last answer to the monitoring query; `None` while not running or before the first answer.
     pub server: Option<Server>,
+    /// PostgreSQL is there and does not let the agent log in, in its words: nothing can be found out or done by SQL.
+    #[serde(default)]
+    pub refuses_login: Option<String>,
     /// The upstream that the configuration files name now.
     pub upstream: Option<Upstream>,
     pub pending_restart: bool,

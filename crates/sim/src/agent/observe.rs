@@ -201,6 +201,7 @@ impl World {
                 Files::Present => DataDirectory::Present,
             },
             founding: pg.data.founding.clone(),
+            refuses_login: None,
             process: self.process_view(host),
             state: mind.state,
             role: mind.role,

@@ -10,10 +10,14 @@ use std::{
 };
 
 use bellwether_acceptance::{
-    Cluster, Node, Options,
+    Cluster, Node, Options, PATIENCE,
     binary::postgres_program,
+    processes,
     run::{Ended, to_the_end},
+    sql,
+    wait::until,
 };
+use rustix::process::Signal;
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -157,4 +161,26 @@ fn contents(directory: &Path) -> BTreeSet<(String, u64, SystemTime)> {
         }
     }
     found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_does_not_let_the_agent_in_is_told_with_the_line_that_would() {
+    let mut cluster = Cluster::prepare(&Options::nodes(1)).await;
+    let node = &mut cluster.nodes[0];
+    let mut document = node.document.clone();
+    document["postgresql"]["pg_hba"] = json!(["local all all scram-sha-256"]);
+    node.rewrite(&document);
+    node.start();
+    node.tells("refuses the agent's own login").await;
+    let log = node.log_text();
+    let line = format!("host all {} 127.0.0.1/32 scram-sha-256", sql::SUPERUSER);
+    assert!(log.contains(&line) && log.contains("no pg_hba.conf entry for host"), "{log}");
+    until("the journal says so", PATIENCE, || node.journal().decision("login_refused").is_some()).await;
+
+    // As advised. The bootstrap goes on from where it was.
+    document["postgresql"]["pg_hba"] = json!(["local all all scram-sha-256", line]);
+    node.rewrite(&document);
+    let agent = node.agent_pid().expect("it waits");
+    assert!(processes::send(agent, Signal::HUP));
+    cluster.whole().await;
 }

@@ -115,7 +115,7 @@ impl Agent {
             Action::CrashRecovery => self.crash_recovery(),
             Action::Reinitialize { from, by } => self.reinitialize(from, by).await,
             Action::WipeDataDirectory { why } => self.wipe_data_directory(&why).await,
-            Action::SetDataDirectoryAside => self.set_data_directory_aside().await,
+            Action::SetDataDirectoryAside { earlier } => self.set_data_directory_aside(earlier).await,
             Action::SetSyncNames { names } => self.set_sync_names(names).await,
             Action::ProbeCommit => self.try_commit(),
             Action::GenerateWal => self.generate_wal().await,

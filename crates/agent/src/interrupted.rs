@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
+use crate::rewind_source;
+
 const NAME: &str = "interrupted.json";
 /// How long the loop waits for the disk. One that is slower is asked about again by the next decision, so that it holds nothing up.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -60,6 +62,11 @@ impl Mark {
     /// The job that began and has not succeeded, as far as this agent knows: the disk may be slower.
     pub(crate) fn job(&self) -> Option<&JobKind> {
         self.standing().map(|text| &text.job)
+    }
+
+    /// Where a rewind writes down whose blocks it takes: for as long as the mark stands.
+    pub(crate) fn rewind_source_file(&self) -> PathBuf {
+        rewind_source::beside(&self.path)
     }
 
     /// The bootstrap that began and has not been finished.
@@ -139,7 +146,8 @@ impl Mark {
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Atomically, and durably. Blocking.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
@@ -149,6 +157,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
+    // Whose blocks a rewind has taken is told for as long as the mark stands, not for the next one.
+    match fs::remove_file(rewind_source::beside(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => sync_directory_of(path),
@@ -173,8 +186,11 @@ mod tests {
 
         let mut found = Mark::open(dir.path());
         assert_eq!(found.job(), Some(&JobKind::Rewind));
+        let source = found.rewind_source_file();
+        fs::write(&source, "{}").unwrap();
         assert!(found.clear().await.unwrap());
         assert_eq!(Mark::open(dir.path()).job(), None);
+        assert!(!source.exists(), "it was for this rewind alone");
     }
 
     #[tokio::test]

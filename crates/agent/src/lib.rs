@@ -45,6 +45,7 @@ mod publications;
 mod publish;
 mod reloads;
 mod requests;
+mod rewind_source;
 mod role_changes;
 mod service_manager;
 mod settings;

@@ -11,7 +11,7 @@ pub(crate) use bellwether_types::chain;
 
 pub(crate) use self::{
     datadir::{bootstrap, bootstrap_standby, clone, post_bootstrap, reinitialize, wipe},
-    rewind::{check_divergence, crash_recovery, rewind},
+    rewind::{EarlierRewind, check_divergence, crash_recovery, rewind},
     start::{checkpoint, copy_slots, promote, restart, start},
     stop::{demote_cluster, demote_request, stop},
     upstream::{address_of, archive_settings, database_of, pg_upstream, target},

@@ -205,8 +205,10 @@ pub enum Action {
     WipeDataDirectory {
         why: String,
     },
-    /// Rename the data directory of a failed or abandoned bootstrap.
-    SetDataDirectoryAside,
+    /// Rename the data directory of a failed or abandoned bootstrap, or of a rewind that cannot be finished.
+    SetDataDirectoryAside {
+        earlier: Earlier,
+    },
     SetSyncNames {
         names: String,
     },
@@ -323,6 +325,15 @@ pub enum CopyBy {
     Methods,
     /// By a base backup, whatever is configured: the operator wants what this very member has.
     Basebackup,
+}
+
+/// What to do with a data directory that was set aside earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Earlier {
+    /// It makes room: nobody was ever told of what is in it.
+    Remove,
+    /// It stays, and nothing is renamed.
+    Keep,
 }
 
 /// Why a slot is dropped.

@@ -9,7 +9,7 @@ use bellwether_types::{
 
 use crate::{
     Action, Reason, View,
-    action::{CallbackEvent, Exit, StopMode},
+    action::{CallbackEvent, Earlier, Exit, StopMode},
     draft::Draft,
     facts::spread,
     fence::{self, Fences},
@@ -257,7 +257,7 @@ pub(crate) fn is_founded(view: &View, cluster: &Cluster) -> bool {
 /// roles perhaps, and nobody has used it: it makes room for another beginning.
 pub(crate) fn set_leftover_aside(draft: &mut Draft) -> Reason {
     let pace = draft.view.settings.loop_wait;
-    draft.every(pace, Attempt::SetAside, Action::SetDataDirectoryAside);
+    draft.every(pace, Attempt::SetAside, Action::SetDataDirectoryAside { earlier: Earlier::Remove });
     Reason::BootstrapLeftover
 }
 
@@ -293,7 +293,7 @@ fn give_up(draft: &mut Draft, cluster: &Cluster) -> Reason {
         if let Some(key) = cluster.initialize.as_ref().filter(|_| is_claim_ours(draft, cluster)) {
             draft.then(Action::RemoveInitialize { expect: key.revision });
         }
-        draft.then(Action::SetDataDirectoryAside);
+        draft.then(Action::SetDataDirectoryAside { earlier: Earlier::Remove });
         draft.then(Action::Exit { exit: Exit::BootstrapFailed });
     } else {
         draft.wake_in(pace);

@@ -194,6 +194,7 @@ reasons! {
     RewindWaitsForCheckpoint { source: MemberName } = "rewind_waits_for_checkpoint", "waiting for the checkpoint on {source} before running pg_rewind";
     ReinitializingDiverged = "reinitializing_diverged", "reinitializing due to diverged timelines";
     ReinitializingFailedRewind = "reinitializing_failed_rewind", "reinitializing because pg_rewind failed";
+    SettingRewindAside = "setting_rewind_aside", "pg_rewind cannot make this data directory whole any more; it is renamed to `.failed` and kept, and the leader is copied";
     RewindInterrupted = "rewind_interrupted", "a rewind of this data directory was interrupted; it is not started before it is rewound or copied anew";
     DivergedBeyondRewind = "diverged_beyond_rewind", "this member and the leader wrote different timelines of the same number, which pg_rewind cannot undo; copy this member anew: bellwether reinit";
     DivergedFromRemote = "diverged_from_remote", "this member and the remote member of standby_cluster wrote different timelines of the same number, which pg_rewind cannot undo; see that standby_cluster names the right host, and copy this member anew: bellwether reinit";

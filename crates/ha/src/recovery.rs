@@ -101,6 +101,10 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
     ) {
         return None;
     }
+    if bootstrap::is_empty(data) {
+        // What was found out about files that are gone.
+        draft.memory.rewind = RewindState::Initial;
+    }
     let in_the_making = *data == DataDirectory::Interrupted { by: JobKind::Bootstrap };
     if in_the_making && bootstrap::is_founded(view, cluster) {
         draft.attempt(Attempt::FinishBootstrap, Action::FinishBootstrap);

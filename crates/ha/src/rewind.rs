@@ -1,19 +1,24 @@
 //! Has this member written what the leader's history does not contain? Then it must not follow before that is undone.
 
+use std::time::Duration;
+
 use bellwether_types::{Role, cluster::Cluster};
 
 use crate::{
     Action, Reason, View,
-    action::StopMode,
+    action::{Earlier, StopMode},
     demote,
     draft::Draft,
     fence,
-    memory::RewindState,
+    memory::{Attempt, RewindState},
     view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome, Process, Upstream},
 };
 
 /// How soon a leader is asked again that gave no verdict.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A directory that could not be renamed is a mount point, or an earlier one is in the way: somebody has to do something.
+const SET_ASIDE_PACE: Duration = Duration::from_secs(60);
 
 /// Settles a pending question about divergence. `None`: nothing stands in the way of following.
 pub(crate) fn settle(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
@@ -208,6 +213,9 @@ fn after_failure(draft: &mut Draft) -> Option<Reason> {
     if may_remove && has_somebody_to_copy(draft.view) {
         return Some(wipe(draft, Reason::ReinitializingFailedRewind));
     }
+    if is_mixture(draft.view) && is_led_by_other(draft.view) && set_aside(draft) {
+        return Some(Reason::SettingRewindAside);
+    }
     draft.note(Reason::DivergedWithoutRemedy);
     None
 }
@@ -215,8 +223,28 @@ fn after_failure(draft: &mut Draft) -> Option<Reason> {
 /// In a standby cluster every member is compared with the same remote member. If that is a wrong one, all would remove their data, and
 /// nobody would be left to copy from; so one goes after the other, below a leader.
 fn has_somebody_to_copy(view: &View) -> bool {
-    let led_by_other = |cluster: &Cluster| cluster.leader_name().is_some_and(|name| !view.is_me(name));
-    !view.is_standby_cluster() || view.store.cluster.as_deref().is_some_and(led_by_other)
+    !view.is_standby_cluster() || is_led_by_other(view)
+}
+
+fn is_led_by_other(view: &View) -> bool {
+    let leader = view.store.cluster.as_deref().and_then(Cluster::leader_name);
+    leader.is_some_and(|name| !view.is_me(name))
+}
+
+/// Blocks of two histories, on which nobody can start anything.
+fn is_mixture(view: &View) -> bool {
+    view.postgres.data == DataDirectory::Interrupted { by: JobKind::Rewind }
+        && view.postgres.process == Process::NotRunning
+}
+
+/// Makes room for a copy of the leader without a permission to remove anything: what only this member has written stays readable beside
+/// it. An earlier directory that was set aside stays, too. False: that was tried a moment ago, and the data are still here.
+fn set_aside(draft: &mut Draft) -> bool {
+    if draft.is_busy() {
+        return false;
+    }
+    draft.memory.start_wanted = true;
+    draft.every(SET_ASIDE_PACE, Attempt::SetAside, Action::SetDataDirectoryAside { earlier: Earlier::Keep })
 }
 
 /// Removes the data directory, with the permission of the configuration; the next tick clones.

@@ -177,6 +177,23 @@ pub fn set_aside(dir: &Path) -> Result<PathBuf, WipeError> {
     Ok(aside)
 }
 
+/// As [`set_aside`], for data that somebody may miss: refused if anything stands under one of the new names already, so that nothing is
+/// ever removed.
+pub fn keep_aside(dir: &Path) -> Result<PathBuf, WipeError> {
+    let targets = links_of(dir).into_iter().map(|(_, target)| target);
+    let mut names = targets.chain([dir.to_owned()]).map(|path| failed_name(&path));
+    match names.find(|name| fs::symlink_metadata(name).is_ok()) {
+        Some(path) if dir.exists() => {
+            let cause = io::Error::other(
+                "it was set aside earlier and nothing removes it by itself: remove it if nobody needs it any more, or copy this \
+                 member anew without keeping what it has: bellwether reinit",
+            );
+            Err(WipeError { path, cause })
+        }
+        _ => set_aside(dir),
+    }
+}
+
 /// Links inside the data directory (relative path) and their real targets.
 fn links_of(dir: &Path) -> Vec<(PathBuf, PathBuf)> {
     let spaces = fs::read_dir(dir.join("pg_tblspc")).into_iter().flatten().flatten();
@@ -276,5 +293,24 @@ mod tests {
         assert_eq!(inspect(&aside), DataDirState::Present { major: 15 });
         assert!(aside.join("pg_wal/000000010000000000000001").exists(), "links follow their moved targets");
         assert!(root.path().join("space.failed/PG_15_1/1").exists());
+    }
+
+    #[test]
+    fn what_somebody_may_miss_is_never_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = with_links(root.path());
+        fs::create_dir(root.path().join("space.failed")).unwrap();
+        let refused = keep_aside(&dir).unwrap_err();
+        assert_eq!(refused.path, root.path().join("space.failed"), "not even a tablespace");
+        assert_eq!(inspect(&dir), DataDirState::Present { major: 15 });
+        fs::remove_dir(root.path().join("space.failed")).unwrap();
+        assert_eq!(keep_aside(&dir).unwrap(), root.path().join("data.failed"));
+        assert_eq!(keep_aside(&dir).unwrap(), root.path().join("data.failed"), "it is done");
+
+        fs::remove_dir_all(root.path().join("wal.failed")).unwrap();
+        fs::remove_dir_all(root.path().join("space.failed")).unwrap();
+        let again = with_links(root.path());
+        assert_eq!(keep_aside(&again).unwrap_err().path, root.path().join("data.failed"));
+        assert_eq!(inspect(&again), DataDirState::Present { major: 15 });
     }
 }

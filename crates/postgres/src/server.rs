@@ -377,6 +377,13 @@ impl Server {
         Ok(blocking(move || datadir::set_aside(&dir)).await?)
     }
 
+    /// As [`Server::set_aside`], unless there is an earlier one.
+    pub async fn keep_aside(&self) -> Result<PathBuf, ServerError> {
+        self.refuse_if_running().await?;
+        let dir = self.settings.data_dir.clone();
+        Ok(blocking(move || datadir::keep_aside(&dir)).await?)
+    }
+
     async fn refuse_if_running(&self) -> Result<(), ServerError> {
         match self.attach().await? {
             Some(running) => Err(ServerError::AlreadyRunning(running.id().clone())),

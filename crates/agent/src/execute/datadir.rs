@@ -1,7 +1,7 @@
 //! Actions that make, change or remove the data directory, and the mark that says so for as long as they are under way.
 
 use bellwether_ha::{
-    action::CopyBy,
+    action::{CopyBy, Earlier},
     view::{JobKind, JobOutcome, Upstream},
 };
 use bellwether_types::{PostgresState, Role};
@@ -108,6 +108,10 @@ impl Agent {
     pub(super) async fn rewind(&mut self, source: Upstream) -> Effect {
         // An earlier one may have been interrupted in the middle.
         self.local.files_changing = self.mark.job().is_some();
+        let earlier = work::EarlierRewind {
+            is_interrupted: self.mark.job() == Some(&JobKind::Rewind),
+            source_file: self.mark.rewind_source_file(),
+        };
         if self.refuses("rewind") || !self.mark_begin(JobKind::Rewind).await {
             return Effect::Failed;
         }
@@ -116,7 +120,7 @@ impl Agent {
             self.local.stopping_since = Some(clock::now());
             self.local.state = PostgresState::Stopping;
         }
-        self.jobs.start(JobKind::Rewind, move |job| work::rewind(job, server, running, source));
+        self.jobs.start(JobKind::Rewind, move |job| work::rewind(job, server, running, source, earlier));
         Effect::Nothing
     }
 
@@ -145,12 +149,18 @@ impl Agent {
         self.mark_end().await;
     }
 
-    pub(super) async fn set_data_directory_aside(&mut self) -> Effect {
+    pub(super) async fn set_data_directory_aside(&mut self, earlier: Earlier) -> Effect {
         if self.is_copy_being_written() {
             return Effect::Failed;
         }
         let server = self.server.clone();
-        match self.service_manager.alive_during(server.set_aside()).await {
+        let renamed = async {
+            match earlier {
+                Earlier::Remove => server.set_aside().await,
+                Earlier::Keep => server.keep_aside().await,
+            }
+        };
+        match self.service_manager.alive_during(renamed).await {
             Ok(path) => {
                 self.local.custom_bootstrap = false;
                 info!("renaming data directory to {}", path.display());

@@ -1,6 +1,6 @@
 //! What a member has written that its leader has not: found by comparing histories, and undone.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bellwether_api_client::ApiClient;
 use bellwether_ha::view::{Divergence, JobOutcome, Upstream};
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     clock,
     job::{JobContext, JobNews},
+    rewind_source::{self, CannotTake, RewindSource},
 };
 
 /// Where the local WAL ends and what the leader's history says. A leader that does not answer must not hold up what comes next.
@@ -142,12 +143,40 @@ pub(crate) async fn crash_recovery(job: JobContext, settings: Arc<PgSettings>) -
     rewind_end(rewind::crash_recover(&settings, &job.cancel).await)
 }
 
+/// What is known of a rewind of the same files that did not end.
+pub(crate) struct EarlierRewind {
+    pub(crate) is_interrupted: bool,
+    /// Where it has written down whose blocks it takes.
+    pub(crate) source_file: PathBuf,
+}
+
+impl EarlierRewind {
+    /// Notes whose blocks come among the files now, unless there are some already that do not go with them.
+    async fn begin(self, settings: &PgSettings, source: &Upstream) -> Result<(), JobOutcome> {
+        let not_begun = |why, source_unreachable| JobOutcome::Failed { why, source_unreachable };
+        let target = target(source, &settings.replication).ok_or_else(|| no_address(source))?;
+        let identity = replication::identify_system(&target).await;
+        let identity = identity.map_err(|error| not_begun(chain(&error), true))?;
+        let wanted = RewindSource { member: source.member.clone(), timeline: identity.position.timeline };
+        let begun = tokio::task::spawn_blocking(move || {
+            rewind_source::begin(&self.source_file, &wanted, self.is_interrupted)
+        });
+        let Ok(begun) = begun.await else { return Err(JobOutcome::Cancelled) };
+        begun.map_err(|error| {
+            tracing::warn!(error = chain(&error), "not running pg_rewind");
+            // A disk that is full may have room again.
+            not_begun(chain(&error), matches!(error, CannotTake::NoNote { .. }))
+        })
+    }
+}
+
 /// Stops a running standby, saves WAL that waits to be archived, and rewinds.
 pub(crate) async fn rewind(
     job: JobContext,
     server: Server,
     running: Option<Postmaster>,
     source: Upstream,
+    earlier: EarlierRewind,
 ) -> JobOutcome {
     let settings = server.settings().clone();
     let source = one_of_several(source, &settings).await;
@@ -170,6 +199,9 @@ pub(crate) async fn rewind(
         && let Err(error) = rewind::prepare_source(&settings, &target).await
     {
         return rewind_end(Err(error));
+    }
+    if let Err(outcome) = earlier.begin(&settings, &source).await {
+        return outcome;
     }
     job.tell(JobNews::Changing).await;
     rewind_end(rewind::run(&settings, &target, &job.cancel).await)

@@ -11,7 +11,7 @@ use bellwether_types::{
 use super::acquires;
 use crate::{
     Action,
-    action::{CallbackEvent, Exit, StopMode},
+    action::{CallbackEvent, Earlier, Exit, StopMode},
     lease,
     memory::BootstrapStage,
     testing::{self, NOW, Scene, leader, newcomer, replica, upstream},
@@ -134,7 +134,7 @@ fn a_failed_bootstrap_gives_the_claim_back_and_ends() {
         decision.deeds(),
         [
             &Action::RemoveInitialize { expect: Revision(5) },
-            &Action::SetDataDirectoryAside,
+            &Action::SetDataDirectoryAside { earlier: Earlier::Remove },
             &Action::Exit { exit: Exit::BootstrapFailed }
         ],
         "the claim first: if it is not ours any more, the data stay where they are"
@@ -270,7 +270,10 @@ fn a_founder_that_was_overtaken_begins_anew_as_everybody_else() {
         assert_eq!(decision.deeds(), [&Action::Stop { mode: StopMode::Immediate }], "{case}");
         let stopped = scene.after(&decision).stopped().ended(JobKind::Stop, JobOutcome::Succeeded);
         let aside = stopped.decide();
-        assert!(aside.actions.contains(&Action::SetDataDirectoryAside), "{case}: {aside:#?}");
+        assert!(
+            aside.actions.contains(&Action::SetDataDirectoryAside { earlier: Earlier::Remove }),
+            "{case}: {aside:#?}"
+        );
         let exits = |action: &Action| matches!(action, Action::Exit { .. } | Action::RemoveInitialize { .. });
         assert!(!aside.actions.iter().any(exits), "{case}: {aside:#?}");
     }
@@ -305,12 +308,15 @@ fn what_an_earlier_agent_left_unfinished_is_set_aside() {
     assert!(decision.actions.contains(&Action::Stop { mode: StopMode::Immediate }), "{decision:#?}");
     let stopped = running.after(&decision).stopped().ended(JobKind::Stop, JobOutcome::Succeeded).decide();
     assert_eq!(stopped.code(), "bootstrap_leftover");
-    assert!(stopped.actions.contains(&Action::SetDataDirectoryAside), "{stopped:#?}");
+    assert!(
+        stopped.actions.contains(&Action::SetDataDirectoryAside { earlier: Earlier::Remove }),
+        "{stopped:#?}"
+    );
 
     // Its identity is in the store, which is written when the roles exist.
     let published = restarted("a-1").decide();
     assert!(published.actions.contains(&Action::FinishBootstrap), "{published:#?}");
-    assert!(!published.actions.contains(&Action::SetDataDirectoryAside));
+    assert!(!published.actions.contains(&Action::SetDataDirectoryAside { earlier: Earlier::Remove }));
 }
 
 /// The agent came back to its unfinished bootstrap `a-1`, PostgreSQL is down, and the identity in the store is that of the data.
@@ -343,7 +349,10 @@ fn who_founded_the_cluster_is_not_told_by_the_identity() {
     ] {
         let decision = scene.decide();
         assert_eq!(decision.code(), "bootstrap_leftover", "{case}");
-        assert!(decision.actions.contains(&Action::SetDataDirectoryAside), "{case}: {decision:#?}");
+        assert!(
+            decision.actions.contains(&Action::SetDataDirectoryAside { earlier: Earlier::Remove }),
+            "{case}: {decision:#?}"
+        );
         let keeps = |action: &Action| {
             matches!(
                 action,

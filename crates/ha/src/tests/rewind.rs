@@ -6,7 +6,7 @@ use bellwether_types::{Lsn, Role, TimelineId, TimelineSwitch, Timestamp};
 
 use crate::{
     Action,
-    action::{StartRole, StopMode},
+    action::{Earlier, StartRole, StopMode},
     memory::{Checkpoint, RewindState},
     testing::{self, NOW, POSITION, Scene, leader, orphan, replica},
     view::{ControlState, DataDirectory, Divergence, JobKind, JobOutcome},
@@ -305,12 +305,44 @@ fn an_interrupted_rewind_is_repeated_and_never_started() {
     let failed = JobOutcome::Failed { why: "no".to_owned(), source_unreachable: false };
     let hopeless =
         torn(|_| {}).memory(|memory| memory.rewind = RewindState::Failed).ended(JobKind::Rewind, failed);
-    let stays_down = hopeless.clone().decide();
+    let stays_down = hopeless.clone().without_leader().decide();
     assert_eq!(stays_down.code(), "rewind_interrupted");
-    assert!(stays_down.deeds().is_empty(), "{stays_down:#?}");
+    assert!(stays_down.deeds().is_empty(), "nobody to copy from: {stays_down:#?}");
     let copied =
         hopeless.settings(|settings| settings.remove_data_directory_on_rewind_failure = true).decide();
     assert!(matches!(copied.deeds()[..], [Action::WipeDataDirectory { .. }]), "{copied:#?}");
+}
+
+/// Nothing can be started on it and nothing but a copy helps; but what only this member has written may be missed.
+#[test]
+fn a_mixture_that_cannot_be_rewound_is_kept_aside_and_the_leader_copied() {
+    let keep = Action::SetDataDirectoryAside { earlier: Earlier::Keep };
+    let failed = |source_unreachable| JobOutcome::Failed { why: "no".to_owned(), source_unreachable };
+    let mixture = |source_unreachable| {
+        rewindable(replica())
+            .stopped()
+            .view(|view| view.postgres.data = DataDirectory::Interrupted { by: JobKind::Rewind })
+            .memory(|memory| memory.rewind = RewindState::Need)
+            .ended(JobKind::Rewind, failed(source_unreachable))
+    };
+    let aside = mixture(false).decide();
+    assert_eq!(aside.code(), "setting_rewind_aside");
+    assert_eq!(aside.deeds(), [&keep]);
+    assert_eq!(mixture(true).decide().code(), "waiting_to_retry", "the source may come back");
+
+    let renamed = mixture(false).after(&aside).view(|view| view.postgres.data = DataDirectory::Missing);
+    let copied = renamed.decide();
+    assert!(matches!(copied.deeds()[..], [Action::SetRole { .. }, Action::Clone { .. }]), "{copied:#?}");
+    assert_eq!(copied.memory.rewind, RewindState::Initial, "nothing is known of the copy");
+
+    let could_not = mixture(false).after(&aside).decide();
+    assert!(could_not.deeds().is_empty(), "no other rewind, and not in a hurry: {could_not:#?}");
+    assert!(could_not.says("diverged_without_remedy"), "somebody has to look: {could_not:#?}");
+    let again = mixture(false).after(&aside).later(Duration::from_secs(60)).decide();
+    assert_eq!(again.deeds(), [&keep]);
+
+    let whole = mixture(false).view(|view| view.postgres.data = DataDirectory::Present).decide();
+    assert!(whole.says("diverged_without_remedy") && !whole.actions.contains(&keep), "{whole:#?}");
 }
 
 #[test]

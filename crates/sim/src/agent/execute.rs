@@ -282,7 +282,7 @@ impl World {
                 self.hosts[host].pg.data.slots.retain(|slot, _| !slots.contains_key(slot));
                 self.takes(host, 2 * MILLIS)
             }
-            Action::SetDataDirectoryAside => {
+            Action::SetDataDirectoryAside { .. } => {
                 if !self.hosts[host].pg.is_down() || self.hosts[host].pg.orphans.is_some() {
                     return Step::Failed;
                 }

@@ -38,6 +38,7 @@ mod reload;
 mod replication_slots;
 mod restart;
 mod rewind_after_crash;
+mod rewind_interrupted;
 mod service_and_watchdog;
 mod standby_cluster;
 mod store_lost;

@@ -1,11 +1,14 @@
 //! A crashed primary that has written what nobody received comes back by pg_rewind, without what nobody had acknowledged.
 
-use bellwether_acceptance::{Cluster, PATIENCE, journal::Moment, processes, wait::until};
+use bellwether_acceptance::{Cluster, Options, PATIENCE, journal::Moment, processes, wait::until};
 use rustix::process::Signal;
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diverged_primary_is_rewound_when_it_returns() {
-    let cluster = Cluster::start(3).await;
+    // What only the old primary has may be told before it dies, and keeps nobody from succeeding it.
+    let patch = json!({"bootstrap": {"dcs": {"maximum_lag_on_failover": 64 << 20}}});
+    let cluster = Cluster::start_with(Options::nodes(3).with(patch)).await;
     let old = cluster.whole().await;
     cluster.synchronous(old).await;
     let writer = cluster.writer();

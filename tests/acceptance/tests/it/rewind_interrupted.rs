@@ -26,7 +26,11 @@ async fn a_rewind_that_its_source_does_not_survive_ends_in_a_copy_beside_what_th
     fs::write(&program, script).expect("it can be written");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
 
-    let patch = json!({"postgresql": {"bin_name": {"pg_rewind": program}}});
+    // What only the old primary has may be told before it dies, and keeps nobody from succeeding it.
+    let patch = json!({
+        "bootstrap": {"dcs": {"maximum_lag_on_failover": 64 << 20}},
+        "postgresql": {"bin_name": {"pg_rewind": program}},
+    });
     let cluster = Cluster::start_with(Options::nodes(3).with(patch)).await;
     let old = cluster.whole().await;
     cluster.synchronous(old).await;

@@ -3,9 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Extension,
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, Method, request::Parts},
     response::Response,
 };
@@ -43,11 +42,7 @@ pub(crate) struct App {
 }
 
 /// Answers any request.
-pub(crate) async fn dispatch(
-    State(app): State<Arc<App>>,
-    Extension(peer): Extension<Peer>,
-    request: Request,
-) -> Response {
+pub(crate) async fn dispatch(app: Arc<App>, peer: Peer, request: Request) -> Response {
     let live = app.shared.live();
     let asked_at = app.control.now();
     let began = Instant::now();

@@ -1,6 +1,7 @@
 //! The server: accepting connections, TLS, limits, reload and shutdown.
 
 use std::{
+    convert::Infallible,
     fmt, io,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
@@ -9,19 +10,11 @@ use std::{
 };
 
 use axum::{
-    Router,
     body::Body,
     http::{HeaderName, HeaderValue, Request},
 };
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service, service_fn},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -164,7 +157,6 @@ impl BoundApi {
             operations: operations.clone(),
             abandon: abandon.clone(),
         });
-        let router = Router::new().fallback(dispatch).with_state(Arc::clone(&app));
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -184,7 +176,7 @@ impl BoundApi {
                         continue;
                     };
                     let live = app.shared.live();
-                    let connection = serve_connection(router.clone(), live, stream, address, stop.clone());
+                    let connection = serve_connection(Arc::clone(&app), live, stream, address, stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(slot);
@@ -230,7 +222,7 @@ async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)
 }
 
 async fn serve_connection(
-    router: Router,
+    app: Arc<App>,
     live: Arc<Live>,
     stream: TcpStream,
     address: SocketAddr,
@@ -240,14 +232,14 @@ async fn serve_connection(
     let patience = live.slow_client_timeout;
     let mut peer = Peer { address: address.ip().to_canonical(), is_tls: false, certificate: None };
     let Some(config) = &live.tls else {
-        return serve_http(router, stream, peer, patience, stop).await;
+        return serve_http(app, stream, peer, patience, stop).await;
     };
     let handshake = TlsAcceptor::from(Arc::clone(config)).accept(stream);
     match tokio::time::timeout(patience, handshake).await {
         Ok(Ok(stream)) => {
             peer.is_tls = true;
             peer.certificate = tls::client_fingerprint(stream.get_ref().1);
-            serve_http(router, stream, peer, patience, stop).await;
+            serve_http(app, stream, peer, patience, stop).await;
         }
         Ok(Err(error)) => debug!(peer = %address, %error, "TLS handshake failed"),
         Err(_) => debug!(peer = %address, "TLS handshake took too long"),
@@ -255,18 +247,16 @@ async fn serve_connection(
 }
 
 async fn serve_http(
-    router: Router,
+    app: Arc<App>,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: Peer,
     patience: Duration,
     stop: CancellationToken,
 ) {
     let address = peer.address;
-    let inner = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
-        inner.call(request)
+        let answer = dispatch(Arc::clone(&app), peer.clone(), request.map(Body::new));
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -15,6 +15,7 @@ use super::{
 };
 
 mod reads;
+mod statements;
 
 /// A client and a server with nothing between them.
 #[derive(Default)]
@@ -159,55 +160,6 @@ fn two_queries_at_once_need_two_answers() {
 }
 
 #[test]
-fn a_prepared_statement_follows_its_client_to_another_server() {
-    let mut pair = Pair::default();
-    let (sent, _) = pair.up(&[parse("s", "select $1"), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "PS");
-    assert!(sent[5..].starts_with(b"bellwether_1\0"), "under a name of ours");
-    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    pair.move_to(ServerSide::default());
-    let (sent, told) = pair.up(&[bind("s"), execute(), bare(b"S")].concat());
-    assert_eq!((tags(&sent).as_str(), told), ("PBES", vec![]), "the new server learns it first");
-    let (seen, _) = pair.down(&[bare(b"12"), answer("SELECT 1", b'I')].concat());
-    assert_eq!(tags(&seen), "2CZ", "and the client does not hear of that");
-    assert!(pair.server.is_at_rest());
-}
-
-#[test]
-fn what_a_server_knows_is_not_sent_again() {
-    let mut pair = Pair::default();
-    pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
-    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    // Another client prepares the same under another name.
-    let server = std::mem::take(&mut pair.server);
-    pair.client = ClientSide::default();
-    pair.server = server;
-    let (sent, told) = pair.up(&[parse("other", "select 1"), bare(b"S")].concat());
-    assert_eq!((tags(&sent).as_str(), tags(&told).as_str()), ("S", "1"), "it is answered at once");
-    pair.down(&answer("", b'I')[6..]);
-    // After something that must be answered first, it waits its turn.
-    let (sent, told) = pair.up(&[bind("other"), execute(), parse("third", "select 1"), bare(b"S")].concat());
-    assert_eq!((tags(&sent).as_str(), told), ("BES", vec![]));
-    let (seen, _) = pair.down(&[bare(b"2"), answer("SELECT 1", b'I')].concat());
-    assert_eq!(tags(&seen), "2C1Z");
-}
-
-#[test]
-fn the_least_used_statement_makes_room_unseen() {
-    let mut pair = Pair::default();
-    for name in ["a", "b"] {
-        pair.up(&[parse(name, &format!("select '{name}'")), bare(b"S")].concat());
-        pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    }
-    let (sent, _) = pair.up(&[parse("c", "select 'c'"), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "CPS");
-    let (seen, _) = pair.down(&[bare(b"31"), answer("", b'I')[6..].to_vec()].concat());
-    assert_eq!(tags(&seen), "1Z");
-    let (sent, _) = pair.up(&[bind("a"), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "CPBS", "it is brought back when it is needed");
-}
-
-#[test]
 fn an_error_drops_what_the_server_leaves_out() {
     let mut pair = Pair::default();
     pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
@@ -218,32 +170,6 @@ fn an_error_drops_what_the_server_leaves_out() {
     assert!(pair.server.is_at_rest());
     let (sent, _) = pair.up(&[bind("bad"), bare(b"S")].concat());
     assert_eq!(tags(&sent), "PBS", "the server does not have it");
-}
-
-#[test]
-fn closing_a_statement_concerns_only_the_client() {
-    let mut pair = Pair::default();
-    pair.up(&[parse("s", "select 1"), bare(b"S")].concat());
-    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    let mut close = Vec::new();
-    Target::write_statement(b'C', b"s", &mut close);
-    let (sent, told) = pair.up(&[close, bare(b"S")].concat());
-    assert_eq!((tags(&sent).as_str(), tags(&told).as_str()), ("S", "3"));
-    pair.down(&answer("", b'I')[6..]);
-    let (sent, _) = pair.up(&[bind("s"), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "BS", "the server itself says that there is no such statement");
-}
-
-#[test]
-fn a_statement_without_a_name_is_brought_along_too() {
-    let mut pair = Pair::default();
-    pair.up(&[parse("", "select 1"), bare(b"S")].concat());
-    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    pair.move_to(ServerSide::default());
-    let (sent, _) = pair.up(&[bind(""), execute(), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "PBES");
-    let (seen, _) = pair.down(&[bare(b"12"), answer("SELECT 1", b'I')].concat());
-    assert_eq!(tags(&seen), "2CZ");
 }
 
 #[test]
@@ -439,39 +365,4 @@ fn a_copy_overhears_the_sync_before_its_end() {
     assert!(pair.server.is_at_rest());
     pair.up(&bare(b"dc"));
     assert!(pair.server.is_at_rest(), "what comes too late is about nothing");
-}
-
-#[test]
-fn in_a_session_of_its_own_statements_have_the_clients_names() {
-    let mut pair = Pair::default();
-    pair.server.is_own = true;
-    let sent = [parse("s", "select 1"), bind("s"), execute(), bare(b"S")].concat();
-    assert_eq!(pair.up(&sent), (sent.clone(), vec![]));
-    let answered = [bare(b"12"), answer("SELECT 1", b'I')].concat();
-    assert_eq!(pair.down(&answered).0, answered);
-    assert!(pair.server.is_at_rest());
-    pair.client.at_rest();
-    pair.up(&query("select 2"));
-    let (_, done) = pair.down(&error("FATAL", "57P01"));
-    assert!(!done.repeatable, "another server has no such statement");
-}
-
-#[test]
-fn a_plan_that_no_longer_fits_is_made_anew_for_who_prepares_again() {
-    let mut pair = Pair::default();
-    pair.up(&[parse("s", "select * from t"), bare(b"S")].concat());
-    pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
-    let first = pair.client.statement(b"s").unwrap().id;
-    pair.up(&[bind("s"), execute(), bare(b"S")].concat());
-    let mut stale = Vec::new();
-    put(&mut stale, b'E', |out| {
-        out.extend_from_slice(b"SERROR\0VERROR\0C0A000\0Mm\0RRevalidateCachedQuery\0\0")
-    });
-    pair.down(&[stale, answer("", b'I')[6..].to_vec()].concat());
-    assert!(pair.server.is_at_rest());
-    assert_eq!(pair.server.stale, [first]);
-    pair.registry.retire(first);
-    let (sent, _) = pair.up(&[parse("again", "select * from t"), bare(b"S")].concat());
-    assert_eq!(tags(&sent), "PS");
-    assert_ne!(pair.client.statement(b"again").unwrap().id, first);
 }

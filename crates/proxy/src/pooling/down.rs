@@ -32,6 +32,9 @@ pub(crate) struct Down {
     pub(crate) finished: u32,
 }
 
+/// Commands after which a text can mean something else: parameters of other types, another result.
+const DEFINES: [&[u8]; 3] = [b"ALTER ", b"CREATE ", b"DROP "];
+
 /// Messages of which nothing but their length matters once they have begun.
 fn streams(tag: u8) -> bool {
     matches!(tag, b'D' | b'd' | b'T' | b'V' | b't')
@@ -183,6 +186,8 @@ impl ServerSide {
             }
             client.session.settled(self.status != b'I', client.rolled_back);
             if self.status == b'I' {
+                // What others have prepared before this was visible to them is as old.
+                self.redefined |= std::mem::take(&mut self.is_redefining);
                 client.rolled_back = false;
                 self.settings_of(client);
             }
@@ -229,6 +234,11 @@ impl ServerSide {
             }
             b"LISTEN\0" => client.pin = client.pin.or(Some(Pin::Listen)),
             b"PREPARE\0" => client.pin = client.pin.or(Some(Pin::Prepare)),
+            // Nobody else sees the temporary tables of a session.
+            b"CREATE TABLE\0" if client.pin == Some(Pin::TemporaryTable) => {}
+            _ if DEFINES.iter().any(|verb| body.starts_with(verb)) => {
+                (self.redefined, self.is_redefining) = (true, true);
+            }
             _ => {}
         }
         Verdict::Pass
@@ -240,8 +250,10 @@ impl ServerSide {
             message::report_field(body, b'V').or(message::report_field(body, b'S')).unwrap_or_default();
         let is_fatal = matches!(severity, b"FATAL" | b"PANIC");
         self.has_failed = true;
+        // The text no longer means what it meant when it was prepared: another result, or (class 42) no sense at all.
         if let Some(Expect::Bind(Some(id)) | Expect::Describe(Some(id))) = self.expected.front()
-            && message::report_field(body, b'R') == Some(b"RevalidateCachedQuery")
+            && (sqlstate.starts_with(b"42")
+                || message::report_field(body, b'R') == Some(b"RevalidateCachedQuery"))
         {
             self.stale.push(*id);
         }

@@ -64,6 +64,10 @@ pub(crate) struct ServerSide {
     pub(crate) is_own: bool,
     /// Statements of ours whose plans no longer fit: who prepares them again is given others.
     pub(crate) stale: Vec<u64>,
+    /// Tables, types or functions may be others than they were: who prepares from now on gets statements of its own.
+    pub(crate) redefined: bool,
+    /// The same in a transaction that has not ended.
+    pub(crate) is_redefining: bool,
     /// It takes a COPY whose end the client has not sent yet: a Sync before that is overheard.
     pub(crate) is_copying: bool,
     /// It reads for somebody else: what it cannot do, the primary can.
@@ -90,6 +94,8 @@ impl Default for ServerSide {
             is_amid: false,
             is_own: false,
             stale: Vec::new(),
+            redefined: false,
+            is_redefining: false,
             is_copying: false,
             gives_way: false,
         }

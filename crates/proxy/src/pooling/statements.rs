@@ -52,6 +52,7 @@ pub(crate) struct Registry {
     known: HashSet<Shared>,
     last_id: u64,
     sweep_at: usize,
+    turn: u64,
 }
 
 impl std::fmt::Debug for Registry {
@@ -64,6 +65,15 @@ impl Registry {
     /// Whoever prepares the text of this one again gets another: the servers' plans for this one have another result.
     pub(crate) fn retire(&mut self, id: u64) {
         self.known.retain(|shared| shared.0.id != id);
+    }
+
+    /// Whoever prepares from now on gets other statements than those that are known: their texts may mean something else. `turn` says
+    /// how often that has happened, in all threads.
+    pub(crate) fn renew(&mut self, turn: u64) {
+        if turn != self.turn {
+            self.turn = turn;
+            self.known.clear();
+        }
     }
 
     /// The statement with this definition.

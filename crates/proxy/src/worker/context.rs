@@ -17,7 +17,7 @@ use crate::{
     cancel::Processes,
     control::ask::Ask,
     logins::Logins,
-    metrics::{ListenerCounts, Metrics},
+    metrics::{Count, ListenerCounts, Metrics},
     quota::{Notice, Quota},
     routes::{Route, Routes, Target},
     settings::{Balance, Mode, Settings},
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) logins: Logins,
     /// How many servers and clients there are.
     pub(crate) quota: Quota,
+    /// How often definitions may have changed, as far as the threads have seen.
+    pub(crate) redefinitions: Count,
     /// By number; set before the first client comes.
     pub(crate) workers: OnceLock<Vec<Mailbox>>,
 }
@@ -53,6 +55,7 @@ impl Shared {
             seed: rand::random(),
             logins: Logins::default(),
             quota: Quota::default(),
+            redefinitions: Count::default(),
             workers: OnceLock::new(),
         }
     }

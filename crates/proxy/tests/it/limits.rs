@@ -212,6 +212,23 @@ async fn pools_keep_a_minimum_and_a_reserve(front: &Front) {
     clients[2].batch_execute("BEGIN").await.unwrap();
     assert!(begun.elapsed() >= after, "the reserve was used after {:?}", begun.elapsed());
     assert_eq!(pool(6).await, 3);
+
+    // What nobody uses is closed, down to the minimum.
+    let unused = Duration::from_millis(300);
+    front.pool(|pooler| pooler.server_idle_timeout = unused);
+    for client in &clients {
+        client.batch_execute("COMMIT").await.unwrap();
+    }
+    until("the reserve is given up", async || pool(6).await + pool(9).await == 2).await;
+    let begun = Instant::now();
+    while begun.elapsed() < unused * 4 {
+        assert_eq!(pool(6).await + pool(9).await, 2, "the minimum stays");
+    }
+    // And what is old is replaced, though somebody uses it again and again.
+    let before = ask(&clients[0], "pg_backend_pid()").await.unwrap();
+    front.pool(|pooler| pooler.server_lifetime = unused);
+    until("by another server", async || ask(&clients[0], "pg_backend_pid()").await.unwrap() != before).await;
+    front.pool(|pooler| pooler.server_lifetime = Duration::from_secs(3600));
 }
 
 async fn a_user_may_have_a_mode_of_its_own(front: &Front) {

@@ -90,6 +90,48 @@ fn two_clients_on_one_server_do_not_meet() {
     });
 }
 
+/// Prepares it in a new client, and says the types of its parameters and columns.
+async fn types_of(front: &Front, sql: &str) -> Result<(Vec<String>, Vec<String>), tokio_postgres::Error> {
+    let client = client(front.pooled).await?;
+    let statement = client.prepare(sql).await?;
+    let parameters = statement.params().iter().map(|of| of.name().to_owned()).collect();
+    Ok((parameters, statement.columns().iter().map(|of| of.type_().name().to_owned()).collect()))
+}
+
+#[test]
+fn who_prepares_after_a_change_of_definitions_gets_what_is_now() {
+    run(async |root| {
+        let (server, front) = one_server(&root, 1).await;
+        let user = client(front.pooled).await.unwrap();
+        user.batch_execute("CREATE TABLE t (v date)").await.unwrap();
+        let (read, write) = ("SELECT * FROM t", "INSERT INTO t VALUES ($1)");
+        let words = |of: &[&str]| of.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for (change, of_column, columns) in [
+            ("SELECT 1", "date", vec!["date"]),
+            ("ALTER TABLE t ADD n int", "date", vec!["date", "int4"]),
+            ("DROP TABLE t; CREATE TABLE t (v time)", "time", vec!["time"]),
+            ("BEGIN; ALTER TABLE t ALTER v TYPE text; COMMIT", "text", vec!["text"]),
+        ] {
+            user.batch_execute(change).await.unwrap();
+            // Clients of both threads, on the one server.
+            for _ in 0..4 {
+                assert_eq!(types_of(&front, read).await.unwrap(), (vec![], words(&columns)), "{change}");
+                assert_eq!(types_of(&front, write).await.unwrap(), (words(&[of_column]), vec![]), "{change}");
+            }
+        }
+        // What nobody has said through the proxy is noticed by its failure, once in each thread at most.
+        server.client().await.batch_execute("DROP TABLE t; CREATE TABLE t (v json)").await.unwrap();
+        let mut failed = 0;
+        for _ in 0..12 {
+            match types_of(&front, read).await {
+                Ok(found) => assert_eq!(found, (vec![], words(&["json"]))),
+                Err(_) => failed += 1,
+            }
+        }
+        assert!(failed <= 2, "{failed}");
+    });
+}
+
 #[test]
 fn copies_go_both_ways_and_wrong_passwords_go_nowhere() {
     run(async |root| {

@@ -36,6 +36,59 @@ fn what_a_server_knows_is_not_sent_again() {
     assert_eq!(tags(&seen), "2C1Z");
 }
 
+/// Another client on the same server.
+fn another_client(pair: &mut Pair) {
+    pair.client = ClientSide::default();
+    let turns = u64::from(std::mem::take(&mut pair.server.redefined));
+    pair.registry.renew(turns);
+}
+
+#[test]
+fn what_was_redefined_is_prepared_anew_for_who_comes_afterwards() {
+    let prepare = |pair: &mut Pair| {
+        let (sent, _) = pair.up(&[parse("s", "select * from t"), bare(b"S")].concat());
+        let answered = if tags(&sent) == "PS" { bare(b"1") } else { vec![] };
+        pair.down(&[answered, answer("", b'I')[6..].to_vec()].concat());
+        pair.client.at_rest();
+        tags(&sent)
+    };
+    for (sql, tag, again) in [
+        ("alter table t add n int", "ALTER TABLE", "PS"),
+        ("drop table t", "DROP TABLE", "PS"),
+        ("create or replace view t as select 1", "CREATE VIEW", "PS"),
+        ("create temp table t ()", "CREATE TABLE", "S"),
+        ("insert into t values (1)", "INSERT 0 1", "S"),
+    ] {
+        let mut pair = Pair::default();
+        assert_eq!(prepare(&mut pair), "PS");
+        pair.statement(sql, tag, b'I');
+        another_client(&mut pair);
+        assert_eq!(prepare(&mut pair), again, "{sql}");
+    }
+    // Nobody else sees it before its transaction has ended; who has prepared meanwhile has what was.
+    let mut pair = Pair::default();
+    pair.statement("begin", "BEGIN", b'T');
+    pair.statement("alter table t add n int", "ALTER TABLE", b'T');
+    assert!(std::mem::take(&mut pair.server.redefined), "its own client sees it");
+    pair.statement("select 1", "SELECT 1", b'T');
+    assert!(!pair.server.redefined);
+    pair.statement("commit", "COMMIT", b'I');
+    assert!(pair.server.redefined);
+}
+
+#[test]
+fn a_statement_that_makes_no_sense_any_more_is_prepared_anew() {
+    for (step, sqlstate, is_stale) in [(bind("s"), "42804", true), (bind("s"), "22P02", false)] {
+        let mut pair = Pair::default();
+        pair.up(&[parse("s", "insert into t values ($1)"), bare(b"S")].concat());
+        pair.down(&[bare(b"1"), answer("", b'I')[6..].to_vec()].concat());
+        let id = pair.client.statement(b"s").unwrap().id;
+        pair.up(&[step, execute(), bare(b"S")].concat());
+        pair.down(&[error("ERROR", sqlstate), answer("", b'I')[6..].to_vec()].concat());
+        assert_eq!(pair.server.stale == [id], is_stale, "{sqlstate}");
+    }
+}
+
 #[test]
 fn the_least_used_statement_makes_room_unseen() {
     let mut pair = Pair::default();

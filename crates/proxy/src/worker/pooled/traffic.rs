@@ -154,6 +154,7 @@ impl Pooled {
             joined.extend_from_slice(&context.buffer[..fresh]);
             &joined[..]
         };
+        self.registry.renew(context.shared.redefinitions.get());
         let mut out = Gather::new(bytes, &mut self.scratch);
         self.to_client.clear();
         let limit = context.settings.pooler.max_prepared_statements;
@@ -264,6 +265,9 @@ impl Pooled {
         }
         for id in server.side.stale.drain(..) {
             self.registry.retire(id);
+        }
+        if mem::take(&mut server.side.redefined) {
+            context.shared.redefinitions.add(1);
         }
         let output = if done.for_primary { &[] } else { out.finish() };
         let mut client_failed = false;

@@ -42,7 +42,9 @@ impl Pooled {
             }
             for (name, value) in &wanted {
                 let is_so = |(known, has): &(Vec<u8>, Vec<u8>)| {
-                    name.as_bytes().eq_ignore_ascii_case(known) && value.as_bytes().eq_ignore_ascii_case(has)
+                    let is_same = value.as_bytes().eq_ignore_ascii_case(has)
+                        || (name == "client_encoding" && is_same_word(value, has));
+                    name.as_bytes().eq_ignore_ascii_case(known) && is_same
                 };
                 let has_it = startup.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
                 if !has_it && !parameters.iter().any(is_so) {
@@ -80,10 +82,10 @@ fn wanted_settings(startup: &Startup) -> Vec<(String, String)> {
     wanted
 }
 
-/// `utf-8` is `UTF8`.
+/// `utf-8` is `UTF8`, and so is `'utf-8'` (asyncpg).
 fn is_same_word(one: &str, other: &[u8]) -> bool {
     let letters = |text: &[u8]| -> Vec<u8> {
-        text.iter().filter(|byte| **byte != b'-').map(u8::to_ascii_lowercase).collect()
+        text.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect()
     };
     letters(one.as_bytes()) == letters(other)
 }
@@ -130,6 +132,12 @@ fn options(text: &str) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_encoding_has_several_spellings() {
+        assert!(["UTF8", "utf-8", "'utf-8'"].iter().all(|one| is_same_word(one, b"UTF8")));
+        assert!(!is_same_word("LATIN1", b"UTF8"));
+    }
 
     #[test]
     fn options_are_settings() {

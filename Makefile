@@ -58,7 +58,7 @@ sql-corpus: test-prerequisites ## PostgreSQL's own regression tests: our reads o
 proxy-regress: test-prerequisites ## PostgreSQL's own regression tests through the proxy (root; after sql-corpus; not in CI; MODES="tcp session")
 	scripts/proxy-regress $(MODES)
 
-driver-suites: test-prerequisites ## test suites of psycopg2, pg8000 and asyncpg through the proxy, compared with direct (root; pip; not in CI; MODES="tcp session")
+driver-suites: test-prerequisites ## test suites of psycopg2, pg8000, asyncpg and tokio-postgres through the proxy, compared with direct (root; pip; not in CI; MODES="tcp session")
 	scripts/driver-suites $(MODES)
 
 model: ## check the protocol of quorum take-over in small clusters: make model STATES=20000000

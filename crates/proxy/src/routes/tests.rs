@@ -60,6 +60,22 @@ fn the_leader_takes_writes_and_replicas_take_reads() {
 }
 
 #[test]
+fn what_the_tags_say_of_sharing_is_kept() {
+    let mut topology = healthy();
+    for (tag, value) in [("weight", json!(3)), ("zone", json!("west")), ("nosync", json!(true))] {
+        topology.members[1].tags.0.insert(tag.into(), value);
+    }
+    let routes = routes(&topology);
+    let now = at(101);
+    let of = |at: usize| {
+        let route = &routes.candidates(Target::Replicas, now)[at];
+        (route.weight, route.zone.clone(), route.nosync)
+    };
+    assert_eq!(of(0), (3, Some("west".to_owned()), true));
+    assert_eq!(of(1), (1, None, false));
+}
+
+#[test]
 fn a_leader_that_is_not_promoted_yet_takes_none() {
     let mut topology = healthy();
     topology.leader = Some("b".parse().unwrap());

@@ -270,6 +270,7 @@ mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
+    use crate::settings::{Limits, PoolerSettings};
 
     fn routes(weights: &[u32]) -> Vec<Arc<Route>> {
         let route = |(at, weight): (usize, &u32)| {
@@ -306,6 +307,25 @@ mod tests {
     fn by(balance: Balance, zone: Option<&str>) -> SplitSettings {
         let consistency = Consistency::Eventual;
         SplitSettings { balance, zone: zone.map(str::to_owned), consistency, ..SplitSettings::default() }
+    }
+
+    #[test]
+    fn sharing_is_as_the_settings_say() {
+        let routing = crate::settings::RoutingSettings {
+            balance: Balance::LeastConnections,
+            zone: Some("west".into()),
+            ..Default::default()
+        };
+        let settings = Settings {
+            listeners: vec![],
+            threads: 1,
+            routing,
+            limits: Limits::default(),
+            pooler: PoolerSettings::default(),
+            statistics: vec![],
+        };
+        let sharing = sharing(&settings);
+        assert_eq!((sharing.balance, sharing.zone.as_deref()), (Balance::LeastConnections, Some("west")));
     }
 
     fn distinct(places: Vec<usize>) -> BTreeSet<usize> {

@@ -49,6 +49,21 @@ fn a_request_to_cancel_finds_its_client_in_any_thread() {
             let error = slept.unwrap_err();
             assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "round {round}: {error}");
         }
+
+        // Who knows the number, which the console shows, and not the secret, cancels nothing.
+        let clients = psql(front.pooled, "dbname=pgbouncer", "SHOW CLIENTS", b"").await.unwrap();
+        let line = clients.lines().find(|line| line.starts_with("C|app|postgres|")).expect(&clients);
+        let process: u32 = line.rsplit('|').next().unwrap().parse().unwrap();
+        let sleep = user.batch_execute("SELECT pg_sleep(1)");
+        let guess = async {
+            let running = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(1)'";
+            while ask(&watcher, running).await.unwrap() == "0" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            say_cancel(front.pooled, process, [1, 2, 3, 4]).await;
+        };
+        let (slept, ()) = tokio::join!(sleep, guess);
+        slept.expect("the secret is another one");
     });
 }
 

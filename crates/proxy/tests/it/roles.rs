@@ -103,6 +103,39 @@ fn nothing_is_routed_on_a_picture_that_is_too_old() {
 }
 
 #[test]
+fn a_replica_that_does_not_answer_is_left_alone_for_a_while() {
+    run(async |root| {
+        let server = TestServer::primary(settings(&root, "first")).await;
+        create_user(&server).await;
+        // A reader is whoever the picture says: here the same server, and one behind whose port nobody is.
+        let there = member("there", &server, Role::Replica, 1);
+        let mut gone = member("gone", &server, Role::Replica, 1);
+        gone.conn_url = Some("postgres://127.0.0.1:1/postgres".to_owned());
+        let members = vec![member("first", &server, Role::Primary, 1), gone, there];
+        let front =
+            Front::start(picture(Some("first"), members, LEASE), &server, PoolerSettings::default()).await;
+        let before = front.settings.borrow().clone();
+        let mut listeners = before.listeners.clone();
+        listeners[1].target = Target::Replicas;
+        front.settings.send_replace(Arc::new(Settings { listeners, ..(*before).clone() }));
+        let failures = "bellwether_proxy_pool_server_failures_total{database=\"postgres\",user=\"app\",role=\"replicas\",mode=\"transaction\"}";
+        let by = tokio::time::Instant::now() + Duration::from_secs(20);
+        let mut busy = Vec::new();
+        while busy.len() < 12 {
+            assert!(tokio::time::Instant::now() < by, "{} clients", busy.len());
+            if let Ok(client) = client(front.pooled).await {
+                // Each needs a server of its own.
+                client.batch_execute("BEGIN").await.unwrap();
+                busy.push(client);
+            }
+        }
+        // Each thread notices by itself, and tries again only after seconds.
+        let failed = front.metric(failures).await;
+        assert!((1.0..=6.0).contains(&failed), "{failed} of the attempts were made at a member that is gone");
+    });
+}
+
+#[test]
 fn a_member_is_drained_taken_out_and_brought_back() {
     run(async |root| {
         let first = TestServer::primary(settings(&root, "first")).await;

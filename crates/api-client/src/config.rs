@@ -2,8 +2,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use bellwether_pem::trust::{self, Names};
 use reqwest::{Certificate, ClientBuilder, Identity, redirect::Policy};
-use secrecy::{ExposeSecret, SecretString};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::ConfigError;
 
@@ -68,16 +70,20 @@ impl ClientConfig {
         let builder = || {
             let builder = base();
             match &identity {
-                Some(identity) => builder.identity(identity.clone()),
+                Some((_, identity)) => builder.identity(identity.clone()),
                 None => builder,
             }
         };
         let built = match (authorities, self.verify) {
             (_, Verify::Nothing) => builder().tls_danger_accept_invalid_certs(true).build(),
-            (Some(authorities), Verify::ChainOnly) => {
-                builder().tls_certs_only(authorities).tls_danger_accept_invalid_hostnames(true).build()
+            (Some((pem, authorities)), verify) => {
+                let names = if verify == Verify::ChainOnly { Names::Ignored } else { Names::Checked };
+                match tls(&pem, identity.as_ref().map(|(pem, _)| pem), names) {
+                    Some(tls) => base().tls_backend_preconfigured(tls).build(),
+                    // It says what is wrong.
+                    None => builder().tls_certs_only(authorities).build(),
+                }
             }
-            (Some(authorities), Verify::Full) => builder().tls_certs_only(authorities).build(),
             // A machine without any authorities can still speak plain HTTP; HTTPS then trusts nobody.
             (None, _) => builder().build().or_else(|error| {
                 tracing::debug!(%error, "no authorities of the system: HTTPS needs `ctl.cacert`");
@@ -99,17 +105,33 @@ fn base() -> ClientBuilder {
         .pool_max_idle_per_host(2)
 }
 
-fn read_authorities(path: &PathBuf) -> Result<Vec<Certificate>, ConfigError> {
+/// TLS that trusts the authorities in a PEM file, which may be the certificates of servers themselves. `None` if something does not fit.
+fn tls(authorities: &[u8], identity: Option<&SecretSlice<u8>>, names: Names) -> Option<rustls::ClientConfig> {
+    let certificates = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok();
+    let verifier = trust::server_verifier(certificates(authorities)?, names).ok()?;
+    let provider = rustls::crypto::ring::default_provider();
+    let builder = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let Some(pem) = identity.map(ExposeSecret::expose_secret) else {
+        return Some(builder.with_no_client_auth());
+    };
+    builder.with_client_auth_cert(certificates(pem)?, PrivateKeyDer::from_pem_slice(pem).ok()?).ok()
+}
+
+fn read_authorities(path: &PathBuf) -> Result<(Vec<u8>, Vec<Certificate>), ConfigError> {
     let pem = read("cacert", path)?;
     let bad = |cause| ConfigError::Authorities { path: path.clone(), cause: Some(cause) };
     let authorities = Certificate::from_pem_bundle(&pem).map_err(bad)?;
     if authorities.is_empty() {
         return Err(ConfigError::Authorities { path: path.clone(), cause: None });
     }
-    Ok(authorities)
+    Ok((pem, authorities))
 }
 
-fn read_identity(files: &CertificateFiles) -> Result<Identity, ConfigError> {
+fn read_identity(files: &CertificateFiles) -> Result<(SecretSlice<u8>, Identity), ConfigError> {
     let mut pem = read("certfile", &files.certfile)?;
     if let Some(keyfile) = &files.keyfile {
         pem.push(b'\n');
@@ -118,8 +140,9 @@ fn read_identity(files: &CertificateFiles) -> Result<Identity, ConfigError> {
     let path = files.keyfile.as_ref().unwrap_or(&files.certfile);
     let pem = bellwether_pem::decrypted(pem, files.keyfile_password.as_ref())
         .map_err(|cause| ConfigError::EncryptedKey { path: path.clone(), cause })?;
-    Identity::from_pem(pem.expose_secret())
-        .map_err(|cause| ConfigError::Certificate { path: files.certfile.clone(), cause })
+    let identity = Identity::from_pem(pem.expose_secret())
+        .map_err(|cause| ConfigError::Certificate { path: files.certfile.clone(), cause })?;
+    Ok((pem, identity))
 }
 
 fn read(key: &'static str, path: &PathBuf) -> Result<Vec<u8>, ConfigError> {

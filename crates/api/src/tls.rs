@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use bellwether_pem::KeyError;
-use ring::digest::{SHA256, digest};
-use rustls::{
-    RootCertStore, ServerConfig, ServerConnection,
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+use bellwether_pem::{
+    KeyError,
+    trust::{self, TrustError},
 };
+use ring::digest::{SHA256, digest};
+use rustls::{ServerConfig, ServerConnection, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -46,7 +46,7 @@ pub enum TlsError {
     Verifier {
         path: PathBuf,
         #[source]
-        cause: rustls::server::VerifierBuilderError,
+        cause: TrustError,
     },
     #[error("`{}` and its key do not fit together (`restapi.certfile`, `restapi.keyfile`)", path.display())]
     KeyMismatch {
@@ -90,17 +90,12 @@ fn client_verifier(files: &TlsFiles) -> Result<Option<Arc<dyn ClientCertVerifier
         return Ok(None);
     }
     let path = files.cafile.as_ref().ok_or(TlsError::NoAuthority)?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates("cafile", path)? {
-        roots.add(authority).map_err(|cause| TlsError::BadAuthority { path: path.clone(), cause })?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    let builder = match files.verify_client {
-        VerifyClient::Required => builder,
-        VerifyClient::None | VerifyClient::Optional => builder.allow_unauthenticated(),
-    };
-    let verifier = builder.build().map_err(|cause| TlsError::Verifier { path: path.clone(), cause })?;
+    let anonymous = files.verify_client != VerifyClient::Required;
+    let verifier =
+        trust::client_verifier(certificates("cafile", path)?, anonymous).map_err(|error| match error {
+            TrustError::Authority(cause) => TlsError::BadAuthority { path: path.clone(), cause },
+            cause => TlsError::Verifier { path: path.clone(), cause },
+        })?;
     Ok(Some(verifier))
 }
 

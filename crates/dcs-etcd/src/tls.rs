@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use bellwether_pem::trust::{self, Names};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
@@ -22,8 +23,15 @@ pub enum TlsError {
 /// Reads the files. Blocks for a moment.
 pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots(files.cacert.as_deref())?);
+        .with_safe_default_protocol_versions()?;
+    let builder = match files.cacert.as_deref() {
+        Some(file) => {
+            let verifier = trust::server_verifier(certificates(file)?, Names::Checked)
+                .map_err(|_| TlsError::NoAuthority(format!("`{}`", file.display())))?;
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        }
+        None => builder.with_root_certificates(roots_of_the_system()?),
+    };
     let mut config = match (&files.cert, &files.key) {
         (Some(cert), key) => {
             let file = key.as_deref().unwrap_or(cert);
@@ -36,14 +44,10 @@ pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
-fn roots(cacert: Option<&Path>) -> Result<RootCertStore, TlsError> {
+fn roots_of_the_system() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    let (found, place) = match cacert {
-        Some(file) => (certificates(file)?, format!("`{}`", file.display())),
-        None => (rustls_native_certs::load_native_certs().certs, "the system's store".to_owned()),
-    };
-    let (added, _) = roots.add_parsable_certificates(found);
-    if added == 0 { Err(TlsError::NoAuthority(place)) } else { Ok(roots) }
+    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if added == 0 { Err(TlsError::NoAuthority("the system's store".to_owned())) } else { Ok(roots) }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

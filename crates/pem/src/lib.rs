@@ -1,10 +1,14 @@
-//! Private keys in PEM files, encrypted or not.
+//! Private keys in PEM files, encrypted or not, and which certificates are trusted.
 //!
 //! The TLS library reads plain keys only. [`decrypted`] brings a file that was written with a password (`keyfile_password`) into
 //! the form that it reads; nothing that is decrypted here touches a disk.
 //!
-//! Deliberately not here: certificates, and the old encryption of OpenSSL (`Proc-Type: 4,ENCRYPTED`), which derives its key from
+//! [`trust`] accepts what OpenSSL does where a file names the authorities.
+//!
+//! Deliberately not here: the old encryption of OpenSSL (`Proc-Type: 4,ENCRYPTED`), which derives its key from
 //! one round of MD5.
+
+pub mod trust;
 
 use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, SecretDocument, der::pem::PemLabel as _};
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString};

@@ -12,12 +12,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bellwether_pem::trust::{self, Names, TrustError};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
@@ -131,21 +129,18 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     read().map_err(file_error(path))
 }
 
-fn chain_verifier(path: &str) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(TlsError::Setup)?;
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
-        .build()
-        .map_err(|error| TlsError::Verifier(format!("{path}: {error}")))
+fn chain_verifier(path: &str) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    trust::server_verifier(certificates(path)?, Names::Checked).map_err(|error| match error {
+        TrustError::Authority(cause) => TlsError::Setup(cause),
+        error => TlsError::Verifier(format!("{path}: {error}")),
+    })
 }
 
 /// Checks as much as the mode asks for; the handshake's signatures always.
 #[derive(Debug)]
 struct Verifier {
     check: Check,
-    chain: Option<Arc<WebPkiServerVerifier>>,
+    chain: Option<Arc<dyn ServerCertVerifier>>,
     provider: Arc<CryptoProvider>,
 }
 

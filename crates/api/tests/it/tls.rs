@@ -110,6 +110,30 @@ async fn client_certificates_are_asked_for_as_configured() {
     }
 }
 
+/// `openssl req -x509` makes such a certificate; with OpenSSL it is enough for a whole cluster.
+#[tokio::test]
+async fn one_certificate_may_be_the_authority_the_server_s_and_the_client_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |file: &str| folder.path().join(file);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    fs::write(path("own.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(path("own.key"), key.serialize_pem()).unwrap();
+    let tls = TlsFiles {
+        certfile: path("own.pem"),
+        keyfile: Some(path("own.key")),
+        keyfile_password: None,
+        cafile: Some(path("own.pem")),
+        verify_client: VerifyClient::Required,
+    };
+    let server = serve(Agent::new(replica()), ApiConfig { tls: Some(tls), ..config() }).await;
+    let read = |file| fs::read(path(file)).unwrap();
+    let identity = reqwest::Identity::from_pem(&[read("own.key"), read("own.pem")].concat()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
+    assert_eq!(get(&client.identity(identity).build().unwrap(), &server).await.unwrap(), 200);
+}
+
 #[tokio::test]
 async fn a_certificate_of_a_foreign_authority_is_refused() {
     let (pki, foreign) = (Pki::new(), Pki::new());

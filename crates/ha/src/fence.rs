@@ -128,8 +128,12 @@ pub(crate) fn stop(draft: &mut Draft, mode: DemoteMode, reason: Reason) -> Reaso
     draft.note(Reason::Demoting { mode: mode.as_str().to_owned() });
     draft.then(Action::Demote { mode, stop_limit: stop_limit(draft.view, mode) });
     if draft.view.job_kind() != Some(&JobKind::Demote) {
-        // Scripts know a planned demotion by the role; whoever is thrown out is told to have been the primary.
-        let role = if mode == DemoteMode::Graceful { Role::Demoted } else { draft.view.postgres.role };
+        // Scripts know a planned demotion of a primary by the role; whoever is thrown out is told to have been the primary.
+        let is_planned = matches!(mode, DemoteMode::Graceful | DemoteMode::DemoteCluster);
+        let role = match draft.view.postgres.role {
+            Role::Primary | Role::Promoted if is_planned => Role::Demoted,
+            role => role,
+        };
         draft.tell_stop_of(role);
     }
     reason

@@ -18,7 +18,7 @@ use crate::{
     compare::{self, Rivals},
     demote,
     draft::Draft,
-    failsafe, fence, following, gray,
+    failsafe, fence, following, gray, leading,
     memory::{Attempt, Claimed},
     switchover::{self, Part},
     takeover, timelines,
@@ -47,6 +47,10 @@ pub(crate) fn race(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
     // Nobody is there to compare histories with; do not let a dead connection hold up the race.
     draft.push_aside(&[JobKind::CheckDivergence]);
+    if !draft.memory.callback_fired && view.postgres.role == Role::Replica {
+        // Scripts hear of what was started, and then of what becomes of it.
+        leading::announce(draft, Role::Replica);
+    }
     if let Some(reason) = back_off(draft, cluster) {
         return reason;
     }

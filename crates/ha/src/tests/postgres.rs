@@ -5,7 +5,7 @@ use bellwether_types::{PostgresState, Role};
 use crate::{
     Action,
     action::CallbackEvent,
-    testing::{NOW, POSITION, leader, replica, standby_at},
+    testing::{NOW, POSITION, leader, orphan, replica, silence, standby_at},
     view::{JobKind, JobOutcome},
 };
 
@@ -70,6 +70,16 @@ fn p19_a_stop_is_told() {
     let planned = leader().request(Some("a"), Some("b")).answers(&[("b", standby_at(POSITION))]).decide();
     let expected = Action::RunCallback { event: CallbackEvent::OnStop, role: Role::Demoted };
     assert!(planned.actions.contains(&expected), "{planned:#?}");
+}
+
+#[test]
+fn a_standby_that_was_started_is_told_of_before_it_leads() {
+    let started = || orphan().memory(|memory| (memory.callback_fired, memory.announced_role) = (false, None));
+    let racing = started().answers(&[("a", silence()), ("c", standby_at(POSITION))]).decide();
+    let expected = Action::RunCallback { event: CallbackEvent::OnStart, role: Role::Replica };
+    assert!(racing.actions.contains(&expected), "{racing:#?}");
+    let again = orphan().after(&racing).answers(&[("a", silence()), ("c", standby_at(POSITION))]).decide();
+    assert!(!again.actions.contains(&expected), "once: {again:#?}");
 }
 
 #[test]

@@ -75,6 +75,14 @@ fn followed(decision: &Decision) -> Option<Option<Upstream>> {
     })
 }
 
+/// The role that `on_stop` is called with.
+fn told_stop(decision: &Decision) -> Option<Role> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::RunCallback { event: CallbackEvent::OnStop, role } => Some(*role),
+        _ => None,
+    })
+}
+
 fn tagged(scene: Scene, tags: Value) -> Scene {
     scene.view(|view| view.me.tags = serde_json::from_value(tags).unwrap())
 }
@@ -155,6 +163,7 @@ fn no_primary_may_run() {
     let decision = follows_another(leader()).decide();
     assert_eq!(decision.code(), "primary_in_standby_cluster");
     assert_eq!(demotion(&decision), Some(DemoteMode::DemoteCluster));
+    assert_eq!(told_stop(&decision), Some(Role::Demoted));
     let paused = follows_another(leader()).settings(|settings| settings.pause = true).decide();
     assert_eq!(demotion(&paused), None, "{paused:#?}");
     // Nobody else leads: it takes the lock first, so that the others have a standby leader to follow.
@@ -330,6 +339,7 @@ fn a_standby_leader_steps_down_when_it_is_asked_to() {
         standby_leader().request(Some("b"), Some("c")).answers(&[("c", standby_at(POSITION))]).decide();
     assert_eq!(decision.code(), "switchover_demoting");
     assert_eq!(demotion(&decision), Some(DemoteMode::Graceful));
+    assert_eq!(told_stop(&decision), Some(Role::StandbyLeader), "it was no primary");
     let stopped = standby_leader()
         .stopped()
         .ended(JobKind::Demote, JobOutcome::Succeeded)

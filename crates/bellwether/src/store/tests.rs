@@ -85,3 +85,19 @@ async fn a_certificate_that_is_gone_has_the_code_of_credentials() {
     let error = open(&config).await.expect_err("the file is gone");
     assert_eq!(error.failure(), Failure::StoreCredentials, "{error}");
 }
+
+#[cfg(feature = "zookeeper")]
+#[tokio::test]
+async fn the_certificates_for_zookeeper_are_read_when_it_is_to_be_encrypted() {
+    let no_authority = tempfile::NamedTempFile::new().unwrap();
+    let section = |use_ssl: bool| {
+        format!(
+            "zookeeper: {{hosts: '127.0.0.1:1', use_ssl: {use_ssl}, cacert: {}}}",
+            no_authority.path().display()
+        )
+    };
+    assert!(open_it(&section(false)).await.is_ok(), "in clear text nobody reads it");
+    let error = open_it(&section(true)).await.expect_err("there is no authority in it");
+    let told = bellwether_types::chain(&error);
+    assert!(told.contains("no usable certificate authority") && told.contains("`/"), "{told}");
+}

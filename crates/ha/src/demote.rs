@@ -118,6 +118,21 @@ pub(crate) fn release(draft: &mut Draft, optime: Option<Lsn>) {
     draft.set_role(Role::Demoted);
 }
 
+/// Nothing runs here that could lead, and the key bears our name all the same: it was given up, and the store never heard of it. It hangs on
+/// a lease that this agent goes on renewing, so everybody would wait for ever.
+pub(crate) fn release_again(draft: &mut Draft, cluster: &Cluster) {
+    let view = draft.view;
+    let is_left = cluster.leader_name().is_some_and(|leader| view.is_me(leader));
+    if view.held().is_none()
+        && is_left
+        && draft.memory.released_at.is_none()
+        && view.postgres.process == Process::NotRunning
+        && draft.attempt(Attempt::ReleaseLease, Action::ReleaseLease { optime: None })
+    {
+        draft.memory.released_at = Some(view.now);
+    }
+}
+
 /// A demotion has ended: what is still to be done before this member recovers like any other.
 fn after_stop(draft: &mut Draft) -> Option<Reason> {
     let view = draft.view;

@@ -132,6 +132,7 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
             Reason::ReleasedDataDirUnreadable
         });
     }
+    demote::release_again(draft, cluster);
     fence::take_down(draft);
     if let DataDirectory::Unreadable(error) = data {
         return Some(Reason::DataDirUnreadable { error: error.clone() });
@@ -148,7 +149,7 @@ pub(crate) fn data_directory(draft: &mut Draft, cluster: &Cluster) -> Option<Rea
 /// Do these data belong to this cluster?
 pub(crate) fn identity(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     let view = draft.view;
-    let Some(mine) = view.postgres.system_id else { return without_identity(draft) };
+    let Some(mine) = view.postgres.system_id else { return without_identity(draft, cluster) };
     match cluster.initialize.as_ref().map(|key| &key.value) {
         Some(Initialize::Done(theirs)) if *theirs == mine => None,
         Some(Initialize::Done(theirs)) => {
@@ -171,7 +172,7 @@ pub(crate) fn identity(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
 }
 
 /// Neither a mismatch nor a match: stay up, so that the member can be reinitialized.
-fn without_identity(draft: &mut Draft) -> Option<Reason> {
+fn without_identity(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     if draft.view.postgres.process.exists() {
         draft.note(Reason::SystemIdInvalid);
         return None;
@@ -179,6 +180,7 @@ fn without_identity(draft: &mut Draft) -> Option<Reason> {
     if draft.view.held().is_some() {
         demote::release(draft, None);
     }
+    demote::release_again(draft, cluster);
     Some(Reason::SystemIdInvalid)
 }
 
@@ -231,6 +233,7 @@ pub(crate) fn not_running(draft: &mut Draft, cluster: &Cluster) -> Reason {
         return rewind::finish(draft, cluster);
     }
     if draft.backing_off(&JobKind::Start) {
+        demote::release_again(draft, cluster);
         return Reason::WaitingToRetry { action: "start".to_owned() };
     }
     match held {

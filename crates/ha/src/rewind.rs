@@ -54,6 +54,7 @@ pub(crate) fn finish(draft: &mut Draft, cluster: &Cluster) -> Reason {
         demote::release(draft, None);
         return Reason::RewindInterrupted;
     }
+    demote::release_again(draft, cluster);
     if draft.memory.rewind != RewindState::Failed {
         draft.memory.rewind = RewindState::Need;
     }
@@ -149,7 +150,7 @@ fn act(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
         None => cluster.leader_name() == Some(&found.leader),
     };
     if found.is_some_and(|found| is_with_authority(found) && is_beyond_rewind(found)) {
-        return Some(copy_anew(draft));
+        return Some(copy_anew(draft, cluster));
     }
     if !view.can_rewind() {
         // Whom could the leader of a standby cluster be copied from, once its data are gone?
@@ -190,7 +191,7 @@ fn has_checkpointed(cluster: &Cluster) -> bool {
 
 /// Nothing but a copy helps. Without the permission to remove what is there this member stays down: as a standby it would take the
 /// leader's WAL for a continuation of its own.
-fn copy_anew(draft: &mut Draft) -> Reason {
+fn copy_anew(draft: &mut Draft, cluster: &Cluster) -> Reason {
     if draft.view.settings.remove_data_directory_on_diverged_timelines && has_somebody_to_copy(draft.view) {
         return wipe(draft, Reason::ReinitializingDiverged);
     }
@@ -202,6 +203,8 @@ fn copy_anew(draft: &mut Draft) -> Reason {
     } else if view.held().is_some() {
         // It leads nobody anywhere; somebody else may have what is needed.
         demote::release(draft, None);
+    } else {
+        demote::release_again(draft, cluster);
     }
     if view.is_standby_cluster() { Reason::DivergedFromRemote } else { Reason::DivergedBeyondRewind }
 }
@@ -247,8 +250,13 @@ fn set_aside(draft: &mut Draft) -> bool {
     draft.every(SET_ASIDE_PACE, Attempt::SetAside, Action::SetDataDirectoryAside { earlier: Earlier::Keep })
 }
 
-/// Removes the data directory, with the permission of the configuration; the next tick clones.
+/// Removes the data directory, with the permission of the configuration; the next tick clones. In pause nothing is removed: people look after
+/// the cluster themselves.
 fn wipe(draft: &mut Draft, reason: Reason) -> Reason {
+    if draft.view.settings.pause {
+        draft.note(reason);
+        return if draft.view.postgres.process.exists() { Reason::Paused } else { Reason::PausedNotRunning };
+    }
     if draft.is_busy() {
         return reason;
     }

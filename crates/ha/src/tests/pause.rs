@@ -6,6 +6,7 @@ use super::{acquires, demotion, promotes, releases};
 use crate::{
     Action,
     action::DemoteMode,
+    memory::RewindState,
     testing::{POSITION, Scene, leader, orphan, replica, silence, standby_at},
     view::{JobKind, JobOutcome, LeaseView},
 };
@@ -41,6 +42,25 @@ fn the_requested_candidate_takes_the_lock_and_is_promoted() {
     let leading = request(replica().holding().as_primary()).after(&holding).decide();
     let clear = Action::WriteFailover { expect: Revision(130), request: None };
     assert!(leading.actions.contains(&clear), "{leading:#?}");
+}
+
+/// A rewind was under way when the pause began, and ended without success.
+#[test]
+fn nothing_is_removed_in_pause() {
+    let diverged = replica()
+        .stopped()
+        .settings(|settings| settings.remove_data_directory_on_diverged_timelines = true)
+        .memory(|memory| {
+            memory.start_wanted = true;
+            memory.rewind = RewindState::Need;
+        })
+        .view(|view| view.postgres.control.as_mut().unwrap().rewindable = false);
+    let wipes = |scene: &Scene| {
+        scene.decide().actions.iter().any(|action| matches!(action, Action::WipeDataDirectory { .. }))
+    };
+    assert!(wipes(&diverged), "{:#?}", diverged.decide());
+    let decision = paused(diverged.clone()).decide();
+    assert!(!wipes(&paused(diverged)) && decision.says("reinitializing_diverged"), "{decision:#?}");
 }
 
 #[test]

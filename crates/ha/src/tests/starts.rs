@@ -8,8 +8,8 @@ use super::{BEFORE, acquires, demotion, failed, promotes, releases};
 use crate::{
     Action,
     action::{CallbackEvent, DemoteMode, StartRole},
-    testing::{POSITION, Scene, leader, orphan, replica, silence, standby_at},
-    view::{JobKind, JobOutcome, Process},
+    testing::{NOW, POSITION, Scene, leader, orphan, replica, silence, standby_at},
+    view::{DataDirectory, JobKind, JobOutcome, LeaseView, Process},
 };
 
 #[test]
@@ -121,4 +121,31 @@ fn d8_a_pre_promote_that_failed_once_is_tried_again_under_the_next_lock() {
     // The last job is still the promotion that failed.
     let again = later(Duration::from_secs(5));
     assert!(promotes(&again), "{again:#?}");
+}
+
+/// The answer to a release was lost, and the lease that the key hangs on is renewed for ever.
+#[test]
+fn a14_a_lock_that_was_given_up_and_is_still_there_is_given_up_again() {
+    let unable = [
+        DataDirectory::Missing,
+        DataDirectory::Unreadable("Input/output error".to_owned()),
+        DataDirectory::Invalid("no control file".to_owned()),
+        DataDirectory::Interrupted { by: JobKind::Rewind },
+    ];
+    for data in unable {
+        let left = || {
+            leader().crashed().lease(LeaseView::NotHeld).view(|view| {
+                view.postgres.data = data.clone();
+                if matches!(data, DataDirectory::Invalid(_)) {
+                    view.postgres.system_id = None;
+                }
+            })
+        };
+        assert!(releases(&left().decide()), "{data:?}: {:#?}", left().decide());
+        let just_now = left().view(|view| view.memory.released_at = Some(NOW));
+        assert!(!releases(&just_now.decide()), "{data:?}: the store has not told us yet");
+        assert!(!releases(&left().leader_is("b").decide()), "{data:?}: it is somebody else's");
+    }
+    let decision = leader().crashed().lease(LeaseView::NotHeld).ended(JobKind::Start, failed()).decide();
+    assert!(releases(&decision), "{decision:#?}");
 }

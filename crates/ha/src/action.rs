@@ -3,20 +3,28 @@
 //! No meaningful choice is left to the executor. If it needs an `if` about policy, the action lacks a field.
 //! Every action is idempotent: running one twice, or after a crash half-way, is harmless.
 
+mod locks;
+mod people;
+mod slots;
+mod stops;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_types::{
-    Lsn, MemberName, PostgresState, Revision, Role, Term, TimelineId, Timestamp,
+    Lsn, MemberName, PostgresState, Revision, Role, Term, Timestamp,
     cluster::{FailoverRequest, FailsafeMap, History, Status, SyncState},
     slots::LogicalSlot,
     takeover::Takeover,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    memory::ScheduledRestart,
-    view::{JobKind, Upstream},
+pub use self::{
+    locks::{NextTimeline, TakeOver, TakenTimelines},
+    people::{Answer, CallbackEvent, Exit, MemberUpdate},
+    slots::{DropWhy, LogicalAdvance},
+    stops::{CopyBy, DemoteMode, Earlier, StartRole, StopMode},
 };
+use crate::view::{JobKind, Upstream};
 
 /// What an action was decided on. Checked again at the last moment before the effect; an expired one refuses the action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -287,171 +295,4 @@ pub enum Action {
     Exit {
         exit: Exit,
     },
-}
-
-/// What a take-over rests on, and what it writes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TakeOver {
-    /// The revision of `takeover`, by which everybody promised.
-    pub opened_at: Revision,
-    /// As it is to be written: state `Taken`.
-    pub takeover: Takeover,
-    /// The revision of `leader`.
-    pub leader: Revision,
-    /// The revision of `sync`; its content stays.
-    pub sync: Revision,
-    pub timeline: NextTimeline,
-}
-
-/// The number that the holder of the lock will give to its timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NextTimeline {
-    pub timeline: TimelineId,
-    /// The revision of `timeline` that this was decided on. `None` = it must be absent.
-    pub expect: Option<Revision>,
-}
-
-/// Timelines that others have begun, or may have: all after `after`, which is the local one, up to and with `through`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TakenTimelines {
-    pub after: TimelineId,
-    pub through: TimelineId,
-}
-
-/// How a copy of a running member is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CopyBy {
-    /// By the configured methods, in their order.
-    Methods,
-    /// By a base backup, whatever is configured: the operator wants what this very member has.
-    Basebackup,
-}
-
-/// What to do with a data directory that was set aside earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Earlier {
-    /// It makes room: nobody was ever told of what is in it.
-    Remove,
-    /// It stays, and nothing is renamed.
-    Keep,
-}
-
-/// Why a slot is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DropWhy {
-    /// Nobody is known to need it.
-    Unknown,
-    /// Its member has been away for `member_slots_ttl`.
-    Expired { ttl: std::time::Duration },
-    /// The WAL that it needs is gone.
-    Lost,
-    /// One of the same name and another kind, database or plugin is wanted.
-    Changed,
-    /// Nobody moves the `xmin` by which it holds back vacuum.
-    HasXmin,
-    /// It does not reserve WAL: somebody else made it.
-    NoRestartLsn,
-    /// A failover slot of the time when this was the primary, which keeps the server from synchronising the present one.
-    NotSynced,
-    /// Its member is away, and what it holds back fills the disk of the WAL.
-    DiskFull,
-}
-
-/// How far to move a logical slot. It takes a session in its own database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogicalAdvance {
-    pub database: String,
-    pub to: Lsn,
-}
-
-/// Why and how a primary is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DemoteMode {
-    /// A planned change: checkpoint, fast stop, hand the lock over once a peer has the shutdown checkpoint.
-    Graceful,
-    /// Unfit while holding the lock: immediate stop, release the lock.
-    Immediate,
-    /// The lock is lost or never was ours: immediate stop, touch no key.
-    ImmediateNoLock,
-    /// The store is silent: fast stop with escalation before the lease ends.
-    Offline { stop_by: Timestamp },
-    /// The cluster became a standby cluster: fast stop, and no longer any need for others to wait.
-    DemoteCluster,
-}
-
-impl DemoteMode {
-    /// The word in logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Graceful => "graceful",
-            Self::Immediate => "immediate",
-            Self::ImmediateNoLock => "immediate-nolock",
-            Self::Offline { .. } => "offline",
-            Self::DemoteCluster => "demote-cluster",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StopMode {
-    Fast,
-    Immediate,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum StartRole {
-    /// As the primary that it was a moment ago, on the same timeline.
-    Primary { fence: Fence },
-    /// As a standby; without an upstream it only replays what it has.
-    Standby { upstream: Option<Upstream> },
-    /// The same with the settings of a standby leader.
-    StandbyLeader { upstream: Option<Upstream> },
-}
-
-/// What the member key shall say beyond what was observed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct MemberUpdate {
-    /// Overlay `nosync: true, sync_priority: 0`.
-    pub release_sync: bool,
-    /// Publish `checkpoint_after_promote: false`.
-    pub checkpoint_pending: bool,
-    pub pause: bool,
-    pub scheduled_restart: Option<ScheduledRestart>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CallbackEvent {
-    OnStart,
-    OnStop,
-    OnRestart,
-    OnReload,
-    OnRoleChange,
-}
-
-/// The answer to an operator's request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Answer {
-    /// Begun; the job's end is told separately.
-    Started,
-    Refused {
-        why: String,
-    },
-    Done,
-    Failed {
-        why: String,
-    },
-}
-
-/// Why the process ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
-    /// Told to stop, and everything is in order.
-    Stopped,
-    BootstrapFailed,
-    ForeignSystemId {
-        mine: String,
-        theirs: String,
-    },
-    /// No initialize key, and PostgreSQL runs as a replica.
-    ReplicaWithoutCluster,
 }

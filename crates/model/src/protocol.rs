@@ -1,9 +1,13 @@
 //! The steps of the protocol, and what must hold after each.
 
+mod later;
+mod sync;
+mod votes;
+
 use crate::{
     Guard,
-    overlap::{self, Electorate, Names, bit, size},
-    state::{Epoch, MOST, Member, OLD, Pos, Primary, Promise, Sender, State, Store, Taking},
+    overlap::{Electorate, Names, bit, size},
+    state::{Epoch, MOST, Member, OLD, Pos, Primary, Sender, State, Store},
 };
 
 /// How far the search goes.
@@ -199,6 +203,7 @@ impl Protocol {
                 senders: std::array::from_fn(sender),
                 acknowledged: 0,
                 pending: None,
+                in_flight: false,
             },
             branch: None,
             acknowledged_later: 0,
@@ -260,7 +265,7 @@ impl Protocol {
                 steps.extend(self.electorates().into_iter().map(Step::SendSync));
             }
         }
-        if state.old.pending.is_some() {
+        if state.old.in_flight {
             steps.push(Step::SyncArrives);
         }
         for member in 0..self.bounds.members {
@@ -379,305 +384,5 @@ impl Protocol {
             }
             step => self.vote(state, step),
         }
-    }
-
-    fn commit(&self, state: &mut State) -> bool {
-        let free = state.old.shown.count == 0;
-        let old = state.member_mut(OLD);
-        if old.wal.lsn >= self.bounds.commits {
-            return false;
-        }
-        old.wal.lsn += 1;
-        let end = old.wal.lsn;
-        if free {
-            // Nobody waits.
-            state.old.acknowledge(Some(end));
-        }
-        true
-    }
-
-    /// The old leader's agent, by the rules of `ha::sync`.
-    fn change_sync(&self, state: &mut State, step: Step) -> bool {
-        if let Step::SyncArrives = step {
-            let Some((on, wanted)) = state.old.pending.take() else { return false };
-            if state.store.sync_revision == on && state.store.leader == Some(OLD) {
-                state.store.sync = wanted;
-                state.store.sync_revision += 1;
-            }
-            return true;
-        }
-        let Some(view) = state.member(OLD).view else { return false };
-        let pending = state.old.pending.filter(|(on, _)| *on == view.sync_revision).map(|(_, wanted)| wanted);
-        match step {
-            Step::SetNames(names) => {
-                let mixed = state.old.mixed_with(names);
-                let electorates: Vec<Electorate> = [Some(view.sync), pending].into_iter().flatten().collect();
-                if names == state.old.shown || !overlap::may_set_names(&electorates, mixed, OLD) {
-                    return false;
-                }
-                state.old.shown = names;
-                if names.count == 0 {
-                    let end = state.member(OLD).wal.lsn;
-                    state.old.acknowledge(Some(end));
-                }
-                true
-            }
-            Step::SendSync(wanted) => {
-                if state.old.pending.is_some()
-                    || wanted == view.sync
-                    || view.sync_revision >= self.bounds.writes
-                {
-                    return false;
-                }
-                let acknowledged = state.old.acknowledged;
-                let complete =
-                    state.old.senders.iter().enumerate().filter(|(_, sender)| {
-                        sender.as_ref().is_some_and(|sender| sender.known >= acknowledged)
-                    });
-                let complete = complete
-                    .fold(0, |set, (member, _)| set | bit(u8::try_from(member).expect("few members")));
-                let proof = (state.old.is_spent(), complete);
-                if !overlap::may_write(&view.sync, &wanted, state.old.shown, proof, OLD) {
-                    return false;
-                }
-                state.old.pending = Some((view.sync_revision, wanted));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn vote(&self, state: &mut State, step: Step) -> bool {
-        match step {
-            Step::Open(member) => self.open(state, member),
-            Step::Detach(member) => {
-                let may = state.case(member).is_some() && state.member(member).promise.is_none();
-                may && state.member_mut(member).upstream.take().is_some()
-            }
-            Step::Promise(member) => self.promise(state, member),
-            Step::Collect { by, from } => {
-                let Some(mine) = state.member(by).promise else { return false };
-                let Some(theirs) = state.member(from).promise.filter(|_| by != from) else { return false };
-                let same = mine.epoch == theirs.epoch;
-                if same {
-                    state.member_mut(by).collected[usize::from(from)] = Some(theirs.position);
-                }
-                same
-            }
-            Step::SendTaking(member) => self.send_taking(state, member),
-            Step::TakingArrives(member) => self.taking_arrives(state, member),
-            Step::Close(member) => {
-                let Some(promise) = state.member(member).promise else { return false };
-                let is_open = matches!(state.store.epoch, Epoch::Open { .. });
-                if !is_open || state.store.epoch_revision != promise.epoch {
-                    return false;
-                }
-                state.store.epoch = Epoch::Closed;
-                state.store.epoch_revision += 1;
-                true
-            }
-            Step::Forget(member) => {
-                let may = state.is_over(member) || !self.has(Guard::SeenToBeOver);
-                let this = state.member_mut(member);
-                this.collected.fill(None);
-                may && this.promise.take().is_some()
-            }
-            Step::Attach(member) => {
-                let this = state.member(member);
-                let is_known = !this.is_view_older || !self.has(Guard::ReadsAfterLock);
-                let leader = this.view.and_then(|view| view.leader).filter(|leader| *leader != member);
-                let may = this.promise.is_none() && !this.is_primary && is_known;
-                let Some(leader) = leader.filter(|_| may) else {
-                    return false;
-                };
-                if !state.member(leader).is_primary || state.member(member).upstream == Some(leader) {
-                    return false;
-                }
-                if !state.can_stream(member, leader) {
-                    // Rewound: what parted from the leader's history is gone.
-                    let common = state.branch.unwrap_or(0).min(state.member(member).wal.lsn);
-                    state.member_mut(member).wal = Pos { timeline: 1, lsn: common };
-                    if !state.can_stream(member, leader) {
-                        return false;
-                    }
-                }
-                state.member_mut(member).upstream = Some(leader);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn open(&self, state: &mut State, member: u8) -> bool {
-        let Some(view) = state.member(member).view else { return false };
-        let Some(leader) = view.leader.filter(|leader| *leader != member) else { return false };
-        let is_same = view.epoch_revision == state.store.epoch_revision
-            && view.leader_revision == state.store.leader_revision
-            && view.sync_revision == state.store.sync_revision;
-        let elects = view.sync.without(leader) & bit(member) != 0;
-        let may = elects && is_same && view.live_epoch().is_none();
-        if !may || view.epoch_revision >= 2 * self.bounds.writes || state.store.taken.is_some() {
-            return false;
-        }
-        let (leader_revision, sync_revision) = (view.leader_revision, view.sync_revision);
-        state.store.epoch = Epoch::Open { leader_revision, sync_revision };
-        state.store.epoch_revision += 1;
-        true
-    }
-
-    fn promise(&self, state: &mut State, member: u8) -> bool {
-        let Some((_, epoch)) = state.case(member) else { return false };
-        let this = state.member_mut(member);
-        let is_detached = this.receiver.is_none() || !self.has(Guard::DetachFirst);
-        if this.promise.is_some() || this.upstream.is_some() || this.is_primary || !is_detached {
-            return false;
-        }
-        this.collected.fill(None);
-        let mut position = this.wal;
-        if !self.has(Guard::PositionLast) {
-            // Looked at before the last record came.
-            position.lsn = position.lsn.saturating_sub(1);
-        }
-        this.promise = Some(Promise { epoch, position });
-        true
-    }
-
-    fn send_taking(&self, state: &mut State, member: u8) -> bool {
-        let this = state.member(member);
-        let Some((view, epoch)) = state.case(member) else { return false };
-        let Some(mine) = this.promise.filter(|promise| promise.epoch == epoch) else { return false };
-        let leader = view.leader.expect("a live epoch has one");
-        let electorate = view.sync.without(leader);
-        let told =
-            this.collected.iter().enumerate().filter_map(|(from, position)| {
-                Some((u8::try_from(from).expect("few members"), (*position)?))
-            });
-        let counts = told.filter(|(from, theirs)| {
-            electorate & bit(*from) != 0 && (covers(mine.position, *theirs) || !self.has(Guard::Covered))
-        });
-        let votes = u8::try_from(counts.count()).expect("few") + 1;
-        let needed = view.sync.quorum + u8::from(self.has(Guard::QuorumAndOne));
-        let has_promised = covers(this.wal, mine.position);
-        if this.taking.is_some() || votes < needed || !has_promised || this.wal.timeline != 1 {
-            return false;
-        }
-        let taking =
-            Taking { epoch, leader_revision: view.leader_revision, sync_revision: view.sync_revision };
-        state.member_mut(member).taking = Some(taking);
-        true
-    }
-
-    fn taking_arrives(&self, state: &mut State, member: u8) -> bool {
-        let Some(taking) = state.member_mut(member).taking.take() else { return false };
-        let store = &mut state.store;
-        let epoch = taking.epoch == store.epoch_revision || !self.has(Guard::ComparesTakeover);
-        let sync = taking.sync_revision == store.sync_revision || !self.has(Guard::ComparesSync);
-        if epoch && sync && taking.leader_revision == store.leader_revision && store.leader.is_some() {
-            store.leader = Some(member);
-            store.leader_revision += 1;
-            store.sync_revision += 1;
-            store.epoch = Epoch::Taken;
-            store.epoch_revision += 1;
-            store.taken = Some(member);
-            state.member_mut(member).is_view_older = true;
-        }
-        true
-    }
-
-    fn crash(&self, state: &mut State, member: u8) -> bool {
-        if state.crashes >= self.bounds.crashes {
-            return false;
-        }
-        state.crashes += 1;
-        if member == OLD && state.member(OLD).is_primary {
-            // Its PostgreSQL comes back as the primary that it was, or not at all: the walsenders are gone.
-            state.old.senders.fill(None);
-        }
-        let is_durable = self.has(Guard::DurablePromise);
-        let this = state.member_mut(member);
-        (this.receiver, this.view, this.is_view_older) = (None, None, false);
-        this.collected.fill(None);
-        if !is_durable {
-            this.promise = None;
-        }
-        true
-    }
-
-    /// The successor leads, and somebody after it.
-    fn go_on(&self, state: &mut State, step: Step) -> bool {
-        let Some(successor) = state.store.taken else { return false };
-        let leads = state.store.leader == Some(successor);
-        match step {
-            Step::LaterCommit if leads => self.later_commit(state, successor),
-            Step::SuccessorFails if leads => {
-                // It stops, and gives the lock up.
-                state.member_mut(successor).is_primary = false;
-                state.store.leader = None;
-                state.store.leader_revision += 1;
-                true
-            }
-            Step::Retake(member) if state.store.leader.is_none() => {
-                let is_allowed = !self.has(Guard::ReplacedStops) || member == successor;
-                let runs = state.member(member).is_primary;
-                self.finish(state, member, runs && is_allowed)
-            }
-            Step::Race(member) if state.store.leader.is_none() => {
-                let mine = state.member(member).wal;
-                let electorate = state.store.sync.voters | bit(state.store.sync.leader);
-                let votes = (0..self.bounds.members).filter(|&other| {
-                    let theirs = state.member(other);
-                    let later = theirs.wal.timeline > mine.timeline;
-                    other != member
-                        && electorate & bit(other) != 0
-                        && !theirs.is_primary
-                        && !later
-                        && theirs.wal.lsn <= mine.lsn
-                });
-                let enough = votes.count() >= usize::from(state.store.sync.quorum);
-                let may = !state.member(member).is_primary && electorate & bit(member) != 0 && enough;
-                self.finish(state, member, may)
-            }
-            _ => false,
-        }
-    }
-
-    fn finish(&self, state: &mut State, leader: u8, may: bool) -> bool {
-        if may {
-            state.store.leader = Some(leader);
-            state.finished = true;
-        }
-        may
-    }
-
-    /// Promotes the successor first. Its names are those of the old electorate, so many that any who could elect have one in common.
-    fn later_commit(&self, state: &mut State, successor: u8) -> bool {
-        if !state.member(successor).is_primary {
-            let this = state.member_mut(successor);
-            this.is_primary = true;
-            this.wal.timeline = 2;
-            let branch = this.wal.lsn;
-            state.branch = Some(branch);
-            return true;
-        }
-        let branch = state.branch.unwrap_or(0);
-        if state.member(successor).wal.lsn == branch {
-            state.member_mut(successor).wal.lsn += 1;
-            return true;
-        }
-        let sync = state.store.sync;
-        let all = sync.voters | bit(sync.leader);
-        let needed = size(all).saturating_sub(sync.quorum + 1) + u8::from(all & bit(successor) == 0);
-        let have = (0..self.bounds.members).filter(|&other| {
-            let theirs = state.member(other);
-            other != successor
-                && all & bit(other) != 0
-                && theirs.receiver == Some(successor)
-                && theirs.wal == state.member(successor).wal
-        });
-        let is_acknowledged = have.count() >= usize::from(needed) && state.acknowledged_later == 0;
-        if is_acknowledged {
-            state.acknowledged_later = state.member(successor).wal.lsn;
-        }
-        is_acknowledged
     }
 }

@@ -102,8 +102,10 @@ pub struct Primary {
     pub senders: [Option<Sender>; MOST],
     /// Acknowledged to clients up to here.
     pub acknowledged: u8,
-    /// A write of `/sync` on this revision that may yet land.
+    /// The last write of `/sync`, and the revision that it was made on. Its agent remembers it until it sees a later one: it may have landed.
     pub pending: Option<(u8, Electorate)>,
+    /// It is still on its way.
+    pub in_flight: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

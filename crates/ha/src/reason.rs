@@ -156,11 +156,9 @@ reasons! {
     StoreUnreachable = "store_unreachable", "DCS is not accessible";
     ContinueByFailsafe = "continue_by_failsafe", "continue to run as a leader because failsafe mode is enabled and all members are accessible";
     AskingFailsafe = "asking_failsafe", "the DCS does not answer: asking all members whether to go on as leader";
-    FailsafeRefused { name: MemberName } = "failsafe_refused", "member {name} did not accept to go on without the DCS";
 
     // --- bootstrap ---
     BootstrapStarted = "bootstrap_started", "trying to bootstrap a new cluster";
-    InitializeLost = "initialize_lost", "failed to acquire initialize lock";
     CloneFromLeader { name: MemberName } = "clone_from_leader", "trying to bootstrap from leader '{name}'";
     CloneFromReplica { name: MemberName } = "clone_from_replica", "trying to bootstrap from replica '{name}'";
     CloneWithoutLeader = "clone_without_leader", "trying to bootstrap (without leader)";

@@ -13,7 +13,7 @@ pub mod takeover;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bellwether_ha::{
-    Action, Memory, View,
+    Action, Memory, Reason, View,
     action::Fence,
     view::{Divergence, FinishedJob, LeaderSlots, LeaseView, Request},
 };
@@ -73,6 +73,8 @@ pub struct Mind {
     pub probe_took: Option<Duration>,
     pub requests: Vec<Request>,
     pub stopping: bool,
+    /// Its last decision says that an operator must have it copied anew.
+    pub asks_for_copy: bool,
     /// The postmaster exited and its children have not been swept away yet.
     pub sweeping: bool,
     tick_sequence: u32,
@@ -115,6 +117,7 @@ impl Mind {
             probe_took: None,
             requests: Vec::new(),
             stopping: false,
+            asks_for_copy: false,
             sweeping: false,
             tick_sequence: 0,
             tick_at: Nanos::MAX,
@@ -153,7 +156,7 @@ impl World {
         if self.bug.forgets_promises() {
             self.hosts[host].promise = None;
         }
-        if self.has_guardian(host) {
+        if self.has_guardian(host) && self.hosts[host].troubles.no_guardian == 0 {
             self.hosts[host].guardian.alive = true;
         }
         self.adopt_postgres(host);
@@ -279,6 +282,10 @@ impl World {
         let wake_at = self.hosts[host].virtual_time(decision.wake_at);
         let (now, loop_wait) = (self.now, self.scenario.loop_wait);
         let mind = &mut self.hosts[host].agent.mind;
+        mind.asks_for_copy = decision
+            .reasons
+            .iter()
+            .any(|reason| matches!(reason, Reason::DivergedBeyondRewind | Reason::DivergedWithoutRemedy));
         mind.memory = decision.memory;
         mind.last_decided_at = now;
         mind.tick_at = Nanos::MAX;

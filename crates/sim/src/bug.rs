@@ -221,9 +221,9 @@ impl Bug {
         }
     }
 
-    /// What a member without a data directory says of its position.
-    pub(crate) fn position_without_data(self) -> Option<Lsn> {
-        (self == Self::VoterWithoutData).then_some(Lsn(1))
+    /// What a member without a data directory says of its position, and how sure it is of that.
+    pub(crate) fn position_without_data(self, as_of: AsOf) -> (Option<Lsn>, AsOf) {
+        if self == Self::VoterWithoutData { (Some(Lsn(1)), AsOf::Asked) } else { (None, as_of) }
     }
 
     pub(crate) fn detaches(self) -> bool {

@@ -61,6 +61,8 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0xCA13_0000_0000_0001);
         (scenario.faults, scenario.founding, scenario.late) = (Vec::new(), None, None);
         (scenario.sites, scenario.same_backup, scenario.patroni) = (false, false, None);
+        (scenario.gray, scenario.restores, scenario.has_backup) = (false, false, false);
+        scenario.settings.wal_disk_guard = Default::default();
         scenario.guardian = true;
         scenario.jitter = Some(Jitter::draw(&mut random));
         scenario.latency = random.between(100, 2_000) * MILLIS / 1_000;

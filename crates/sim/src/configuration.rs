@@ -5,6 +5,7 @@ use std::time::Duration;
 use bellwether_types::{
     cluster::ConfigDocument,
     settings::{Settings, StandbyCluster, SyncMode},
+    slots::SlotKind,
 };
 use serde_json::{Value, json};
 
@@ -20,13 +21,30 @@ use crate::{
 /// One change of `/config`, which is undone at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    SyncMode { mode: SyncMode, strict: bool },
-    NodeCount { count: u32 },
-    Failsafe { on: bool },
-    Takeover { on: bool },
-    CheckTimeline { on: bool },
-    MaximumLag { bytes: u64 },
-    StartTimeout { seconds: u64 },
+    SyncMode {
+        mode: SyncMode,
+        strict: bool,
+    },
+    NodeCount {
+        count: u32,
+    },
+    Failsafe {
+        on: bool,
+    },
+    Takeover {
+        on: bool,
+    },
+    /// Of the permanent logical slot.
+    Plugin,
+    CheckTimeline {
+        on: bool,
+    },
+    MaximumLag {
+        bytes: u64,
+    },
+    StartTimeout {
+        seconds: u64,
+    },
 }
 
 impl Change {
@@ -41,6 +59,7 @@ impl Change {
             }
             4 | 5 => Self::NodeCount { count: u32::try_from(random.between(1, 4)).expect("few") },
             6 | 7 => Self::Failsafe { on: !settings.failsafe_mode },
+            8 if !settings.slots.is_empty() && random.percent(50) => Self::Plugin,
             8 => Self::Takeover { on: !settings.quorum_takeover },
             9 => Self::CheckTimeline { on: !settings.check_timeline },
             10 => Self::MaximumLag { bytes: *random.pick(&[20_000, 10_000_000]) },
@@ -59,6 +78,7 @@ impl Change {
                 vec![("synchronous_node_count", settings.synchronous_node_count.into())]
             }
             Self::Failsafe { .. } => vec![("failsafe_mode", settings.failsafe_mode.into())],
+            Self::Plugin => vec![("slots", json!({"plugin": plugin_of(settings)}))],
             Self::Takeover { .. } => vec![("quorum_takeover", settings.quorum_takeover.into())],
             Self::CheckTimeline { .. } => vec![("check_timeline", settings.check_timeline.into())],
             Self::MaximumLag { .. } => {
@@ -77,10 +97,27 @@ impl Change {
             }
             Self::NodeCount { count } => settings.synchronous_node_count = count,
             Self::Failsafe { on } => settings.failsafe_mode = on,
+            Self::Plugin => set_plugin(settings, "pgoutput"),
             Self::Takeover { on } => settings.quorum_takeover = on,
             Self::CheckTimeline { on } => settings.check_timeline = on,
             Self::MaximumLag { bytes } => settings.maximum_lag_on_failover = bytes,
             Self::StartTimeout { seconds } => settings.primary_start_timeout = Duration::from_secs(seconds),
+        }
+    }
+}
+
+/// The plugin of the permanent logical slot.
+fn plugin_of(settings: &Settings) -> Option<&str> {
+    settings.slots.values().find_map(|slot| match &slot.kind {
+        SlotKind::Logical(logical) => Some(logical.plugin.as_str()),
+        SlotKind::Physical => None,
+    })
+}
+
+fn set_plugin(settings: &mut Settings, plugin: &str) {
+    for slot in settings.slots.values_mut() {
+        if let SlotKind::Logical(logical) = &mut slot.kind {
+            plugin.clone_into(&mut logical.plugin);
         }
     }
 }
@@ -117,6 +154,9 @@ pub(crate) fn in_force(base: &Settings, document: &Value) -> Settings {
         number("maximum_lag_on_failover").unwrap_or(settings.maximum_lag_on_failover);
     settings.primary_start_timeout =
         number("primary_start_timeout").map_or(settings.primary_start_timeout, Duration::from_secs);
+    if let Some(plugin) = document["slots"]["plugin"].as_str() {
+        set_plugin(&mut settings, plugin);
+    }
     settings.standby_cluster = document["standby_cluster"]["host"]
         .as_str()
         .map(|host| StandbyCluster { host: Some(host.to_owned()), ..StandbyCluster::default() });
@@ -207,9 +247,7 @@ impl World {
         self.in_force = in_force(&self.scenario.settings, value);
         if self.in_force.synchronous_mode == SyncMode::Off {
             // Who switches it off gives up what it promised: from now on members race without `/sync`.
-            for acknowledged in self.checks.acknowledged.values_mut() {
-                acknowledged.covered = 0;
-            }
+            self.gives_sync_up();
         }
     }
 }

@@ -37,6 +37,11 @@ impl Coverage {
         }
     }
 
+    /// How often a reason was given.
+    pub fn given(&self, code: &str) -> u64 {
+        self.reasons.get(code).copied().unwrap_or_default()
+    }
+
     /// Codes of reasons that were never given.
     pub fn unreached_reasons(&self) -> Vec<&'static str> {
         Reason::CODES.iter().copied().filter(|code| !self.reasons.contains_key(code)).collect()

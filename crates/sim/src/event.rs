@@ -200,6 +200,10 @@ pub enum PostgresEvent {
     SenderReloaded {
         connection: u32,
     },
+    /// The postmaster looks for its files.
+    MissesFiles,
+    /// Recovery after a restore is over.
+    Restored,
     /// It arrives at the startup process: a new upstream.
     UpstreamReloaded,
 }

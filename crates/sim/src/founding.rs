@@ -1,5 +1,7 @@
 //! What goes wrong while a cluster is founded: once per world, at the member that founds it.
 
+use bellwether_ha::view::FailedBootstraps;
+
 use crate::{
     event::{Event, HostId},
     faults::Fault,
@@ -15,6 +17,8 @@ pub enum Disturbance {
     LostAnswer {
         lasts: Nanos,
     },
+    /// The custom bootstrap ends with an error, once.
+    Fails,
     /// So long after the bootstrap began.
     AgentDies {
         after: Nanos,
@@ -30,10 +34,11 @@ pub enum Disturbance {
 impl Disturbance {
     pub fn draw(random: &mut Random) -> Self {
         let after = random.between(1, 2_500) * MILLIS;
-        match random.between(0, 5) {
+        match random.between(0, 6) {
             0 => Self::LostAnswer { lasts: random.between(500, 8_000) * MILLIS },
             1 => Self::PostgresDies { after },
             2 => Self::PowerFails { after },
+            3 => Self::Fails,
             _ => Self::AgentDies { after },
         }
     }
@@ -56,10 +61,22 @@ impl World {
             }
             Some(Disturbance::PostgresDies { after }) => (Fault::KillPostgres { host }, after),
             Some(Disturbance::PowerFails { after }) => (Fault::PowerLoss { host }, after),
-            Some(Disturbance::LostAnswer { .. }) | None => return,
+            Some(Disturbance::LostAnswer { .. } | Disturbance::Fails) | None => return,
         };
         let lasts = self.random.between(500, 8_000) * MILLIS;
         self.disturb(fault, after, lasts);
+    }
+
+    pub(crate) fn is_bootstrap_failing(&mut self) -> bool {
+        self.scenario.founding == Some(Disturbance::Fails)
+            && !std::mem::replace(&mut self.checks.founding_disturbed, true)
+    }
+
+    /// The next agent on this host will know of it.
+    pub(crate) fn note_failed_bootstrap(&mut self, host: HostId) {
+        let last_at = self.hosts[host].clock(self.now);
+        let times = self.hosts[host].failed_bootstraps.map_or(0, |failed| failed.times) + 1;
+        self.hosts[host].failed_bootstraps = Some(FailedBootstraps { times, last_at });
     }
 
     fn disturb(&mut self, fault: Fault, after: Nanos, lasts: Nanos) {

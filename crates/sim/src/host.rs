@@ -1,13 +1,14 @@
 //! A host: power, clocks, disk, and the guardian, which outlives agents.
 
-use bellwether_ha::view::{FailsafeAcceptance, Kept};
+use bellwether_ha::view::{FailedBootstraps, FailsafeAcceptance, Kept};
 use bellwether_types::{Tags, Timestamp, WallTime};
 
 use crate::{
     agent::Agent,
-    event::{Event, HostId},
+    event::{AgentEvent, Event, HostId},
     pg::Postgres,
     schedule::{MILLIS, Nanos},
+    trouble::Troubles,
     world::World,
 };
 
@@ -50,6 +51,9 @@ pub struct Host {
     pub watchdog_active: bool,
     /// `pre_promote` fails.
     pub hook_fails: bool,
+    pub troubles: Troubles,
+    /// In a file that agents find: bootstraps that failed here.
+    pub failed_bootstraps: Option<FailedBootstraps>,
     pub tags: Tags,
     /// The tags were changed then.
     pub tagged_at: Nanos,
@@ -90,6 +94,8 @@ impl Host {
             watchdog_broken: 0,
             watchdog_active: false,
             hook_fails: false,
+            troubles: Troubles::default(),
+            failed_bootstraps: None,
             tags: Tags::default(),
             tagged_at: 0,
         }
@@ -133,6 +139,13 @@ impl World {
         let at = h.virtual_time(h.guardian.deadline.expect("just set"));
         self.schedule.push(at.max(self.now), Event::GuardianDeadline { host, boot, sequence });
         true
+    }
+
+    pub(crate) fn guardian_dies(&mut self, host: HostId) {
+        let guardian = &mut self.hosts[host].guardian;
+        guardian.alive = false;
+        guardian.deadline = None;
+        self.tell_agent(host, MILLIS, AgentEvent::GuardianDied);
     }
 
     pub(crate) fn disarm_guardian(&mut self, host: HostId) {

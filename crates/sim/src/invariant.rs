@@ -32,7 +32,7 @@ pub mod release;
 pub mod standby_alone;
 pub mod take_over;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_types::TimelineId;
 
@@ -72,6 +72,12 @@ pub struct Checks {
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.
     pub(crate) named_by_operator: Option<HostId>,
+    /// To whom an operator asked to fail over while all was well: the loss is accepted, too.
+    pub(crate) failed_over_to: BTreeSet<HostId>,
+    /// Somebody has removed a key by hand.
+    pub(crate) key_was_removed: bool,
+    /// Who was copied anew because the configuration left nothing else.
+    pub(crate) copied_by_operator: BTreeSet<HostId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +107,10 @@ impl World {
 
     /// `end` is where `host` stood, `start` the first position of its new timeline.
     pub(crate) fn check_promotion(&mut self, host: HostId, end: Pos, start: Pos) {
+        if self.hosts[host].pg.data.in_the_making {
+            // A restore that has come to its end: nobody knows of it yet.
+            return;
+        }
         self.check_number(host, start);
         self.check_trunk(host, end);
         self.check_loss(host, end, start);

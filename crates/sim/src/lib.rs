@@ -28,12 +28,14 @@ pub mod patroni;
 pub mod pg;
 pub mod probe;
 pub mod random;
+pub mod remote;
 pub mod scenario;
 pub mod schedule;
 pub mod shrink;
 pub mod sites;
 pub mod store;
 pub mod trace;
+pub mod trouble;
 pub mod wal;
 pub mod world;
 

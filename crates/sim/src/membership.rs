@@ -116,7 +116,7 @@ impl World {
     }
 
     /// Somebody else has a database, and two members are left.
-    fn may_lose(&self, host: HostId) -> bool {
+    pub(crate) fn may_lose(&self, host: HostId) -> bool {
         let others = || self.hosts.iter().enumerate().filter(|(other, h)| *other != host && !h.absent);
         let has_data = |data: &Data| data.files == Files::Present && !data.torn && !data.in_the_making;
         !self.hosts[host].absent

@@ -45,7 +45,11 @@ impl Scenario {
             let slot = |kind| PermanentSlot { kind, cluster_type: None };
             self.settings.slots = BTreeMap::from([
                 ("archive".to_owned(), slot(SlotKind::Physical)),
-                ("changes".to_owned(), slot(SlotKind::Logical(logical))),
+                // Somebody may give it the name of a member, by mistake.
+                (
+                    if random.percent(15) { "b" } else { "changes" }.to_owned(),
+                    slot(SlotKind::Logical(logical)),
+                ),
             ]);
         }
         if random.percent(30) {

@@ -6,6 +6,7 @@
 //!
 //! Start with [`Postgres`]; [`process`] starts, stops and promotes, [`replication`] moves WAL, [`commit`] lets clients write.
 
+pub mod backup;
 pub mod commit;
 pub mod copy;
 pub mod process;

@@ -22,6 +22,11 @@ impl World {
         if server.in_recovery || server.stop.is_some() {
             return;
         }
+        if self.is_out_of_space(host) {
+            self.pg_panics(host);
+            return;
+        }
+        let server = self.hosts[host].pg.server_mut().expect("just seen");
         server.inserted = self.wal.append(server.inserted, 0x40, RecordKind::Commit, host);
         let commit = Commit { pos: server.inserted, lsn: self.wal.lsn(server.inserted) };
         server.waiting.push(commit);
@@ -32,7 +37,11 @@ impl World {
     pub(crate) fn health(&mut self, host: HostId) -> Health {
         let h = &self.hosts[host];
         let now = h.clock(self.now);
-        let Some(server) = h.pg.server() else { return Health::default() };
+        let disks = self.disks_view(host);
+        let checksum_failures = h.troubles.checksum_failures;
+        let Some(server) = h.pg.server() else {
+            return Health { disks, checksum_failures, ..Health::default() };
+        };
         let flushed = self.wal.lsn(h.pg.data.flushed);
         let is_done = |tried: &Tried| server.waiting.iter().all(|waiting| waiting.lsn != tried.commit.lsn);
         let tried = h.agent.mind.tried.filter(|tried| tried.generation == h.pg.generation);
@@ -47,7 +56,7 @@ impl World {
         let waits = tried.is_some_and(|tried| !is_done(&tried) && tried.commit.lsn <= flushed);
         let count = |number: usize| u32::try_from(number).expect("few sessions");
         let activity = Activity {
-            clients: count(server.waiting.len()),
+            clients: if h.troubles.no_connections > 0 { 100 } else { count(server.waiting.len()) },
             clients_allowed: 100,
             flushing: count(flushing),
             waiting_for_standbys: count(waiting),
@@ -59,6 +68,8 @@ impl World {
         Health {
             probe: probe.map(|(_, probe)| probe),
             activity: primary.then_some(activity),
+            disks,
+            checksum_failures,
             ..Health::default()
         }
     }

@@ -46,6 +46,14 @@ pub struct Scenario {
     pub patroni: Option<HostId>,
     /// There is a `pre_promote` hook.
     pub pre_promote: bool,
+    /// It takes so long.
+    pub hook_lasts: Nanos,
+    /// Agents look for gray failures, and try commits.
+    pub gray: bool,
+    /// Whoever founds the cluster restores a backup, and replays what is in the archive.
+    pub restores: bool,
+    /// A member without data that finds nobody to copy takes a backup.
+    pub has_backup: bool,
     /// `wal_log_hints` or checksums: pg_rewind can work.
     pub rewindable: bool,
     /// Who is not there when the cluster is founded.
@@ -85,6 +93,10 @@ impl Scenario {
             watchdog: WatchdogMode::Off,
             patroni: None,
             pre_promote: false,
+            hook_lasts: 0,
+            gray: false,
+            restores: false,
+            has_backup: false,
             rewindable: true,
             jitter: None,
             store: StoreKind::Embedded,
@@ -109,6 +121,10 @@ impl Scenario {
             scenario.draw_changes(bug, &mut changes);
         }
         scenario.draw_patroni(bug, &mut changes.fork(4));
+        if bug == Bug::None {
+            scenario.draw_troubles(&mut changes.fork(5));
+        }
+        scenario.draw_remote(bug, &mut changes.fork(6));
         scenario
     }
 

@@ -13,8 +13,9 @@ use crate::{
     invariant::{Checks, Violation},
     names::Names,
     network::Network,
-    pg::replication::Connection,
+    pg::{backup::Backup, replication::Connection},
     random::Random,
+    remote::Remote,
     scenario::Scenario,
     schedule::{MILLIS, Nanos, Schedule},
     sites::Seat,
@@ -40,6 +41,8 @@ pub struct World {
     pub(crate) seat: Seat,
     pub(crate) wal: Forest,
     pub(crate) connections: Vec<Connection>,
+    pub(crate) backup: Option<Backup>,
+    pub(crate) remote: Option<Remote>,
     pub(crate) checks: Checks,
     pub(crate) violation: Option<Violation>,
     pub(crate) stats: Stats,
@@ -156,6 +159,8 @@ impl World {
             seat: Seat::default(),
             wal: Forest::default(),
             connections: Vec::new(),
+            backup: None,
+            remote: None,
             checks: Checks::default(),
             violation: None,
             stats: Stats::default(),
@@ -174,6 +179,7 @@ impl World {
             let delay = self.random.between(1, 2_000) * MILLIS;
             self.respawn_agent(host, delay);
         }
+        self.begin_remote();
         self.begin_without_majority();
         self.inspect_later();
         while self.violation.is_none() && !self.finished {

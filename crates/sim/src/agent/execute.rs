@@ -153,8 +153,13 @@ impl World {
                 self.compare_and_write(host, Key::Initialize, Some(expect), delete)
             }
             Action::WriteConfig { expect } => {
-                // In these worlds only the pause changes; everything else is known from the scenario.
-                let value = serde_json::json!({ "pause": false });
+                // Everything else is known from the scenario.
+                let value = match self.scenario.settings.standby_cluster {
+                    None => serde_json::json!({ "pause": false }),
+                    Some(_) => {
+                        serde_json::json!({ "pause": false, "standby_cluster": { "host": "elsewhere" } })
+                    }
+                };
                 self.compare_and_write(host, Key::Config, expect, Write::Config(ConfigDocument::Valid(value)))
             }
             Action::AcquireLease { sync, timeline } => {
@@ -246,6 +251,9 @@ impl World {
                 Step::Changed
             }
             Action::RespawnGuardian => {
+                if self.hosts[host].troubles.no_guardian > 0 {
+                    return Step::Failed;
+                }
                 self.hosts[host].guardian.alive = true;
                 self.takes(host, 10 * MILLIS)
             }
@@ -291,6 +299,7 @@ impl World {
                 self.takes(host, 50 * MILLIS)
             }
             Action::FinishBootstrap => {
+                self.hosts[host].failed_bootstraps = None;
                 let data = &mut self.hosts[host].pg.data;
                 (data.in_the_making, data.founding) = (false, None);
                 self.takes(host, MILLIS)
@@ -386,6 +395,9 @@ impl World {
     fn agent_exits(&mut self, host: HostId, exit: &Exit) {
         self.note(host, "agent", &[2], || format!("exits: {exit:?}"));
         self.check_exit(host, exit);
+        if *exit == Exit::BootstrapFailed {
+            self.note_failed_bootstrap(host);
+        }
         // Its guardian has nothing left to guard when it exits in order.
         if !self.hosts[host].pg.is_primary() {
             self.disarm_guardian(host);

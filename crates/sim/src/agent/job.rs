@@ -34,7 +34,7 @@ pub struct RunningJob {
 #[derive(Clone, Debug)]
 enum Plan {
     Bootstrap,
-    BootstrapStandby,
+    BootstrapStandby { from: Upstream },
     PostBootstrap,
     Clone { from: Option<Upstream> },
     Reinitialize { from: Upstream },
@@ -94,7 +94,7 @@ impl World {
             Action::CopySlots { names, stop_limit } => {
                 (JobKind::CopySlots, Plan::CopySlots { names, stop_limit })
             }
-            Action::BootstrapStandby { .. } => (JobKind::Bootstrap, Plan::BootstrapStandby),
+            Action::BootstrapStandby { from } => (JobKind::Bootstrap, Plan::BootstrapStandby { from }),
             other => unreachable!("{other:?} is no job"),
         };
         if self.hosts[host].agent.mind.job.is_some() {
@@ -160,8 +160,7 @@ impl World {
             Plan::Checkpoint => self.checkpoint_job(host, step),
             Plan::Wipe => self.wipe(host, step),
             Plan::CopySlots { names, stop_limit } => self.copy_slots(host, step, &names, stop_limit, began),
-            // Nobody reaches the other cluster.
-            Plan::BootstrapStandby => self.unreachable(step),
+            Plan::BootstrapStandby { from } => self.bootstrap_standby(host, step, &from),
         };
         match next {
             Next::At(step, delay) => {

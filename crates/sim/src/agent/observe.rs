@@ -39,9 +39,9 @@ impl World {
                 api_url: self.names.api_url(host),
                 conn_url: self.names.conn_url(host),
                 may_bootstrap: true,
-                clones_without_leader: false,
+                clones_without_leader: self.scenario.has_backup,
                 has_pre_promote: self.scenario.pre_promote,
-                failed_bootstraps: None,
+                failed_bootstraps: h.failed_bootstraps,
             },
             settings: mind.settings.clone(),
             store: StoreView {
@@ -145,8 +145,10 @@ impl World {
 
     /// One answer to the monitoring query.
     fn monitor(&self, host: HostId, now: Timestamp) -> Server {
-        let pg = &self.hosts[host].pg;
+        let h = &self.hosts[host];
+        let pg = &h.pg;
         let server = pg.server().expect("the caller looked");
+        let own = self.is_reading_own_wal(host);
         let flushed = self.wal.lsn(pg.data.flushed);
         let senders = self.senders_of(host);
         let standby = |(i, id): (usize, &u32)| {
@@ -165,14 +167,14 @@ impl World {
         Server {
             answered_at: now,
             in_recovery: server.in_recovery,
-            timeline: Some(self.wal.timeline(pg.data.flushed)),
+            timeline: (h.troubles.no_connections == 0).then(|| self.wal.timeline(pg.data.flushed)),
             // `pg_last_wal_receive_lsn()` tells what was flushed, not what has arrived.
-            position: flushed,
-            received: flushed,
-            replayed: flushed,
-            has_read_own_wal: true,
+            position: own.unwrap_or(flushed),
+            received: own.unwrap_or(flushed),
+            replayed: self.replayed(host),
+            has_read_own_wal: own.is_none(),
             replay_paused: server.replay_paused,
-            streaming: server.receiver.is_some(),
+            streaming: server.receiver.is_some() || self.streams_from_remote(host),
             receiver_source: None,
             synchronous_standby_names: server.rule.text.clone(),
             synchronous_commit: "on".to_owned(),
@@ -180,7 +182,7 @@ impl World {
             slots: self.slots_shown(host),
             hot_standby_feedback: pg.data.feedback,
             wal_level: "logical".to_owned(),
-            max_replication_slots: 10,
+            max_replication_slots: if h.troubles.no_room_for_slots > 0 { 1 } else { 10 },
             kept_wal: 0,
         }
     }
@@ -191,6 +193,9 @@ impl World {
         let present = pg.data.files == Files::Present;
         PostgresView {
             data: match pg.data.files {
+                Files::Present if self.damaged_view(host).is_some() => {
+                    self.damaged_view(host).expect("just seen")
+                }
                 Files::Empty => DataDirectory::Empty,
                 // The marks that the agent left beside the directory.
                 Files::Partial => DataDirectory::Interrupted { by: JobKind::Clone },
@@ -205,9 +210,10 @@ impl World {
             process: self.process_view(host),
             state: mind.state,
             role: mind.role,
-            system_id: pg.data.system_id.filter(|_| present),
+            system_id: self.shown_system_id(host).filter(|_| present),
             server_version: SERVER_VERSION,
-            control: (present && pg.server().is_none()).then(|| self.control_view(host)),
+            control: (present && pg.server().is_none() && self.damaged_view(host).is_none())
+                .then(|| self.control_view(host)),
             server: mind.last_server.clone(),
             upstream: pg.data.upstream.clone(),
             pending_restart: false,

@@ -166,13 +166,19 @@ impl World {
             published.map_or(Duration::ZERO, |published| h.clock(self.now).since(published.answered_at));
         let (position, timeline, as_of): (Option<Lsn>, _, _) = if self.looks_again(host) {
             let flushed = server.map(|_| h.pg.data.flushed);
-            (flushed.map(|at| self.wal.lsn(at)), flushed.map(|at| self.wal.timeline(at)), AsOf::Asked)
+            let timeline = flushed.map(|at| self.wal.timeline(at)).filter(|_| h.troubles.no_connections == 0);
+            match self.is_reading_own_wal(host) {
+                Some(own) => (Some(own), timeline, AsOf::AtLeast),
+                None => (flushed.map(|at| self.wal.lsn(at)), timeline, AsOf::Asked),
+            }
         } else {
             let position = published.map(|published| published.position);
             (position, published.and_then(|published| published.timeline), self.bug.as_of(ago))
         };
-        let position =
-            if h.pg.data.files == Files::Present { position } else { self.bug.position_without_data() };
+        let (position, as_of) = match h.pg.data.files {
+            Files::Present => (position, as_of),
+            _ => self.bug.position_without_data(as_of),
+        };
         PeerReport {
             role: h.agent.mind.role,
             is_running_primary: server.is_some_and(|server| !server.in_recovery),
@@ -186,7 +192,7 @@ impl World {
                 && h.pg.orphans.is_none()
                 && !matches!(h.agent.mind.lease_view, LeaseView::Held { .. }),
             takeover: self.word(host),
-            unfit: false,
+            unfit: self.is_unfit(host),
         }
     }
 

@@ -31,6 +31,7 @@ impl World {
             self.violated("heals", "agents decide without pause".to_owned());
         }
         self.checks.decisions_seen = self.stats.decisions;
+        self.remote_writes();
         if !self.checks.founded {
             return self.inspect_founding();
         }
@@ -40,14 +41,17 @@ impl World {
         match self.illness() {
             None => {
                 self.stats.healed_after = self.now - self.heal_from;
-                let leader = self.primary().expect("healthy");
+                let leader = self.head().expect("healthy");
                 self.check_final_loss(leader);
                 self.finished = true;
             }
             Some(why) if self.now > self.heal_from + self.scenario.healing_budget() => {
                 self.violated("heals", format!("not healed within the budget: {why}"));
             }
-            Some(_) => self.call_operator(),
+            Some(_) => {
+                self.call_operator();
+                self.copy_anew();
+            }
         }
     }
 
@@ -75,12 +79,27 @@ impl World {
         self.request_failover(candidate);
     }
 
+    /// `bellwether reinit`, once per member, where the reason that it gives says that nothing else helps.
+    fn copy_anew(&mut self) {
+        if self.now < self.heal_from + OPERATOR_AFTER || self.store.leader().is_none() {
+            return;
+        }
+        let asks = |host: &HostId| self.hosts[*host].agent.mind.asks_for_copy;
+        let asking: Vec<HostId> = (0..self.hosts.len()).filter(asks).collect();
+        for host in asking {
+            if self.checks.copied_by_operator.insert(host) {
+                self.request_copy(host, false, false);
+            }
+        }
+    }
+
     fn inspect_founding(&mut self) {
         match self.illness() {
             None => {
-                let leader = self.primary().expect("healthy");
+                let leader = self.head().expect("healthy");
                 self.check_founded_whole(leader);
                 self.checks.founded = true;
+                self.back_up(leader);
                 self.heal_from = self.now + self.scenario.fault_phase + SECONDS;
                 self.note_world(&[3], || "the cluster is founded; faults begin".to_owned());
                 self.schedule_faults();
@@ -94,6 +113,11 @@ impl World {
 
     pub(super) fn primary(&self) -> Option<HostId> {
         (0..self.hosts.len()).find(|host| self.hosts[*host].pg.is_primary())
+    }
+
+    /// Who leads, as a primary or in a standby cluster.
+    fn head(&self) -> Option<HostId> {
+        self.primary().or_else(|| self.store.cluster().leader_name().map(|name| self.names.index_of(name)))
     }
 
     /// Why commits on `host` may be waiting.
@@ -123,12 +147,16 @@ impl World {
         let primaries: Vec<char> =
             (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.is_primary()).map(letter).collect();
         let leader = self.store.cluster().leader_name().cloned();
-        let ([_], Some(leader)) = (&primaries[..], leader) else {
+        let follows = self.in_force.standby_cluster.is_some();
+        let (true, Some(leader)) = (primaries.len() == usize::from(!follows), leader) else {
             let leader = self.store.cluster().leader_name().map(ToString::to_string);
             return Some(format!("primaries {primaries:?}, leader {leader:?}"));
         };
         let leader = self.names.index_of(&leader);
-        if !self.hosts[leader].pg.is_primary() {
+        if follows && let Some(why) = self.illness_of_follower(leader) {
+            return Some(why);
+        }
+        if !follows && !self.hosts[leader].pg.is_primary() {
             return Some(format!("leader {} is no primary", letter(leader)));
         }
         for host in (0..self.hosts.len()).filter(|host| *host != leader && !self.hosts[*host].absent) {
@@ -149,7 +177,7 @@ impl World {
                 ));
             }
         }
-        if self.checks.last_acknowledged_at + 2 * SECONDS < self.now {
+        if !follows && self.checks.last_acknowledged_at + 2 * SECONDS < self.now {
             return Some(format!(
                 "no write was acknowledged for two seconds ({})",
                 self.commit_state(leader)

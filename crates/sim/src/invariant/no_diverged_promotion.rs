@@ -14,7 +14,7 @@ impl World {
         if self.wal.contains(end, trunk) {
             return;
         }
-        if self.checks.named_by_operator == Some(host) {
+        if self.is_loss_accepted(host) {
             // The loss was accepted: whoever had more is gone.
             self.stats.passed_over_timelines += 1;
             return;

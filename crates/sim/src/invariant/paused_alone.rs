@@ -2,7 +2,7 @@
 
 use bellwether_ha::{action::Exit, view::JobKind};
 
-use crate::{event::HostId, names::letter, world::World};
+use crate::{event::HostId, names::letter, trouble::files::Damage, world::World};
 
 impl World {
     /// The store says that the cluster is paused.
@@ -62,10 +62,18 @@ impl World {
         })
     }
 
-    /// In these worlds nobody meddles with identities; and a bootstrap fails only if it is disturbed.
+    /// Agents end on their own only where people meddle with identities, and where a bootstrap was disturbed.
     pub(crate) fn check_exit(&mut self, host: HostId, exit: &Exit) {
         let may_fail = self.checks.founding_disturbed && !self.checks.founded;
-        if *exit != Exit::Stopped && !(*exit == Exit::BootstrapFailed && may_fail) {
+        let is_expected = match exit {
+            Exit::Stopped => true,
+            Exit::BootstrapFailed => may_fail,
+            Exit::ForeignSystemId { .. } => self.hosts[host].troubles.damage == Some(Damage::Foreign),
+            Exit::ReplicaWithoutCluster => {
+                self.store.cluster().initialize.is_none() || self.checks.key_was_removed
+            }
+        };
+        if !is_expected {
             self.violated("exit", format!("the agent of {} ended: {exit:?}", letter(host)));
         }
     }

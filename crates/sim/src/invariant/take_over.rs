@@ -28,7 +28,8 @@ impl World {
             let disturbance = self.checks.disturbances + 1;
             // Each step is seen as late as the store shows it.
             let lag = 3 * self.scenario.store.worst_lag();
-            let budget = BUDGET + lag + self.election_after_loss_of(host);
+            let hook = if self.scenario.pre_promote { self.scenario.hook_lasts } else { 0 };
+            let budget = BUDGET + lag + hook + self.election_after_loss_of(host);
             self.schedule.push(self.now + budget, Event::TakenOver { from: host, disturbance });
         }
     }

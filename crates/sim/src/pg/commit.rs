@@ -23,10 +23,11 @@ impl World {
         let interval = self.scenario.write_interval;
         let size = self.random.between(100, 20_000);
         let delay = self.random.between(interval / 2, interval * 3 / 2);
-        let Run::Up(server) = &mut self.hosts[host].pg.run else { return };
-        if server.in_recovery || !server.serves {
+        let Run::Up(server) = &self.hosts[host].pg.run else { return };
+        if server.in_recovery || !server.serves || self.pg_panics(host) {
             return;
         }
+        let Run::Up(server) = &mut self.hosts[host].pg.run else { return };
         if server.waiting.len() < SESSIONS {
             server.inserted = self.wal.append(server.inserted, size, RecordKind::Commit, host);
             server.waiting.push(Commit { pos: server.inserted, lsn: self.wal.lsn(server.inserted) });

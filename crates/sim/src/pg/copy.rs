@@ -57,6 +57,7 @@ impl World {
     /// What the data directory of a former standby or primary shows as the end of its WAL when nobody runs it.
     pub(crate) fn is_consistent_clone_source(&self, host: HostId) -> bool {
         let h = &self.hosts[host];
-        h.is_alive() && !h.pg.frozen && h.pg.server().is_some_and(|server| server.stop.is_none())
+        let is_whole = h.pg.data.files == Files::Present && h.troubles.damage.is_none();
+        h.is_alive() && is_whole && !h.pg.frozen && h.pg.server().is_some_and(|server| server.stop.is_none())
     }
 }

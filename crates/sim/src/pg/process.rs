@@ -33,6 +33,8 @@ impl World {
             PostgresEvent::Reloaded => self.checkpointer_reads(host),
             PostgresEvent::ReloadTold => self.checkpointer_tells(host),
             PostgresEvent::SenderReloaded { connection } => self.sender_reloaded(connection),
+            PostgresEvent::MissesFiles => self.pg_misses_files(host),
+            PostgresEvent::Restored => self.pg_promoted(host),
             PostgresEvent::UpstreamReloaded => self.upstream_reloaded(host),
         }
     }
@@ -66,6 +68,10 @@ impl World {
     pub(crate) fn pg_start(&mut self, host: HostId, standby: bool) -> Result<(), &'static str> {
         let now = self.now;
         let slow = self.hosts[host].slow_start;
+        self.can_write_at_start(host)?;
+        if self.hosts[host].troubles.damage.is_some() {
+            return Err("the data directory is damaged");
+        }
         let pg = &mut self.hosts[host].pg;
         if pg.data.files != Files::Present {
             return Err("no data directory");
@@ -99,9 +105,11 @@ impl World {
 
     fn pg_started(&mut self, host: HostId) {
         let now = self.now;
+        let is_restoring = self.is_restoring(host);
         let pg = &mut self.hosts[host].pg;
         let Run::Starting { stopping: false, .. } = pg.run else { return };
         let standby = pg.data.standby_signal;
+        let restores = !standby && is_restoring;
         let crashed =
             !matches!(pg.data.control.state, ControlState::ShutDown | ControlState::ShutDownInRecovery);
         pg.data.backup_label = false;
@@ -118,7 +126,7 @@ impl World {
         let rule = Rc::new(SyncRule::parse(&pg.data.sync_names));
         pg.run = Run::Up(Box::new(Server {
             since: now,
-            in_recovery: standby,
+            in_recovery: standby || restores,
             promoting: false,
             newest_known: None,
             stop: None,
@@ -141,6 +149,8 @@ impl World {
         });
         if standby {
             self.try_receiver_in(host, 0);
+        } else if restores {
+            self.restore_goes_on(host);
         } else {
             self.clients_begin(host);
             self.check_two_writers(host);
@@ -289,6 +299,10 @@ impl World {
         let pg = &mut self.hosts[host].pg;
         pg.generation += 1;
         pg.frozen = false;
+        if pg.data.files == Files::Empty {
+            // They were removed while it ran.
+            pg.data = Data::default();
+        }
         let Run::Up(server) = std::mem::take(&mut pg.run) else { return };
         for id in server.senders.into_iter().chain(server.receiver) {
             self.close_side(id, host, polite);
@@ -316,6 +330,9 @@ impl World {
     }
 
     fn pg_promoted(&mut self, host: HostId) {
+        if self.is_promotion_slow(host) {
+            return self.pg_later(host, 100 * MILLIS, PostgresEvent::Promoted);
+        }
         let pg = &mut self.hosts[host].pg;
         let Run::Up(server) = &mut pg.run else { return };
         if server.stop.is_some() {

@@ -53,7 +53,15 @@ impl World {
         if !server.in_recovery || server.promoting || server.receiver.is_some() || server.stop.is_some() {
             return;
         }
+        if self.is_reading_own_wal(host).is_some() {
+            // It asks for more when it has come to the end of what is there.
+            return self.try_receiver_in(host, RETRY);
+        }
+        let Some(server) = self.hosts[host].pg.server() else { return };
         let Some(upstream) = &server.upstream else { return };
+        if upstream.is_remote {
+            return self.follow_remote(host);
+        }
         match self.names.source(upstream) {
             Some(up) if self.accepts_standby(up, host) => self.connect(up, host),
             _ => self.try_receiver_in(host, RETRY),
@@ -173,6 +181,10 @@ impl World {
 
     pub(crate) fn wal_flushed(&mut self, host: HostId) {
         if self.hosts[host].disk_stalls > 0 {
+            return;
+        }
+        let is_standby = self.hosts[host].pg.server().is_some_and(|server| server.in_recovery);
+        if is_standby && self.pg_panics(host) {
             return;
         }
         let remember_minimum = self.random.percent(30);

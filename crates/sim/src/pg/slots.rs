@@ -57,12 +57,16 @@ impl World {
 
     /// The consumers of the primary have taken everything.
     pub(crate) fn consume(&mut self, host: HostId) {
+        let is_held_back = self.hosts[host].troubles.long_transaction > 0;
         let pg = &mut self.hosts[host].pg;
         if pg.is_primary() {
             let at = self.wal.lsn(pg.data.flushed);
             let logical = pg.data.slots.values_mut().filter_map(|slot| slot.logical.as_mut());
             for logical in logical {
-                (logical.confirmed, logical.catalog_xmin) = (at, xmin_at(at));
+                logical.confirmed = at;
+                if !is_held_back {
+                    logical.catalog_xmin = xmin_at(at);
+                }
             }
         }
     }

@@ -10,3 +10,5 @@ mod determinism;
 mod sites;
 mod stores;
 mod takeover;
+mod troubles;
+mod votes;

@@ -22,7 +22,10 @@ fn scenario(seed: u64, members: usize) -> Scenario {
     // Nothing but the sites.
     (scenario.store, scenario.watchdog) = (StoreKind::Embedded, WatchdogMode::Off);
     (scenario.patroni, scenario.late, scenario.pre_promote) = (None, None, false);
+    (scenario.restores, scenario.has_backup, scenario.gray) = (false, false, false);
     let settings = &mut scenario.settings;
+    (settings.standby_cluster, settings.commit_probe) = (None, false);
+    settings.wal_disk_guard = bellwether_types::settings::WalDiskGuard::default();
     settings.slots.clear();
     settings.primary_race_backoff = std::time::Duration::ZERO;
     (settings.synchronous_mode, settings.synchronous_mode_strict) = (SyncMode::Quorum, false);

@@ -140,7 +140,10 @@ impl World {
         taken: Option<TakenTimelines>,
     ) -> Next {
         match step {
-            0 => Next::At(1, MILLIS),
+            0 => Next::At(
+                1,
+                if self.scenario.pre_promote { self.scenario.hook_lasts.max(MILLIS) } else { MILLIS },
+            ),
             1 => {
                 if self.hosts[host].hook_fails && self.scenario.pre_promote {
                     return Next::Failed("pre_promote exited with status 1");

@@ -72,6 +72,7 @@ pub struct Checks {
     pub(crate) taking_over_since: Option<(HostId, Nanos)>,
     /// Whom the operator named when the members could not agree: the loss is accepted.
     pub(crate) named_by_operator: Option<HostId>,
+    pub(crate) operator_asked_at: Option<Nanos>,
     /// To whom an operator asked to fail over while all was well: the loss is accepted, too.
     pub(crate) failed_over_to: BTreeSet<HostId>,
     /// Somebody has removed a key by hand.

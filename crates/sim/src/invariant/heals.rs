@@ -17,6 +17,8 @@ const PERIOD: Nanos = 500 * MILLIS;
 const FOUNDING_BUDGET: Nanos = 120 * SECONDS;
 /// How long an operator leaves members to themselves, besides two `ttl`.
 const OPERATOR_AFTER: Nanos = 30 * SECONDS;
+/// What was asked for may have failed: a checkpointer was busy, say.
+const ASK_AGAIN: Nanos = 15 * SECONDS;
 /// Decisions of all members within one period; far more than any story needs.
 const SPIN: u64 = 3_000;
 
@@ -55,12 +57,13 @@ impl World {
         }
     }
 
-    /// `bellwether failover --candidate`, once, if nobody leads for want of votes.
+    /// `bellwether failover --candidate`, if nobody leads for want of votes; again if that led to nothing.
     fn call_operator(&mut self) {
-        let is_early = self.now < self.heal_from + 2 * self.scenario.ttl + OPERATOR_AFTER;
+        let is_early = self.now < self.heal_from + 2 * self.scenario.ttl + OPERATOR_AFTER
+            || self.checks.operator_asked_at.is_some_and(|at| self.now < at + ASK_AGAIN);
         let votes = self.store.cluster().active_sync().is_some_and(|sync| sync.quorum > 0);
         let votes = votes || self.checks.members_lost;
-        if is_early || !votes || self.store.leader().is_some() || self.checks.named_by_operator.is_some() {
+        if is_early || !votes || self.store.leader().is_some() {
             return;
         }
         let tip = |host: &HostId| {
@@ -69,6 +72,7 @@ impl World {
         };
         let standbys = (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.server().is_some());
         let Some(candidate) = standbys.max_by_key(tip) else { return };
+        self.checks.operator_asked_at = Some(self.now);
         self.checks.named_by_operator = Some(candidate);
         self.stats.operator_failovers += 1;
         self.note_world(&[4], || format!("the operator asks for a failover to {}", letter(candidate)));
@@ -79,12 +83,19 @@ impl World {
         self.request_failover(candidate);
     }
 
-    /// `bellwether reinit`, once per member, where the reason that it gives says that nothing else helps.
+    /// `bellwether reinit`, once per member, where the reason that it gives says that nothing else helps. Who came from another cluster's timeline of the
+    /// same number, begun at the same place, cannot tell: people see that it does not stream.
     fn copy_anew(&mut self) {
         if self.now < self.heal_from + OPERATOR_AFTER || self.store.leader().is_none() {
             return;
         }
-        let asks = |host: &HostId| self.hosts[*host].agent.mind.asks_for_copy;
+        let is_cut_off = |host: HostId| {
+            let server = self.hosts[host].pg.server().filter(|server| server.in_recovery);
+            self.remote.is_some()
+                && server.is_some_and(|server| server.receiver.is_none())
+                && self.head() != Some(host)
+        };
+        let asks = |host: &HostId| self.hosts[*host].agent.mind.asks_for_copy || is_cut_off(*host);
         let asking: Vec<HostId> = (0..self.hosts.len()).filter(asks).collect();
         for host in asking {
             if self.checks.copied_by_operator.insert(host) {

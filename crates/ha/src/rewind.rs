@@ -216,7 +216,8 @@ fn after_failure(draft: &mut Draft) -> Option<Reason> {
     if may_remove && has_somebody_to_copy(draft.view) {
         return Some(wipe(draft, Reason::ReinitializingFailedRewind));
     }
-    if is_mixture(draft.view) && is_led_by_other(draft.view) && set_aside(draft) {
+    let is_free = !draft.view.settings.pause && is_led_by_other(draft.view);
+    if is_free && is_mixture(draft.view) && set_aside(draft) {
         return Some(Reason::SettingRewindAside);
     }
     draft.note(Reason::DivergedWithoutRemedy);

@@ -2,8 +2,11 @@
 //!
 //! What is held is renewed in the kernel with every renewal of the lease. Nothing here waits for anything but the kernel.
 
+mod giving_back;
 mod hold;
 mod neighbours;
+mod remembered;
+mod sightings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +24,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::giving_back::{clean_up, take_back};
 use self::{hold::Hold, neighbours::Neighbours};
 use super::{
     link::Links,
@@ -40,8 +44,6 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// How often the interfaces of the host are looked at.
 const SURVEY: Duration = Duration::from_secs(5);
-/// How long addresses stay that an agent leaves which is stopped in a pause: enough for an upgrade.
-const KEPT_IN_PAUSE: u32 = 300;
 const KIND: &str = "vip";
 
 /// Keeps the addresses. Made once; [`Manager::run`] is its life.
@@ -377,199 +379,9 @@ impl Manager {
         self.agent.tell(KIND, record);
     }
 
-    /// Removes the address if an agent of this member has added it.
-    async fn release(&mut self, key: &(String, VipAddress), because: &str) {
-        let (name, address) = key;
-        let Some(hold) = self.holds.get(key) else { return };
-        if !hold.may_be_here() {
-            self.holds.remove(key);
-            return;
-        }
-        let on = self.recorded.iter().find(|left| left.entry == *name && left.address == address.ip);
-        let interface = on.map(|left| left.interface.clone()).unwrap_or_default();
-        let index = self.interfaces.iter().find(|known| known.name == interface).map(|known| known.index);
-        let removed = match index {
-            Some(index) => self.links.remove(index, *address).await,
-            // With its interface the address is gone, too.
-            None => Ok(false),
-        };
-        match removed {
-            Ok(_) => {
-                self.holds.remove(key);
-                self.forget(name, *address);
-                self.board.clear_error(KIND, name);
-                info!(entry = name, address = %address.ip, interface, because, "removed the virtual address");
-                let record =
-                    json!({"action": "removed", "entry": name, "address": address.ip, "because": because});
-                self.agent.tell(KIND, record);
-            }
-            Err(error) => self.fail(name, &format!("{} cannot be removed: {error}", address.ip)),
-        }
-    }
-
-    /// The address is about to come here: who has it now?
-    fn expect(
-        &mut self,
-        key: &(String, VipAddress),
-        index: u32,
-        mac: Option<super::place::HardwareAddress>,
-        now: Timestamp,
-    ) {
-        let hold = self.holds.entry(key.clone()).or_insert_with(|| Hold::coming(now));
-        if let (true, Some(mac)) = (hold.probe_is_due(now), mac) {
-            self.neighbours.probe(index, key.1.ip, mac);
-        }
-    }
-
-    fn announce(
-        &mut self,
-        key: &(String, VipAddress),
-        index: u32,
-        mac: super::place::HardwareAddress,
-        now: Timestamp,
-    ) {
-        let Some(hold) = self.holds.get_mut(key) else { return };
-        let burst = self.neighbours.may_burst(key.1.ip);
-        if !hold.announcement_is_due(&self.vip.announce, burst, now) {
-            return;
-        }
-        if burst.is_some() {
-            self.neighbours.burst_done(key.1.ip);
-        }
-        if let Err(error) = self.neighbours.announce(index, key.1.ip, mac) {
-            let why = format!("{} cannot be announced: {error}", key.1.ip);
-            self.fail(&key.0.clone(), &why);
-        }
-    }
-
-    /// A neighbour says that an address is his.
-    fn hear(&mut self, sighting: super::frame::Sighting) {
-        let now = (self.agent.now)();
-        let own = self.interfaces.iter().any(|interface| interface.mac == Some(sighting.at));
-        let holds_it = |(_, address): &&(String, VipAddress)| address.ip == sighting.ip;
-        let Some(key) = self.holds.keys().find(holds_it).cloned() else {
-            self.neighbours.note(sighting, now, false);
-            return;
-        };
-        let is_foreign = !own && self.holds.get(&key).is_some_and(|hold| !matches!(hold, Hold::Adopted));
-        if self.neighbours.note(sighting, now, is_foreign) && is_foreign {
-            warn!(address = %sighting.ip, at = %sighting.at, "another host says that it has the virtual address of this member");
-            let record = json!({"action": "conflict", "entry": key.0, "address": sighting.ip, "at": sighting.at.to_string()});
-            self.agent.tell(KIND, record);
-        }
-    }
-
-    fn remember(&mut self, name: &str, interface: &str, address: VipAddress) {
-        let is_finite = self.vip.kernel_lifetime;
-        let is_new = |left: &Recorded| {
-            !(left.entry == name
-                && left.address == address.ip
-                && left.interface == interface
-                && left.is_finite == is_finite
-                && !left.is_kept)
-        };
-        if self.recorded.iter().all(is_new) {
-            self.recorded.retain(|left| left.entry != name || left.address != address.ip);
-            self.recorded.push(Recorded {
-                entry: name.to_owned(),
-                interface: interface.to_owned(),
-                address: address.ip,
-                prefix_len: address.prefix_len,
-                is_finite,
-                is_kept: false,
-            });
-            self.write_record();
-        }
-    }
-
-    fn forget(&mut self, name: &str, address: VipAddress) {
-        self.recorded.retain(|left| left.entry != name || left.address != address.ip);
-        self.write_record();
-    }
-
-    fn write_record(&self) {
-        if let Err(error) = self.record.write(&self.recorded) {
-            error!(%error, file = %self.record.path().display(), "what was added to this host could not be written down");
-        }
-    }
-
     fn fail(&self, name: &str, why: &str) {
         if self.board.fail(KIND, name, why, wall()) {
             error!(entry = name, "{why}");
         }
     }
-
-    /// Gives back what is here. In a pause with a running primary the agent may be stopped for an upgrade: the address stays for a
-    /// while.
-    async fn farewell(&mut self) {
-        let situation = self.agent.situation();
-        let stays = situation.paused
-            && situation.local == crate::situation::Local::Leads
-            && !situation.another_leads();
-        for key in self.holds.keys().cloned().collect::<Vec<_>>() {
-            let is_here = self.holds.get(&key).is_some_and(Hold::is_here);
-            if stays && is_here && self.keep_in_pause(&key).await {
-                continue;
-            }
-            self.release(&key, "the agent stops").await;
-        }
-    }
-
-    async fn keep_in_pause(&mut self, key: &(String, VipAddress)) -> bool {
-        let (name, address) = key;
-        let Some(at) =
-            self.recorded.iter().position(|left| left.entry == *name && left.address == address.ip)
-        else {
-            return false;
-        };
-        let interface = self.recorded[at].interface.clone();
-        let Some(index) =
-            self.interfaces.iter().find(|known| known.name == interface).map(|known| known.index)
-        else {
-            return false;
-        };
-        self.recorded[at].is_kept = true;
-        self.write_record();
-        let kept = self.links.put(index, &interface, *address, Some(KEPT_IN_PAUSE)).await.is_ok();
-        if kept {
-            info!(
-                entry = name, address = %address.ip,
-                "the virtual address stays for {KEPT_IN_PAUSE} s: the cluster is paused, and PostgreSQL goes on without the agent"
-            );
-        }
-        kept
-    }
-}
-
-/// Removes what an agent before this one has left and what nobody is entitled to now: addresses that are not configured any more, and
-/// those that the kernel would keep for ever. To be called before anything else is done.
-pub async fn clean_up(runtime_dir: &Path, vip: &Vip) -> io::Result<()> {
-    let record = Record::within(runtime_dir);
-    let left = record.read()?;
-    let is_configured = |left: &Recorded| {
-        let address = VipAddress { ip: left.address, prefix_len: left.prefix_len };
-        vip.entries.get(&left.entry).is_some_and(|entry| entry.addresses.contains(&address))
-    };
-    let (stays, goes): (Vec<_>, Vec<_>) =
-        left.into_iter().partition(|left| is_configured(left) && (left.is_finite || left.is_kept));
-    if goes.is_empty() {
-        return Ok(());
-    }
-    take_back(&goes).await?;
-    record.write(&stays)
-}
-
-/// Removes these addresses from this host.
-pub async fn take_back(addresses: &[Recorded]) -> io::Result<()> {
-    let links = Links::open()?;
-    let interfaces = links.interfaces().await?;
-    for left in addresses {
-        let address = VipAddress { ip: left.address, prefix_len: left.prefix_len };
-        if let Some(interface) = interfaces.iter().find(|interface| interface.name == left.interface)
-            && links.remove(interface.index, address).await?
-        {
-            info!(entry = left.entry, address = %left.address, interface = left.interface, "removed a virtual address that was left behind");
-        }
-    }
-    Ok(())
 }

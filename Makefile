@@ -84,7 +84,7 @@ chaos: test-prerequisites ## harm whole hosts under load and prove that nothing 
 
 .PHONY: bench-cost
 bench-cost: test-prerequisites ## what agents cost on etcd, ours beside Patroni's: twenty minutes (not in CI; ARGS="60 2" for two minutes with two nodes)
-	cargo build --release --locked -p bellwether
+	cargo build --profile dist --locked -p bellwether
 	scripts/bench-cost $(ARGS)
 
 test-matrix: test-prerequisites ## the tests with real PostgreSQL on every supported version

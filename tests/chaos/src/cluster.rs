@@ -26,19 +26,6 @@ impl Cluster {
         Self { apis: laboratory.hosts.iter().map(api).collect(), synchronous }
     }
 
-    /// The document of `GET /cluster` from whoever answers first, in the order of the hosts.
-    pub async fn picture(&self) -> Result<Value, String> {
-        let mut last = "nobody answers".to_owned();
-        for (name, api) in &self.apis {
-            match api.get("/cluster").await {
-                Ok(reply) if reply.status == 200 => return Ok(reply.json()),
-                Ok(reply) => last = format!("{name} answers {}", reply.status),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
     /// The host that answers as the primary.
     pub async fn primary(&self) -> Result<String, String> {
         let mut primaries = Vec::new();
@@ -54,8 +41,23 @@ impl Cluster {
     }
 
     /// Who leads, if the cluster is whole: every host has a member that streams on one timeline, without lag.
+    /// All of them say so: who was cut off a moment ago may show how it was before.
     pub async fn whole(&self) -> Result<String, String> {
-        let picture = self.picture().await?;
+        let mut leader = None;
+        for (name, api) in &self.apis {
+            let picture = match api.get("/cluster").await? {
+                reply if reply.status == 200 => reply.json(),
+                reply => return Err(format!("{name} answers {}", reply.status)),
+            };
+            let leads = self.whole_in(&picture).map_err(|missing| format!("{name} shows {missing}"))?;
+            if let Some(other) = leader.replace(leads.clone()).filter(|other| *other != leads) {
+                return Err(format!("{name} shows {leads} as the leader, and another one {other}"));
+            }
+        }
+        leader.ok_or_else(|| "there are no hosts".to_owned())
+    }
+
+    fn whole_in(&self, picture: &Value) -> Result<String, String> {
         let members = picture["members"].as_array().cloned().unwrap_or_default();
         if members.len() != self.apis.len() {
             return Err(format!("{} members: {picture}", members.len()));

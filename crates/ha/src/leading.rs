@@ -187,10 +187,12 @@ pub(crate) fn promotion_limit(draft: &mut Draft, cluster: &Cluster) -> Option<Re
     }
 }
 
-/// The last promotion failed before the server was touched: only `pre_promote` does that.
+/// The last promotion failed before the server was touched: only `pre_promote` does that. A server that was promoted before, and has not
+/// answered since, is a primary.
 fn has_pre_promote_failed(draft: &Draft) -> bool {
     let failed = matches!(draft.outcome(&JobKind::Promote), Some(JobOutcome::Failed { .. }));
-    failed && draft.view.me.has_pre_promote && draft.view.postgres.role != Role::Promoted
+    let is_untouched = !matches!(draft.view.postgres.role, Role::Promoted | Role::Primary);
+    failed && draft.view.me.has_pre_promote && is_untouched
 }
 
 /// The keys that only the leader writes. Each when it is missing or differs, and no more often than needed.

@@ -123,6 +123,17 @@ fn d8_a_pre_promote_that_failed_once_is_tried_again_under_the_next_lock() {
     assert!(promotes(&again), "{again:#?}");
 }
 
+/// Seed 70042599 of the simulator: PostgreSQL froze as it was promoted, and a second promotion failed.
+#[test]
+fn d8_a_server_that_was_promoted_keeps_the_lock_though_its_last_answer_says_standby() {
+    let hooked = || replica().holding().view(|view| view.me.has_pre_promote = true);
+    for (role, is_given_up) in [(Role::Replica, true), (Role::Promoted, false), (Role::Primary, false)] {
+        let scene = hooked().view(|view| view.postgres.role = role).ended(JobKind::Promote, failed());
+        let decision = scene.decide();
+        assert_eq!(releases(&decision), is_given_up, "{role:?}: {decision:#?}");
+    }
+}
+
 /// The answer to a release was lost, and the lease that the key hangs on is renewed for ever.
 #[test]
 fn a14_a_lock_that_was_given_up_and_is_still_there_is_given_up_again() {

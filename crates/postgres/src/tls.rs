@@ -14,7 +14,7 @@ use std::{
 
 use bellwether_pem::trust::{self, Names, TrustError};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::CryptoProvider,
 };
@@ -53,14 +53,6 @@ pub(crate) enum Tls {
     Required(Connector),
 }
 
-/// What the server's certificate is checked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    Nothing,
-    Chain,
-    ChainAndName,
-}
-
 impl Tls {
     /// Reads the files that the options name. Blocking.
     pub(crate) fn of(credentials: &Credentials) -> Result<Self, TlsError> {
@@ -68,25 +60,25 @@ impl Tls {
             |name: &str| credentials.options.get(name).map(String::as_str).filter(|text| !text.is_empty());
         let mode = option("sslmode").unwrap_or("prefer");
         let roots = option("sslrootcert");
-        let check = match mode {
+        let names = match mode {
             "disable" => return Ok(Self::Never),
-            "allow" | "prefer" => Check::Nothing,
+            "allow" | "prefer" => None,
             // With certificates to trust, `require` means `verify-ca`: so libpq has it.
-            "require" if roots.is_none() => Check::Nothing,
-            "require" | "verify-ca" => Check::Chain,
-            "verify-full" => Check::ChainAndName,
+            "require" if roots.is_none() => None,
+            "require" | "verify-ca" => Some(Names::Ignored),
+            "verify-full" => Some(Names::Checked),
             other => return Err(TlsError::Mode(other.to_owned())),
         };
-        let verifier = match (check, roots) {
-            (Check::Nothing, _) => Verifier { check, chain: None, provider: provider() },
-            (_, None) => return Err(TlsError::NoRoots { mode: mode.to_owned() }),
-            (_, Some(path)) => Verifier { check, chain: Some(chain_verifier(path)?), provider: provider() },
+        let verifier: Arc<dyn ServerCertVerifier> = match (names, roots) {
+            (None, _) => Arc::new(Anybody { provider: provider() }),
+            (Some(_), None) => return Err(TlsError::NoRoots { mode: mode.to_owned() }),
+            (Some(names), Some(path)) => verifier(path, names)?,
         };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(verifier);
         let config = match (option("sslcert"), option("sslkey")) {
             (Some(certificate), Some(key)) => {
                 let key = PrivateKeyDer::from_pem_file(key).map_err(file_error(key))?;
@@ -129,38 +121,29 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     read().map_err(file_error(path))
 }
 
-fn chain_verifier(path: &str) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    trust::server_verifier(certificates(path)?, Names::Checked).map_err(|error| match error {
+fn verifier(path: &str, names: Names) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    trust::server_verifier(certificates(path)?, names).map_err(|error| match error {
         TrustError::Authority(cause) => TlsError::Setup(cause),
         error => TlsError::Verifier(format!("{path}: {error}")),
     })
 }
 
-/// Checks as much as the mode asks for; the handshake's signatures always.
+/// Takes any certificate. The handshake's signatures are checked all the same.
 #[derive(Debug)]
-struct Verifier {
-    check: Check,
-    chain: Option<Arc<dyn ServerCertVerifier>>,
+struct Anybody {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
         &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name is checked last: everything else was in order.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.check == Check::Chain => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

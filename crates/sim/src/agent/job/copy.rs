@@ -23,11 +23,15 @@ impl World {
                     Err(why) => Next::Failed(why),
                 }
             }
-            _ => match &self.hosts[host].pg.run {
-                Run::Up(_) => Next::Succeeded,
-                Run::Starting { .. } => Next::At(2, LOOK_AGAIN),
-                Run::Down => Next::Failed("the server did not start"),
-            },
+            _ => self.founder_starts(host),
+        }
+    }
+
+    fn founder_starts(&self, host: HostId) -> Next {
+        match &self.hosts[host].pg.run {
+            Run::Up(_) => Next::Succeeded,
+            Run::Starting { .. } => Next::At(2, LOOK_AGAIN),
+            Run::Down => Next::Failed("the server did not start"),
         }
     }
 
@@ -50,11 +54,7 @@ impl World {
                     Err(why) => Next::Failed(why),
                 }
             }
-            _ => match &self.hosts[host].pg.run {
-                Run::Up(_) => Next::Succeeded,
-                Run::Starting { .. } => Next::At(2, LOOK_AGAIN),
-                Run::Down => Next::Failed("the server did not start"),
-            },
+            _ => self.founder_starts(host),
         }
     }
 

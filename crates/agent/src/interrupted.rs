@@ -176,19 +176,41 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// What is asked until the disk has confirmed it, however slow it is: longer than [`PATIENCE`] on a busy machine.
+    macro_rules! confirmed {
+        ($change:expr) => {
+            assert!(answered!($change).unwrap())
+        };
+    }
+
+    macro_rules! answered {
+        ($change:expr) => {
+            tokio::time::timeout(Duration::from_secs(60), async {
+                loop {
+                    match $change.await {
+                        Ok(false) => {}
+                        answer => break answer,
+                    }
+                }
+            })
+            .await
+            .expect("the disk answers within a minute")
+        };
+    }
+
     #[tokio::test]
     async fn a_mark_outlives_the_agent_that_set_it_until_the_job_succeeds() {
         let dir = tempfile::tempdir().unwrap();
         let mut mark = Mark::open(dir.path());
         assert_eq!(mark.job(), None);
-        assert!(mark.set(JobKind::Clone).await.unwrap());
-        assert!(mark.set(JobKind::Rewind).await.unwrap());
+        confirmed!(mark.set(JobKind::Clone));
+        confirmed!(mark.set(JobKind::Rewind));
 
         let mut found = Mark::open(dir.path());
         assert_eq!(found.job(), Some(&JobKind::Rewind));
         let source = found.rewind_source_file();
         fs::write(&source, "{}").unwrap();
-        assert!(found.clear().await.unwrap());
+        confirmed!(found.clear());
         assert_eq!(Mark::open(dir.path()).job(), None);
         assert!(!source.exists(), "it was for this rewind alone");
     }
@@ -196,10 +218,11 @@ mod tests {
     #[tokio::test]
     async fn a_bootstrap_keeps_its_name_until_another_job_begins() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Mark::open(dir.path()).set_founding("a-1".to_owned()).await.unwrap());
+        let mut mark = Mark::open(dir.path());
+        confirmed!(mark.set_founding("a-1".to_owned()));
         let mut found = Mark::open(dir.path());
         assert_eq!((found.job(), found.founding()), (Some(&JobKind::Bootstrap), Some("a-1")));
-        assert!(found.set(JobKind::Clone).await.unwrap());
+        confirmed!(found.set(JobKind::Clone));
         assert_eq!(Mark::open(dir.path()).founding(), None);
 
         fs::write(dir.path().join(NAME), r#"{"job":"Bootstrap"}"#).unwrap();
@@ -248,9 +271,9 @@ mod tests {
         assert_eq!((mark.job(), mark.founding()), (None, None), "nothing may begin on the strength of it");
         go_on(&new);
         // A pipe cannot be synced: this one has failed.
-        assert!(mark.set_founding("a-2".to_owned()).await.is_err());
+        assert!(answered!(mark.set_founding("a-2".to_owned())).is_err());
         assert_eq!(mark.job(), None);
-        assert!(mark.set_founding("a-3".to_owned()).await.unwrap());
+        confirmed!(mark.set_founding("a-3".to_owned()));
         assert_eq!(Mark::open(dir.path()).founding(), Some("a-3"));
     }
 
@@ -258,7 +281,7 @@ mod tests {
     async fn a_job_that_has_succeeded_is_not_done_again_because_the_disk_is_slow() {
         let dir = tempfile::tempdir().unwrap();
         let mut mark = Mark::open(dir.path());
-        assert!(mark.set(JobKind::Clone).await.unwrap());
+        confirmed!(mark.set(JobKind::Clone));
         let (go_on, waiting) = std::sync::mpsc::channel::<()>();
         let path = mark.path.clone();
         let task = spawn_blocking(move || {
@@ -269,7 +292,7 @@ mod tests {
         assert!(!mark.clear().await.unwrap());
         assert_eq!(mark.job(), None);
         drop(go_on);
-        assert!(mark.clear().await.unwrap());
+        confirmed!(mark.clear());
         assert_eq!(Mark::open(dir.path()).job(), None);
     }
 
@@ -281,7 +304,7 @@ mod tests {
         let (path, bytes) = (mark.path.clone(), serde_json::to_vec(&text).unwrap());
         let task = spawn_blocking(move || replace(&path, &bytes));
         mark.writing = Some(Writing { wanted: Some(text), task });
-        assert!(mark.set_founding("a-2".to_owned()).await.unwrap());
+        confirmed!(mark.set_founding("a-2".to_owned()));
         assert_eq!((mark.founding(), Mark::open(dir.path()).founding()), (Some("a-1"), Some("a-1")));
     }
 }

@@ -82,7 +82,11 @@ chaos: test-prerequisites ## harm whole hosts under load and prove that nothing 
 	$(CARGO_TARGET_DIR)/release/bellwether-chaos run --stack bellwether-etcd $(ARGS)
 	$(CARGO_TARGET_DIR)/release/bellwether-chaos alarms
 
-.PHONY: bench-cost
+.PHONY: bench-cost bench-proxy
+bench-proxy: test-prerequisites ## what the proxy costs, beside PgBouncer and HAProxy (root, half an hour; not in CI; ARGS="--seconds 2 --cells TLS")
+	cargo build --release --locked -p bellwether-proxy --example alone
+	python3 bench/proxy $(ARGS)
+
 bench-cost: test-prerequisites ## what agents cost on etcd, ours beside Patroni's: twenty minutes (not in CI; ARGS="60 2" for two minutes with two nodes)
 	cargo build --profile dist --locked -p bellwether
 	scripts/bench-cost $(ARGS)

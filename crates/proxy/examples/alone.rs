@@ -1,6 +1,7 @@
 //! The proxy without an agent, in front of one server: for measurements.
 //!
 //! `alone LISTEN MODE SERVER POOL_SIZE [USER SECRET]`, for example `alone 127.0.0.1:6432 transaction 127.0.0.1:5432 20`.
+//! With `PROXY_TLS` in the environment clients may encrypt, with a certificate that is made here.
 //! The mode `split` is `transaction` with reads at a replica, which is the same server: what looking at each statement costs.
 
 use std::{net::SocketAddr, pin::Pin, sync::Arc};
@@ -10,7 +11,7 @@ use bellwether_proxy::{
     Answer, Peers, Proxy, Secrets,
     routes::Target,
     settings::{
-        AuthType, Limits, ListenerSettings, Mode, PoolLimits, PoolerSettings, RoutingSettings, Settings,
+        AuthType, Limits, ListenerSettings, Mode, PoolLimits, PoolerSettings, RoutingSettings, Settings, Tls,
     },
     split::{self, SplitSettings},
 };
@@ -92,6 +93,17 @@ fn topology(server: &str) -> Topology {
     }
 }
 
+fn certificate() -> rustls::ServerConfig {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let key = rustls_pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("protocols")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .expect("a pair")
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, listen, mode, server, pool_size] = &arguments[..] else {
@@ -129,6 +141,10 @@ fn main() {
                 AuthType::Scram
             } else {
                 AuthType::Trust
+            },
+            tls: Tls {
+                clients: std::env::var_os("PROXY_TLS").map(|_| Arc::new(certificate())),
+                ..Tls::default()
             },
             ..PoolerSettings::default()
         },

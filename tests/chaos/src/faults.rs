@@ -96,8 +96,8 @@ impl Fault {
         match self {
             Self::StoreKilled => stack.uses_etcd(),
             // etcd is no program that could be taken in.
-            Self::PowerOffUnsynced => stack == Stack::Bellwether,
-            Self::GuardianKilled => matches!(stack, Stack::Bellwether | Stack::BellwetherEtcd),
+            Self::PowerOffUnsynced => !stack.uses_etcd(),
+            Self::GuardianKilled => !stack.is_patroni(),
             _ => true,
         }
     }

@@ -242,7 +242,7 @@ fn follow_address(arguments: &Vip) -> io::Result<bool> {
 /// The mode in which nothing acknowledged may be lost, where it is not the default.
 fn synchronous(stack: Stack, over: &str) -> io::Result<Value> {
     let mut dcs: Value = serde_json::from_str(over)?;
-    if stack != Stack::Bellwether && dcs.get("synchronous_mode").is_none() {
+    if stack.uses_etcd() && dcs.get("synchronous_mode").is_none() {
         dcs["synchronous_mode"] = json!("quorum");
     }
     if stack == Stack::BellwetherEtcd && dcs.get("ttl").is_none() {

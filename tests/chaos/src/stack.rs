@@ -36,6 +36,8 @@ pub const ETCD: &str = "etcd";
 pub enum Stack {
     /// Bellwether with the embedded store, and the defaults of a new cluster.
     Bellwether,
+    /// The same with asynchronous replication, which may lose what was written last, and a lease of five seconds.
+    BellwetherAsync,
     /// Bellwether with etcd on the same hosts.
     BellwetherEtcd,
     /// Patroni with etcd on the same hosts, at its default timings (ttl 30).
@@ -48,6 +50,7 @@ impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bellwether => "bellwether",
+            Self::BellwetherAsync => "bellwether-async",
             Self::BellwetherEtcd => "bellwether-etcd",
             Self::Patroni => "patroni",
             Self::PatroniFast => "patroni-fast",
@@ -57,7 +60,11 @@ impl fmt::Display for Stack {
 
 impl Stack {
     pub fn uses_etcd(self) -> bool {
-        self != Self::Bellwether
+        matches!(self, Self::BellwetherEtcd | Self::Patroni | Self::PatroniFast)
+    }
+
+    pub fn is_patroni(self) -> bool {
+        matches!(self, Self::Patroni | Self::PatroniFast)
     }
 
     /// The port over which the members of the store talk with each other.
@@ -83,6 +90,13 @@ impl Stack {
             match self {
                 Self::Bellwether => {
                     bellwether::start(host, &programs, with(bellwether::embedded(host, &peers), patch), dcs)
+                }
+                Self::BellwetherAsync => {
+                    let mut asynchronous =
+                        json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 2, "synchronous_mode": false});
+                    merge(&mut asynchronous, dcs.clone());
+                    let store = with(bellwether::embedded(host, &peers), patch);
+                    bellwether::start(host, &programs, store, &asynchronous);
                 }
                 Self::BellwetherEtcd => {
                     bellwether::start(host, &programs, with(etcd::section(&peers), patch), dcs)

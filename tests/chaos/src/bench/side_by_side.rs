@@ -30,10 +30,7 @@ pub fn side_by_side(
     fs::create_dir_all(out)?;
     let mut reports = Vec::new();
     for &stack in stacks {
-        let rounds = match stack {
-            Stack::Bellwether | Stack::BellwetherEtcd => rounds,
-            Stack::Patroni | Stack::PatroniFast => patroni_rounds,
-        };
+        let rounds = if stack.is_patroni() { patroni_rounds } else { rounds };
         eprintln!("{stack}: {rounds} rounds");
         reports.push(one(stack, rounds, events)?);
         let run = Run { cores: cores(), kernel: kernel(), stacks: &reports };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bellwether_proxy::{
     routes::Target,
-    settings::{Mode, PoolerSettings, Settings},
+    settings::{Limits, Mode, PoolerSettings, Settings},
 };
 use bellwether_types::{Duty, Role};
 use tokio_postgres::error::SqlState;
@@ -205,5 +205,35 @@ fn a_member_is_drained_taken_out_and_brought_back() {
         while reads(front.tcp).await.is_none() || reads(front.pooled).await.is_none() {
             assert!(tokio::time::Instant::now() < by, "it is led to again");
         }
+    });
+}
+
+#[test]
+fn a_transaction_at_a_member_that_is_taken_out_ends_with_the_patience() {
+    run(async |root| {
+        let server = TestServer::primary(settings(&root, "first")).await;
+        create_user(&server).await;
+        // The picture alone says who is a replica.
+        let seen = |duty| {
+            let mut reader = member("reader", &server, Role::Replica, 1);
+            reader.duty = duty;
+            picture(Some("first"), vec![member("first", &server, Role::Primary, 1), reader], LEASE)
+        };
+        let front = Front::start(seen(Duty::Ready), &server, PoolerSettings::default()).await;
+        let before = front.settings.borrow().clone();
+        let mut listeners = before.listeners.clone();
+        listeners[0].target = Target::Replicas;
+        let limits = Limits { drain_timeout: Duration::from_millis(300), ..before.limits.clone() };
+        front.settings.send_replace(Arc::new(Settings { listeners, limits, ..(*before).clone() }));
+        let by = tokio::time::Instant::now() + Duration::from_secs(20);
+        let busy = loop {
+            match client(front.tcp).await {
+                Ok(session) => break session,
+                Err(error) => assert!(tokio::time::Instant::now() < by, "{error}"),
+            }
+        };
+        busy.batch_execute("BEGIN").await.unwrap();
+        front.show(seen(Duty::Maint));
+        until_closed(&busy).await;
     });
 }

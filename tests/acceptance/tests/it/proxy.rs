@@ -101,11 +101,45 @@ fn alone(cluster: &mut Cluster) -> Node {
     node
 }
 
+/// The console of a proxy's pools.
+async fn console(port: u16) -> Session {
+    let mut config = bellwether_acceptance::sql::server("127.0.0.1", port);
+    config.dbname("pgbouncer");
+    Session::open(&config).await.expect("the console")
+}
+
+/// The proxy without an agent asks the leader's to take a member out for all proxies, and a member's own brings it back.
+async fn taken_out_on_the_console(cluster: &Cluster, alone: &Node, leader: &Node) {
+    let [out, stays] = cluster.others(leader)[..] else { panic!("three members") };
+    let from_afar = console(alone.router.pooled).await;
+    let error = from_afar.client.batch_execute("DRAIN nobody").await.expect_err("there is no such member");
+    let told = error.as_db_error().expect("it is told").message().to_owned();
+    assert!(told.contains("nobody"), "{told}");
+
+    let said = format!("DRAIN \"{}\"", out.name);
+    from_afar.client.batch_execute(&said).await.expect("it is done");
+    for proxy in [leader, out, stays, alone] {
+        eventually(
+            format!("the proxy of {} leads to {} alone", proxy.name, stays.name),
+            PATIENCE,
+            || async {
+                let mut readers = BTreeSet::new();
+                for _ in 0..4 {
+                    readers.insert(behind(proxy.router.replicas).await?);
+                }
+                let wanted = BTreeSet::from([(stays.postgres_port, true)]);
+                if readers == wanted { Ok(()) } else { Err(format!("readers reach {readers:?}")) }
+            },
+        )
+        .await;
+    }
+    let said = format!("READY \"{}\"", out.name);
+    console(stays.router.pooled).await.client.batch_execute(&said).await.expect("it is done");
+}
+
 /// On the console, what cannot be used is told to who asks, and what can is in force.
 async fn changes_by_reload(alone: &Node) {
-    let mut console = bellwether_acceptance::sql::server("127.0.0.1", alone.router.pooled);
-    console.dbname("pgbouncer");
-    let console = Session::open(&console).await.expect("the console");
+    let console = console(alone.router.pooled).await;
     let with = |size: serde_json::Value| {
         let mut document = alone.document.clone();
         document["pooler"]["default_pool_size"] = size;
@@ -135,6 +169,8 @@ async fn the_proxy_of_each_node_follows_the_leader() {
     let alone = alone(&mut cluster);
     let first = cluster.whole().await;
     let all: Vec<&Node> = cluster.nodes.iter().collect();
+    each_leads_to(&cluster, &all, &alone, first).await;
+    taken_out_on_the_console(&cluster, &alone, first).await;
     each_leads_to(&cluster, &all, &alone, first).await;
     let pooled = Session::at(alone.router.pooled).await.expect("a session of a pool");
     cancels_through(first.router.replicas).await;

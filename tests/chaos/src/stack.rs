@@ -63,6 +63,11 @@ impl Stack {
         matches!(self, Self::BellwetherEtcd | Self::Patroni | Self::PatroniFast)
     }
 
+    /// Whether commits wait for a standby in its settings.
+    pub fn is_synchronous(self) -> bool {
+        self != Self::BellwetherAsync
+    }
+
     pub fn is_patroni(self) -> bool {
         matches!(self, Self::Patroni | Self::PatroniFast)
     }

@@ -65,7 +65,7 @@ pub struct Measured {
 /// Goes through the events, `rounds` times each, round by round.
 pub async fn measure(laboratory: &Laboratory, stack: Stack, events: &[Event], rounds: usize) -> StackReport {
     let mut report = StackReport { stack: stack.to_string(), ..StackReport::default() };
-    let cluster = Cluster::of(laboratory, true);
+    let cluster = Cluster::of(laboratory, stack.is_synchronous());
     if let Err(problem) = cluster.whole_within(UP_WITHIN).await {
         report.problem = Some(problem);
         return report;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bellwether_dcs::Deadline;
+use bellwether_types::Timestamp;
 use openraft::{Instant as _, ServerState, async_runtime::watch::WatchReceiver as _};
 use tokio::time::{sleep, timeout};
 
@@ -47,15 +48,19 @@ pub(crate) async fn end_leases(node: Arc<Node>) {
         let pause = match held(&node) {
             None => LEASE_CHECK,
             Some(leadership) => {
+                let at = now();
                 let overdue = {
                     let mut timers = node.timers.lock().expect("no code panics while it holds the timers");
-                    node.machine.read(|state| timers.align(leadership, state.leases(), now()));
-                    timers.overdue(now())
+                    node.machine.read(|state| timers.align(leadership, state.leases(), at));
+                    if let Some(sent) = acknowledged(&node) {
+                        timers.acknowledge(leadership, sent);
+                    }
+                    timers.overdue(at)
                 };
                 for lease in &overdue {
                     propose_end(&node, leadership, *lease).await;
                 }
-                let next = node.timers.lock().expect("no code panics while it holds the timers").next();
+                let next = node.timers.lock().expect("no code panics while it holds the timers").next(at);
                 let until_next = next.map_or(LEASE_CHECK, |next| now().until(next));
                 let again = if overdue.is_empty() { LEASE_CHECK } else { PROPOSE_AGAIN };
                 until_next.min(again).max(Duration::from_millis(1))
@@ -67,6 +72,15 @@ pub(crate) async fn end_leases(node: Arc<Node>) {
             changed = roles.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// When what a majority has acknowledged last was sent. A node that is alone with its vote is its own majority.
+fn acknowledged(node: &Node) -> Option<Timestamp> {
+    let metrics = node.metrics();
+    if metrics.membership_config.voter_ids().count() <= 1 {
+        return Some(now());
+    }
+    metrics.last_quorum_acked.map(|sent| now().saturating_sub(sent.into_inner().elapsed()))
 }
 
 async fn propose_end(node: &Node, by: LeaderTag, overdue: Overdue) {

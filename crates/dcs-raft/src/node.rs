@@ -99,7 +99,7 @@ impl Running {
             router: Router::new(net.clone(), config.partners()),
             net,
             network,
-            timers: Mutex::default(),
+            timers: Mutex::new(LeaseTimers::new(2 * config.timing.election_max)),
             identity: AsyncMutex::new(identity),
             changing: AsyncMutex::default(),
             member_leads: watch::Sender::new(false),

@@ -66,6 +66,34 @@ async fn a_renewed_lease_survives_many_store_elections() {
     assert!(valid_until > Instant::now());
 }
 
+/// Nobody can renew while the members of the store do not hear each other. Whoever leads it afterwards gives the full time again, and the
+/// end that the old leader may have proposed meanwhile is not what the majority hears first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_outlives_the_loss_of_the_majority() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let store = cluster.nodes[leader].store().clone();
+    let lease = hold(&*store).await;
+    for round in 0..3 {
+        for node in &cluster.nodes {
+            node.store().set_isolated(true);
+        }
+        sleep(TTL + Duration::from_secs(1)).await;
+        for node in &cluster.nodes {
+            node.store().set_isolated(false);
+        }
+        let renewed = async || store.keep_alive(lease, Some(&Key::from("leader")), soon()).await;
+        let by = Instant::now() + SOON;
+        loop {
+            match renewed().await {
+                Renewal::Valid { .. } => break,
+                Renewal::Unavailable(why) => assert!(Instant::now() < by, "round {round}: {why}"),
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_writes_nothing() {
     let cluster = Cluster::start(3).await;

@@ -7,9 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use bellwether_dcs::{
-    CommitOutcome, Deadline, Snapshot, Store, Write, codec, codec::keys, mirror::Mirror, ops,
+    Check, CommitOutcome, Deadline, Snapshot, Store, Write, codec, codec::keys, mirror::Mirror, ops,
 };
-use bellwether_types::{MemberName, cluster::Cluster, status::NodeStatus};
+use bellwether_types::{MemberName, Revision, cluster::Cluster, status::NodeStatus};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,8 @@ pub(crate) struct Notes {
     mirror: Mirror,
     changes: watch::Receiver<Vec<Value>>,
     status: watch::Receiver<Arc<NodeStatus>>,
+    /// My journal in the store when it had all records of now, and how many members shared the room.
+    complete_at: Option<(Revision, usize)>,
 }
 
 impl Notes {
@@ -49,7 +51,7 @@ impl Notes {
         journal: &Journal,
         status: watch::Receiver<Arc<NodeStatus>>,
     ) -> Self {
-        Self { me: me.clone(), store, mirror, changes: journal.role_changes(), status }
+        Self { me: me.clone(), store, mirror, changes: journal.role_changes(), status, complete_at: None }
     }
 
     /// Runs until `stop`.
@@ -70,41 +72,71 @@ impl Notes {
         }
     }
 
+    /// Waits until there is something to write. A status that was published anew is the occasion to look, and mostly nothing more: an idle
+    /// member must not be woken for it once again.
     async fn something_new(&mut self) {
-        let Self { changes, status, .. } = self;
-        tokio::select! {
-            Ok(()) = changes.changed() => {}
-            Ok(()) = status.changed() => {}
-            else => std::future::pending().await,
+        loop {
+            let Self { changes, status, .. } = self;
+            tokio::select! {
+                Ok(()) = changes.changed() => self.complete_at = None,
+                Ok(()) = status.changed() => {}
+                else => std::future::pending().await,
+            }
+            if !self.writes().is_empty() {
+                return;
+            }
         }
+    }
+
+    /// What differs from what the store holds, each with the checks that it is written under and what it is.
+    fn writes(&mut self) -> Vec<Note> {
+        self.status.mark_unchanged();
+        let state = self.mirror.state();
+        let (Some(cluster), None) = (&state.cluster, &state.error) else { return Vec::new() };
+        let mut notes = Vec::new();
+        let leads = self.status.borrow().holds_lease_at(clock::now());
+        if leads && let Some(write) = level_to_write(&self.me, cluster, &state.snapshot) {
+            let checks = vec![ops::leader_is(&self.me)];
+            notes.push(Note { checks, writes: vec![write], what: "feature level" });
+        }
+        let stored = state.snapshot.entries.get(&keys::journal(&self.me));
+        let stored_at = stored.map(|entry| (entry.modified, cluster.members.len()));
+        if self.complete_at.is_none() || self.complete_at != stored_at {
+            let records = self.changes.borrow_and_update().clone();
+            let writes = journal_to_write(&self.me, &records, cluster, &state.snapshot);
+            if writes.is_empty() {
+                self.complete_at = stored_at;
+            } else {
+                notes.push(Note { checks: Vec::new(), writes, what: "end of the journal" });
+            }
+        }
+        notes
     }
 
     /// Compares with what the store holds, and writes what differs.
     async fn bring_up_to_date(&mut self) -> Wrote {
-        self.status.mark_unchanged();
-        let records = self.changes.borrow_and_update().clone();
-        let state = self.mirror.state();
-        let (Some(cluster), None) = (&state.cluster, &state.error) else { return Wrote::Nothing };
-        let leads = self.status.borrow().holds_lease_at(clock::now());
-        let mut wrote = Wrote::Nothing;
-        if leads && let Some(write) = level_to_write(&self.me, cluster, &state.snapshot) {
-            self.commit(&[ops::leader_is(&self.me)], &[write], "feature level").await;
-            wrote = Wrote::Tried;
-        }
-        let writes = journal_to_write(&self.me, &records, cluster, &state.snapshot);
-        if !writes.is_empty() {
-            self.commit(&[], &writes, "end of the journal").await;
-            wrote = Wrote::Tried;
+        let notes = self.writes();
+        let wrote = if notes.is_empty() { Wrote::Nothing } else { Wrote::Tried };
+        for Note { checks, writes, what } in notes {
+            self.commit(&checks, &writes, what).await;
         }
         wrote
     }
 
-    async fn commit(&self, checks: &[bellwether_dcs::Check], writes: &[Write], what: &str) {
+    async fn commit(&self, checks: &[Check], writes: &[Write], what: &str) {
         match self.store.commit(checks, writes, Deadline::after(WRITE_LIMIT)).await {
             CommitOutcome::Applied(_) => debug!(what, "noted in the store"),
             outcome => debug!(what, ?outcome, "not noted in the store; the next attempt comes by itself"),
         }
     }
+}
+
+/// One transaction.
+#[derive(Debug)]
+struct Note {
+    checks: Vec<Check>,
+    writes: Vec<Write>,
+    what: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,10 +179,12 @@ fn journal_to_write(
 #[cfg(test)]
 mod tests {
     use bellwether_dcs::{MemoryStore, codec::decode};
-    use bellwether_types::cluster::Member;
+    use bellwether_types::{cluster::Member, settings::Settings};
+    use futures::FutureExt as _;
     use serde_json::json;
 
     use super::*;
+    use crate::{handle::tests::config, publish::first_status};
 
     fn name(text: &str) -> MemberName {
         MemberName::new(text).unwrap()
@@ -213,5 +247,42 @@ mod tests {
         assert_eq!(level_to_write(&me, &living, &after), None);
         assert_eq!(codec::feature_level(&after), Some(0), "the member tells no level");
         assert!(decode(&after).members.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_status_alone_wakes_nobody() {
+        let store = MemoryStore::new();
+        let mirror = Mirror::new(Arc::new(store.clone()), Duration::from_secs(60));
+        let (journal, changes) = watch::channel(records(1));
+        let dir = tempfile::tempdir().unwrap();
+        let first = first_status(&config(dir.path()), &Settings::default());
+        let (statuses, status) = watch::channel(Arc::new(first));
+        let me = name("a");
+        let mut notes = Notes {
+            me: me.clone(),
+            store: Arc::new(store.clone()),
+            mirror: mirror.clone(),
+            changes,
+            status,
+            complete_at: None,
+        };
+        let publish = || statuses.send_modify(|_| {});
+        mirror.refresh(by()).await.unwrap();
+        publish();
+        assert!(notes.something_new().now_or_never().is_some(), "the first record is to be written");
+        assert_eq!(notes.bring_up_to_date().await, Wrote::Tried);
+        mirror.refresh(by()).await.unwrap();
+        for _ in 0..3 {
+            publish();
+            assert!(notes.something_new().now_or_never().is_none(), "all is written");
+        }
+        journal.send_replace(records(2));
+        assert!(notes.something_new().now_or_never().is_some(), "a new record");
+        assert_eq!(notes.bring_up_to_date().await, Wrote::Tried);
+        // Somebody else has removed it.
+        let _ = store.commit(&[], &[Write::delete(keys::journal(&me))], by()).await;
+        mirror.refresh(by()).await.unwrap();
+        publish();
+        assert!(notes.something_new().now_or_never().is_some(), "it is not there any more");
     }
 }

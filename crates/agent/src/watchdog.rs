@@ -29,6 +29,8 @@ use crate::clock;
 const MOMENT: Duration = Duration::from_millis(250);
 /// A device that has not answered for so long does not work.
 const HUNG: Duration = Duration::from_secs(5);
+/// How soon a device is tried again that did not work and need not: most machines have none, and each attempt wakes two threads.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// How old what is known about the file of a device may be that is not open.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -110,6 +112,12 @@ impl Public {
         let hung = self.busy_since.is_some_and(|at| now.since(at) >= HUNG);
         !resting && !hung && self.timing.slack().is_some() && self.writable
     }
+
+    /// It failed a moment ago, and nobody needs it.
+    fn is_given_up(&self, now: Timestamp) -> bool {
+        let failed = self.failed_at.is_some_and(|at| now.since(at) < TRY_AGAIN);
+        failed && self.section.mode == WatchdogMode::Automatic
+    }
 }
 
 impl Watchdog {
@@ -187,12 +195,12 @@ impl Watchdog {
 
     /// Has the device opened and set up. Whether it is active; what takes longer than a moment is told by [`Watchdog::news`].
     pub(crate) async fn activate(&self) -> bool {
-        let (is_active, is_off, is_slow) = {
-            let public = self.shared().public.borrow();
-            let is_slow = public.busy_since.is_some_and(|at| clock::now().since(at) >= MOMENT);
-            (public.active, public.section.mode == WatchdogMode::Off, is_slow)
+        let (is_active, is_idle, is_slow) = {
+            let (public, now) = (self.shared().public.borrow(), clock::now());
+            let is_slow = public.busy_since.is_some_and(|at| now.since(at) >= MOMENT);
+            (public.active, public.section.mode == WatchdogMode::Off || public.is_given_up(now), is_slow)
         };
-        if is_active || is_off {
+        if is_active || is_idle {
             return is_active;
         }
         self.shared().post(|inbox, _| inbox.activate = true);

@@ -95,6 +95,22 @@ async fn a_required_device_that_does_not_work_keeps_this_member_out() {
 }
 
 #[tokio::test]
+async fn a_device_that_nobody_needs_is_not_tried_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("device");
+    let (automatic, settings) = (section(&path, WatchdogMode::Automatic), settings(30, 10));
+    let watchdog = Watchdog::new(&automatic, &settings);
+    assert!(!watchdog.activate().await, "there is none");
+    watchdog.settle(LONG).await;
+    fs::write(&path, "").unwrap();
+    assert!(!watchdog.activate().await && heard(&path).is_empty(), "it was tried a moment ago");
+    watchdog.shared().public.send_modify(|public| {
+        public.failed_at = public.failed_at.map(|at| at.saturating_sub(TRY_AGAIN));
+    });
+    assert!(watchdog.activate().await, "a minute later");
+}
+
+#[tokio::test]
 async fn what_is_no_device_is_not_written_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("precious");

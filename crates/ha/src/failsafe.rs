@@ -1,6 +1,11 @@
 //! The store is silent: who may go on, and how the leader proves that everybody else knows it lives.
 
-use bellwether_types::{MemberName, Role, cluster::Cluster};
+use std::collections::BTreeMap;
+
+use bellwether_types::{
+    MemberName, Revision, Role,
+    cluster::{Cluster, FailsafeMap},
+};
 
 use crate::{
     Action, Reason,
@@ -9,7 +14,7 @@ use crate::{
     draft::Draft,
     fence, lease,
     memory::Attempt,
-    slots,
+    slots, switchover,
     view::{AsOf, DataDirectory, FailsafeAcceptance, JobKind, LeaseView, Peers, Process},
 };
 
@@ -98,13 +103,7 @@ pub(crate) fn keep_asking(draft: &mut Draft) {
     if view.failsafe.round.as_ref().is_some_and(|round| round.running) {
         return;
     }
-    let Some(map) = view.store.cluster.as_ref().and_then(|cluster| cluster.failsafe.as_ref()) else { return };
-    let map = &map.value.0;
-    if !map.contains_key(&view.me.name) {
-        return;
-    }
-    let members =
-        map.iter().filter(|(name, _)| !view.is_me(name)).map(|(n, url)| (n.clone(), url.clone())).collect();
+    let Some(members) = whom_to_ask(draft) else { return };
     let period = lease::renewal_period(view.settings.ttl);
     let rely_on = view.settings.ttl;
     if draft.every(period, Attempt::AskFailsafe, Action::AskFailsafe { members, rely_on }) {
@@ -112,26 +111,83 @@ pub(crate) fn keep_asking(draft: &mut Draft) {
     }
 }
 
-/// A leader without a store told us a moment ago that it lives: nobody races.
+/// Everybody else who may be named in `/failsafe`: in the one that was seen, or in one that was written since. `None` if this member may not be named.
+fn whom_to_ask(draft: &Draft) -> Option<BTreeMap<MemberName, String>> {
+    let view = draft.view;
+    let cluster = view.store.cluster.as_ref()?;
+    let mut names = cluster.failsafe.as_ref()?.value.0.clone();
+    names.remove(&view.me.name)?;
+    if let Some(written) = &draft.memory.failsafe_written {
+        if written.barred_nobody {
+            return None;
+        }
+        names.extend(written.names.clone());
+    }
+    names.remove(&view.me.name);
+    Some(names)
+}
+
+/// Keeps `/failsafe` current, and empties it once the mode is off: it bars whoever it does not name until a leader says otherwise.
+pub(crate) fn keep_map(draft: &mut Draft, cluster: &Cluster) {
+    let view = draft.view;
+    if !matches!(view.lease, LeaseView::Held { unavailable_since: None, .. }) {
+        // From now on it is asked by what was written before; nobody must be named, or barred no longer, after the question.
+        return;
+    }
+    let mut wanted = BTreeMap::new();
+    if view.settings.failsafe_mode {
+        let others = cluster.members.values().filter(|member| !view.is_me(&member.name));
+        wanted = others.filter_map(|member| Some((member.name.clone(), member.api_url.clone()?))).collect();
+        wanted.insert(view.me.name.clone(), view.me.api_url.clone());
+    }
+    let (known, revision) = match &cluster.failsafe {
+        Some(keyed) => (&keyed.value.0, keyed.revision),
+        None => (&BTreeMap::new(), Revision::default()),
+    };
+    let is_seen = draft.memory.failsafe_written.as_ref().is_none_or(|written| written.after < revision);
+    if is_seen && *known == wanted {
+        draft.memory.failsafe_written = None;
+        return;
+    }
+    let map = FailsafeMap(wanted.clone());
+    if draft.attempt(Attempt::WriteFailsafe, Action::WriteFailsafe { map }) {
+        let written = draft.memory.failsafe_written.get_or_insert_default();
+        written.after = revision;
+        written.barred_nobody |= wanted.is_empty();
+        written.names.extend(wanted);
+    }
+}
+
+/// A leader without a store told us a moment ago that it lives: nobody races, even if the mode was switched off since.
 pub(crate) fn living_leader<'v>(draft: &Draft<'v>) -> Option<&'v FailsafeAcceptance> {
     let view = draft.view;
-    if !view.settings.failsafe_mode {
-        return None;
-    }
     view.failsafe
         .accepted
         .as_ref()
         .filter(|accepted| view.now < accepted.until && !view.is_me(&accepted.leader))
 }
 
-/// Whether a non-empty `/failsafe` lacks this member. While the mode is on such a one becomes leader only if [`needs_nobody`] says so: the
-/// leader that wrote the list asks those in it alone, and may go on with their consent.
+/// Whether a non-empty `/failsafe` lacks this member. Such a one becomes leader only if [`needs_nobody`] says so: the leader that wrote the list
+/// asks those in it alone, and may go on with their consent. So it does if the mode is switched off meanwhile, because it does not hear of that
+/// without the store: the list counts until a leader has emptied it ([`keep_map`]).
+///
+/// With the mode off there are two exceptions. A Patroni that led leaves the list where it is for ever. And an operator who names a member
+/// answers for it that nobody goes on: those whom the list names may be gone for good.
 pub(crate) fn is_stranger(draft: &Draft, cluster: &Cluster, name: &MemberName) -> bool {
-    draft.view.settings.failsafe_mode
-        && cluster
-            .failsafe
-            .as_ref()
-            .is_some_and(|map| !map.value.0.is_empty() && !map.value.0.contains_key(name))
+    let view = draft.view;
+    let names = cluster.failsafe.as_ref().map(|map| &map.value.0);
+    if names.is_none_or(|names| names.is_empty() || names.contains_key(name)) {
+        return false;
+    }
+    let was_left = || {
+        let last = draft.memory.last_healthy.as_deref().and_then(Cluster::leader_member);
+        last.is_some_and(|leader| leader.bellwether.is_none())
+    };
+    let is_named = || {
+        let request = switchover::due_request(view, cluster).filter(|request| request.leader.is_none());
+        request.is_some_and(|request| request.candidate.as_ref() == Some(name))
+    };
+    view.settings.failsafe_mode || !(was_left() || is_named())
 }
 
 /// Nobody goes on by `/failsafe`: all that it names were asked after the lock was gone, and each runs as a standby, or runs nothing and holds no lock.

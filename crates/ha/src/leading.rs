@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bellwether_types::{
     Role,
-    cluster::{Cluster, FailsafeMap, Initialize, Status},
+    cluster::{Cluster, Initialize, Status},
 };
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     bootstrap, demote,
     draft::Draft,
     facts::Held,
+    failsafe,
     fence::{self, Fences},
     gray, history, mandate,
     memory::{Attempt, Checkpoint, RewindState},
@@ -213,7 +214,7 @@ pub(crate) fn keep_books(draft: &mut Draft, cluster: &Cluster, _: Held) {
         draft.attempt(Attempt::WriteConfig, Action::WriteConfig { expect });
     }
     write_status(draft, cluster);
-    write_failsafe(draft, cluster);
+    failsafe::keep_map(draft, cluster);
 }
 
 fn write_status(draft: &mut Draft, cluster: &Cluster) {
@@ -239,26 +240,6 @@ fn write_status(draft: &mut Draft, cluster: &Cluster) {
     };
     if known.is_none_or(differs) {
         draft.every(view.settings.loop_wait, Attempt::WriteStatus, Action::WriteStatus { status });
-    }
-}
-
-fn write_failsafe(draft: &mut Draft, cluster: &Cluster) {
-    let view = draft.view;
-    if !view.settings.failsafe_mode {
-        return;
-    }
-    let wanted = || {
-        let others = cluster.members.values().filter(|member| !view.is_me(&member.name));
-        let others = others.filter_map(|member| Some((&member.name, member.api_url.as_ref()?)));
-        others.chain([(&view.me.name, &view.me.api_url)])
-    };
-    let is_same = cluster.failsafe.as_ref().is_some_and(|known| {
-        known.value.0.len() == wanted().count()
-            && wanted().all(|(name, url)| known.value.0.get(name) == Some(url))
-    });
-    if !is_same {
-        let map = FailsafeMap(wanted().map(|(name, url)| (name.clone(), url.clone())).collect());
-        draft.attempt(Attempt::WriteFailsafe, Action::WriteFailsafe { map });
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Memory {
     /// Peers are asked again since then because one told an old position.
     pub old_positions_since: Option<Timestamp>,
     pub sync: SyncMemory,
+    /// What this leader wrote to `/failsafe` since it has seen the last one.
+    #[serde(default)]
+    pub failsafe_written: Option<FailsafeWritten>,
     #[serde(default)]
     pub takeover: TakeoverMemory,
     pub checkpoint_after_promote: Checkpoint,
@@ -265,6 +268,17 @@ impl SyncMemory {
             ..Self::default()
         }
     }
+}
+
+/// Writes of `/failsafe` that may have taken effect, or may yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FailsafeWritten {
+    /// The revision of the last one that was seen when they were tried.
+    pub after: Revision,
+    /// Everybody named in one of them.
+    pub names: BTreeMap<MemberName, String>,
+    /// One of them was empty.
+    pub barred_nobody: bool,
 }
 
 /// What a voter knows about a leader that it may have to suspect; see [`crate::takeover`].

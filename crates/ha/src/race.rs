@@ -368,9 +368,7 @@ fn pool(draft: &Draft, cluster: &Cluster) -> BTreeMap<MemberName, String> {
     for member in last.into_iter().flat_map(|last| last.members.values()) {
         pool.extend(member.api_url.clone().map(|url| (member.name.clone(), url)));
     }
-    if view.settings.failsafe_mode
-        && let Some(map) = &cluster.failsafe
-    {
+    if let Some(map) = &cluster.failsafe {
         pool.extend(map.value.0.iter().map(|(name, url)| (name.clone(), url.clone())));
     }
     for member in cluster.members.values() {

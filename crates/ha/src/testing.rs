@@ -209,13 +209,15 @@ impl Scene {
 }
 
 impl Decision {
-    /// The actions that do something to the world, without what every tick publishes and without callbacks.
+    /// The actions that do something to the world, without what every tick publishes and without callbacks. That the healthy cluster has a
+    /// `/failsafe` though the mode is off, which the leader empties, is no deed either.
     pub fn deeds(&self) -> Vec<&Action> {
-        let is_deed = |action: &&Action| {
-            !matches!(
+        let is_deed = |action: &&Action| match action {
+            Action::WriteFailsafe { map } => !map.0.is_empty(),
+            action => !matches!(
                 action,
                 Action::PublishMember { .. } | Action::WriteStatus { .. } | Action::RunCallback { .. }
-            )
+            ),
         };
         self.actions.iter().filter(is_deed).collect()
     }

@@ -4,7 +4,7 @@
 //!
 //! - it announces no protocol of ours in its key, so nobody takes over quickly while it is there;
 //! - it does not say when it looked up its position, nor for how long it keeps to a failsafe acceptance, nor that it is at rest;
-//! - it takes no numbers for timelines, and records no founder;
+//! - it takes no numbers for timelines, records no founder, and leaves `/failsafe` as it is when the mode is off;
 //! - it looks at the cluster once per `loop_wait`, and in between only when the leader key or `/config` changes;
 //! - it renews its lease in that loop alone, and nothing guards its PostgreSQL but itself: faults of its agent are left out.
 //!
@@ -77,7 +77,11 @@ impl World {
                     _ => {}
                 }
             }
-            decision.actions.retain(|action| !matches!(action, Action::ProbeCommit));
+            let is_unknown = |action: &Action| match action {
+                Action::WriteFailsafe { map } => map.0.is_empty(),
+                action => matches!(action, Action::ProbeCommit),
+            };
+            decision.actions.retain(|action| !is_unknown(action));
         }
         decision
     }

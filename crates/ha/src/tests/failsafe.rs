@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bellwether_types::{Lsn, Role};
+use bellwether_types::{
+    Lsn, Revision, Role,
+    cluster::{Cluster, PeerProtocol},
+};
 
 use super::{acquires, demotion, promotes};
 use crate::{
-    Action,
+    Action, Decision,
     action::DemoteMode,
-    testing::{NOW, POSITION, Scene, leader, name, orphan, replica, silence, standby},
+    testing::{NOW, POSITION, Scene, leader, member, name, orphan, replica, silence, standby},
     view::{AsOf, FailsafeAcceptance, FailsafeRound, LeaseView, PeerAnswer, PeerReport},
 };
 
@@ -161,6 +164,72 @@ fn e2_whoever_may_go_on_by_failsafe_bars_a_stranger() {
     }
 }
 
+/// The mode was switched off, and all that led were members of ours.
+fn switched_off(scene: Scene) -> Scene {
+    let scene = scene.settings(|settings| settings.failsafe_mode = false);
+    scene.memory(|memory| {
+        let mut last = (**memory.last_healthy.as_ref().expect("a leader was seen")).clone();
+        for member in last.members.values_mut() {
+            member.bellwether = Some(PeerProtocol { version: "0.1.0".to_owned(), level: 1 });
+        }
+        memory.last_healthy = Some(last.into());
+    })
+}
+
+/// Seed 72012780 of the simulator: `a` is cut off, and goes on by a list that names it alone. It does not hear of the change.
+#[test]
+fn e2_the_list_counts_until_a_leader_has_emptied_it_whatever_the_configuration_says() {
+    let alone = |cluster: &mut Cluster| {
+        cluster.failsafe.as_mut().unwrap().value.0.retain(|member, _| *member == name("a"));
+    };
+    let silent = [("a", silence()), ("c", silence())];
+    let cut_off = switched_off(orphan()).cluster(alone).answers(&silent);
+    let decision = cut_off.decide();
+    assert!(decision.says("not_in_failsafe") && !acquires(&decision), "{decision:#?}");
+    let back = switched_off(stranger(standby())).decide();
+    assert!(acquires(&back), "all that it names follow: {back:#?}");
+    let emptied = cut_off.clone().cluster(|cluster| cluster.failsafe.as_mut().unwrap().value.0.clear());
+    assert!(acquires(&emptied.decide()), "{:#?}", emptied.decide());
+    let listed = switched_off(orphan()).answers(&silent).decide();
+    assert!(acquires(&listed), "who is asked may refuse, and lead: {listed:#?}");
+}
+
+#[test]
+fn e2_an_operator_who_names_a_member_answers_for_those_in_the_list_once_the_mode_is_off() {
+    let named = |leader, candidate| {
+        let barred = orphan().answers(&[("a", silence()), ("c", silence())]);
+        barred.request(leader, Some(candidate)).cluster(|cluster| {
+            cluster.failsafe.as_mut().unwrap().value.0.retain(|member, _| *member == name("a"));
+        })
+    };
+    let failover = switched_off(named(None, "b"));
+    assert!(acquires(&failover.decide()), "{:#?}", failover.decide());
+    for (case, scene) in [
+        ("another member is named", switched_off(named(None, "c"))),
+        ("a switchover", switched_off(named(Some("a"), "b"))),
+        ("the mode is on", failsafe(named(None, "b"))),
+    ] {
+        assert!(!acquires(&scene.decide()), "{case}: {:#?}", scene.decide());
+    }
+}
+
+#[test]
+fn e2_a_patroni_that_led_leaves_its_list_behind() {
+    let left = switched_off(orphan())
+        .cluster(|cluster| drop(cluster.failsafe.as_mut().unwrap().value.0.remove(&name("b"))))
+        .answers(&[("a", silence()), ("c", silence())]);
+    let by_ours = left.clone().decide();
+    assert!(!acquires(&by_ours), "{by_ours:#?}");
+    let by_patroni = left
+        .memory(|memory| {
+            let mut last = (**memory.last_healthy.as_ref().unwrap()).clone();
+            last.members.get_mut(&name("a")).unwrap().bellwether = None;
+            memory.last_healthy = Some(last.into());
+        })
+        .decide();
+    assert!(acquires(&by_patroni), "{by_patroni:#?}");
+}
+
 #[test]
 fn e2_a_stranger_that_runs_as_primary_stops() {
     let decision = stranger(standby()).server(|server| server.in_recovery = false).decide();
@@ -191,6 +260,15 @@ fn e5_a_leader_that_says_it_lives_is_not_raced() {
     let bound = promised(Duration::from_secs(4));
     assert!(bound.says("leader_alive_by_failsafe") && !acquires(&bound), "{bound:#?}");
     assert!(acquires(&promised(Duration::ZERO)));
+}
+
+#[test]
+fn e5_a_promise_is_kept_though_the_mode_was_switched_off_since() {
+    let decision = switched_off(orphan())
+        .view(|view| view.failsafe.accepted = Some(accepted(Duration::from_secs(4), BTreeMap::new())))
+        .answers(&[("a", silence()), ("c", silence())])
+        .decide();
+    assert!(decision.says("leader_alive_by_failsafe") && !acquires(&decision), "{decision:#?}");
 }
 
 #[test]
@@ -235,4 +313,55 @@ fn the_map_of_members_is_kept_current() {
     assert_eq!(written, Some(2), "{stale:#?}");
     let current = failsafe(leader()).decide();
     assert!(!current.actions.iter().any(|action| matches!(action, Action::WriteFailsafe { .. })));
+}
+
+/// The map that was to be written, if any.
+fn written(decision: &Decision) -> Option<Vec<&str>> {
+    decision.actions.iter().find_map(|action| match action {
+        Action::WriteFailsafe { map } => Some(map.0.keys().map(|name| name.as_str()).collect()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_leader_empties_the_map_when_the_mode_is_off() {
+    let off = leader().decide();
+    assert_eq!(written(&off), Some(vec![]), "{off:#?}");
+    let emptied = leader().cluster(|cluster| cluster.failsafe.as_mut().unwrap().value.0.clear());
+    assert_eq!(written(&emptied.decide()), None);
+    assert_eq!(written(&leader().cluster(|cluster| cluster.failsafe = None).decide()), None);
+    assert_eq!(written(&replica().decide()), None);
+    let silent = leader().silent_for(Duration::from_millis(1)).decide();
+    assert_eq!(written(&silent), None, "whom it asks must not change any more: {silent:#?}");
+}
+
+/// The leader that is cut off does not know whether its last write took effect: whoever it may have named since may lead, and is asked.
+#[test]
+fn e1_who_was_named_in_a_write_that_was_not_seen_is_asked_too() {
+    let joined = |scene: Scene| {
+        failsafe(scene).cluster(|cluster| drop(cluster.members.insert(name("d"), member("d", Role::Replica))))
+    };
+    let asked = |decision: &Decision| {
+        decision.actions.iter().find_map(|action| match action {
+            Action::AskFailsafe { members, .. } => Some(members.keys().cloned().collect::<Vec<_>>()),
+            _ => None,
+        })
+    };
+    let wrote = joined(leader()).decide();
+    assert_eq!(written(&wrote), Some(vec!["a", "b", "c", "d"]));
+    let cut_off = joined(leader()).silent_for(Duration::from_millis(1)).after(&wrote).decide();
+    assert_eq!(asked(&cut_off), Some(vec![name("b"), name("c"), name("d")]), "{cut_off:#?}");
+
+    let emptied = leader().decide();
+    let cut_off = failsafe(leader()).silent_for(Duration::from_millis(1)).after(&emptied).decide();
+    assert_eq!(asked(&cut_off), None, "nobody may be barred any more: {cut_off:#?}");
+
+    let later = leader().after(&emptied).later(Duration::from_secs(2));
+    let again = failsafe(later).decide();
+    assert_eq!(written(&again), Some(vec!["a", "b", "c"]), "it looks current, and may not be: {again:#?}");
+    let seen = failsafe(leader()).after(&again).later(Duration::from_secs(3)).cluster(|cluster| {
+        cluster.failsafe.as_mut().unwrap().revision = Revision(109);
+    });
+    let seen = seen.decide();
+    assert_eq!((written(&seen), &seen.memory.failsafe_written), (None, &None));
 }

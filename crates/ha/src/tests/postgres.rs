@@ -110,7 +110,7 @@ fn p20_a_server_that_is_gone_is_not_called_running() {
 
 #[test]
 fn the_member_key_says_what_was_decided() {
-    let quiet = leader().memory(|memory| {
+    let quiet = leader().cluster(|cluster| cluster.failsafe = None).memory(|memory| {
         memory.attempts.insert(crate::memory::Attempt::PublishMember, NOW);
         memory.attempts.insert(crate::memory::Attempt::WriteStatus, NOW);
     });

@@ -7,6 +7,7 @@ mod changes;
 mod clean;
 mod coverage;
 mod determinism;
+mod failsafe;
 mod sites;
 mod stores;
 mod takeover;

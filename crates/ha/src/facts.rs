@@ -9,7 +9,7 @@ use bellwether_types::{
 
 use crate::{
     Fence, View,
-    view::{JobKind, JobPhase, LeaseView, Process, Server, Upstream, answers_count_for},
+    view::{JobKind, JobOutcome, JobPhase, LeaseView, Process, Server, Upstream, answers_count_for},
 };
 
 /// A lease that was confirmed and has not run out.
@@ -69,6 +69,7 @@ impl View {
     pub(crate) fn may_write(&self) -> bool {
         let was_primary = matches!(self.postgres.role, Role::Primary | Role::Promoted);
         let promoted = self.postgres.role == Role::Promoted && self.postgres.process.exists();
+        let promoted = promoted || self.is_promoted_unseen();
         let coming = match self.job_kind() {
             Some(JobKind::Promote) => !self.is_before_promotion(),
             Some(JobKind::Start | JobKind::Restart) => was_primary,
@@ -76,6 +77,19 @@ impl View {
             _ => false,
         };
         self.is_primary() || promoted || coming || self.comes_up_as_primary()
+    }
+
+    /// A promotion has succeeded since the server answered last. That answer says standby, and is true no longer: a server that freezes then
+    /// wakes up as a primary.
+    pub(crate) fn is_promoted_unseen(&self) -> bool {
+        let Some(last) = self.last_job.as_ref().filter(|last| last.kind == JobKind::Promote) else {
+            return false;
+        };
+        let is_older = |server: &Server| server.in_recovery && server.answered_at <= last.ended_at;
+        last.outcome == JobOutcome::Succeeded
+            && self.postgres.role == Role::Primary
+            && self.postgres.process.exists()
+            && self.postgres.server.as_ref().is_some_and(is_older)
     }
 
     /// Nothing in the data directory makes it a standby: once it accepts connections it writes, whatever it is called.

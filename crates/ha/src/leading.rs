@@ -24,6 +24,9 @@ use crate::{
 /// How soon a promotion is looked at again whose end does not show by itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// A promotion that failed is tried again after this time.
+const PROMOTE_AGAIN: Duration = Duration::from_millis(500);
+
 /// Holds the lock: become primary, or go on as one.
 pub(crate) fn lead(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     let reason = decide_role(draft, cluster, held);
@@ -78,7 +81,7 @@ fn in_pause(draft: &mut Draft, cluster: &Cluster) -> Option<Reason> {
     if request.is_some_and(|request| request.candidate.as_ref() == Some(&view.me.name)) {
         return None;
     }
-    if view.postgres.role == Role::Promoted {
+    if view.postgres.role == Role::Promoted || view.is_promoted_unseen() {
         return Some(Reason::WaitingToBecomePrimary);
     }
     if cluster.leader_name() != Some(&view.me.name) {
@@ -119,6 +122,11 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
             _ => Reason::LeaderNotDoneStarting,
         };
     }
+    if view.is_promoted_unseen() {
+        // What the server is now it will say itself.
+        draft.wake_in(LOOK_AGAIN);
+        return Reason::PromotionUnderWay;
+    }
     if view.postgres.role == Role::Promoted
         && let Some(&asked_at) = draft.memory.jobs.get(&JobKind::Promote)
         && view.now.since(asked_at) < view.settings.loop_wait
@@ -139,6 +147,13 @@ fn promote(draft: &mut Draft, cluster: &Cluster, held: Held) -> Reason {
     }
     if draft.push_aside(&[JobKind::CheckDivergence, JobKind::Checkpoint]) {
         return Reason::PromotionUnderWay;
+    }
+    if let Some(last) = view.last_job.as_ref().filter(|last| last.kind == JobKind::Promote)
+        && matches!(last.outcome, JobOutcome::Failed { .. })
+        && view.now.since(last.ended_at) < PROMOTE_AGAIN
+    {
+        draft.wake_by(last.ended_at + PROMOTE_AGAIN);
+        return Reason::WaitingToRetry { action: "promote".to_owned() };
     }
     if let Some(reason) = mandate::is_missing(draft, cluster, held) {
         return reason;

@@ -134,6 +134,37 @@ fn d8_a_server_that_was_promoted_keeps_the_lock_though_its_last_answer_says_stan
     }
 }
 
+/// Seed 70046521 of the simulator: it failed within a millisecond, ten thousand times.
+#[test]
+fn d8_a_promotion_that_failed_is_tried_again_after_a_breath() {
+    let first = replica().holding().ended(JobKind::Promote, failed());
+    let waits = first.decide();
+    assert!(!promotes(&waits) && !releases(&waits), "{waits:#?}");
+    assert_eq!(waits.code(), "waiting_to_retry");
+    assert!(waits.wake_at <= NOW + Duration::from_millis(500));
+    let again = first.after(&waits).later(Duration::from_millis(500)).decide();
+    assert!(promotes(&again), "{again:#?}");
+}
+
+/// Seed 70042599: the first promotion succeeded as PostgreSQL froze, so nothing is newer than an answer of the standby that it was.
+#[test]
+fn d8_a_promotion_that_succeeded_is_not_begun_again_because_the_last_answer_is_older() {
+    let promoted = |answered: Duration| {
+        let scene = replica().holding().ended(JobKind::Promote, JobOutcome::Succeeded);
+        scene.hanging_for(answered).view(|view| view.postgres.role = Role::Primary)
+    };
+    let waits = promoted(Duration::ZERO).decide();
+    assert!(!promotes(&waits) && !releases(&waits), "{waits:#?}");
+    assert_eq!(waits.code(), "promotion_under_way");
+    let paused = promoted(Duration::ZERO).settings(|settings| settings.pause = true).decide();
+    assert!(!promotes(&paused) && !releases(&paused), "{paused:#?}");
+    // It may write once it wakes up: it is stopped when the right to do so ends.
+    let without = promoted(Duration::ZERO).rejected().decide();
+    assert!(demotion(&without).is_some(), "{without:#?}");
+    let newer = promoted(Duration::ZERO).later(Duration::from_secs(1)).decide();
+    assert!(promotes(&newer), "a standby all the same: {newer:#?}");
+}
+
 /// The answer to a release was lost, and the lease that the key hangs on is renewed for ever.
 #[test]
 fn a14_a_lock_that_was_given_up_and_is_still_there_is_given_up_again() {

@@ -59,7 +59,7 @@ pub fn process(view: &View, cluster: &Cluster, draft: &mut Draft) {
     }
     let mode = view.settings.sync_mode();
     if mode == SyncMode::Off {
-        off::step(view, cluster, server, draft);
+        off::step(cluster, server, draft);
         return;
     }
     draft.memory.sync.released = false;

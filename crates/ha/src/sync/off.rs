@@ -1,15 +1,12 @@
 //! Mode off: remove `/sync` first, then the names, so that a promotion never trusts a list that commits no longer wait for.
 
-use bellwether_types::{PLACEHOLDER, cluster::Cluster};
+use bellwether_types::cluster::Cluster;
 
-use super::{
-    names::{self, Method, SyncNames},
-    scene,
-};
-use crate::{Action, Reason, View, draft::Draft, memory::Attempt, view::Server};
+use super::scene;
+use crate::{Action, Reason, draft::Draft, memory::Attempt, view::Server};
 
 /// One step. `true`: everything is in place.
-pub(super) fn step(view: &View, cluster: &Cluster, server: &Server, draft: &mut Draft) -> bool {
+pub(super) fn step(cluster: &Cluster, server: &Server, draft: &mut Draft) -> bool {
     if let Some(sync) = cluster.sync.as_ref().filter(|sync| sync.value.is_active()) {
         if draft.attempt(Attempt::WriteSync, Action::DeleteSync { expect: sync.revision }) {
             draft.note(Reason::SyncDisabled);
@@ -17,8 +14,7 @@ pub(super) fn step(view: &View, cluster: &Cluster, server: &Server, draft: &mut 
         draft.memory.sync.released = false;
         return false;
     }
-    let shown = &server.synchronous_standby_names;
-    if draft.memory.sync.released || !is_ours(view, cluster, draft, shown) {
+    if draft.memory.sync.released || server.synchronous_standby_names.is_empty() {
         draft.memory.sync.released = true;
         return true;
     }
@@ -28,25 +24,8 @@ pub(super) fn step(view: &View, cluster: &Cluster, server: &Server, draft: &mut 
         draft.memory.sync.released = true;
         return true;
     }
+    // Whose the text is cannot be told by the names in it: who was a voter may have left for good, and commits would wait for it for ever. Nor
+    // need it be: where it is the user's, it stands in the files once ours is taken back.
     scene::assign(draft, String::new());
     false
-}
-
-/// Whether this text was written by this agent or, as far as one can tell, by its predecessor, and is not the user's own.
-fn is_ours(view: &View, cluster: &Cluster, draft: &Draft, shown: &str) -> bool {
-    if shown.is_empty() {
-        return false;
-    }
-    if draft.memory.sync.names_seen.as_deref() == Some(shown) {
-        return true;
-    }
-    let version = view.postgres.server_version;
-    if [Method::Any, Method::First].iter().any(|&method| names::placeholder(method, version) == shown) {
-        return true;
-    }
-    let parsed = SyncNames::parse(shown);
-    let is_member = |name: &String| cluster.members.keys().any(|member| member.as_str() == name);
-    !parsed.names.contains(PLACEHOLDER)
-        && parsed.names.iter().all(is_member)
-        && parsed.to_text(version) == shown
 }

@@ -27,7 +27,7 @@ pub(super) fn prepare(
     draft.memory.sync = draft.memory.sync.of_server();
     let text = match view.settings.sync_mode() {
         SyncMode::Off => {
-            return if off::step(view, cluster, server, draft) { Ok(()) } else { Err(Reason::PreparingSync) };
+            return if off::step(cluster, server, draft) { Ok(()) } else { Err(Reason::PreparingSync) };
         }
         // A list of quorum mode stays in force until the new primary has replaced it: its voters do not each have everything.
         SyncMode::On if cluster.active_sync().is_none_or(|sync| sync.quorum == 0) => {

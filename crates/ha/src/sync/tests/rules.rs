@@ -190,8 +190,12 @@ fn f16_a_foreign_leader_in_the_key_is_replaced() {
 
 #[test]
 fn f19_with_the_mode_off_the_users_own_names_are_left_alone() {
-    let decision = process(&primary(SyncMode::Off, "ANY 1 (my_standby)", &[]));
-    assert_eq!(assigns(&decision), None, "{decision:#?}");
+    // Ours are taken back, whoever wrote them; what is shown then is the user's.
+    let users = primary(SyncMode::Off, "ANY 1 (my_standby)", &[]);
+    let decision = process(&users);
+    assert_eq!(assigns(&decision), Some(""), "{decision:#?}");
+    let left_alone = process(&next(users, &decision));
+    assert_eq!(assigns(&left_alone), None, "{left_alone:#?}");
     let ours = primary(SyncMode::Off, "ANY 1 (b,c)", &[]).sync(SyncMode::Off, "a", &["b", "c"], 1);
     let first = process(&ours);
     assert!(first.actions.iter().any(|action| matches!(action, Action::DeleteSync { .. })), "{first:#?}");
@@ -201,6 +205,13 @@ fn f19_with_the_mode_off_the_users_own_names_are_left_alone() {
     assert_eq!(assigns(&second), Some(""));
     // The user happens to want the same: that is no reason to try for ever.
     assert_eq!(assigns(&process(&next(ours, &second))), None);
+}
+
+/// Seed 70036765 of the simulator: the voters had left for good when `/sync` was removed, and every commit waited for them.
+#[test]
+fn f19_names_of_voters_that_have_left_are_taken_back() {
+    let left = primary(SyncMode::Off, "ANY 2 (x,y)", &[]);
+    assert_eq!(assigns(&process(&left)), Some(""));
 }
 
 #[test]

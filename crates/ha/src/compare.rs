@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Rivals<'r> {
     pub(crate) names: &'r [&'r MemberName],
     pub(crate) peers: &'r Peers,
-    /// An operator asked for a new leader and accepts lag.
+    /// Something else shows what this member has: an operator who accepts what it lacks, or `/sync`.
     pub(crate) ignore_lag: bool,
 }
 

@@ -217,7 +217,9 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
         Part::Compare => {
             // Who stepped down is no rival. But with synchronous replication it never blocks, and its vote may be needed.
             rivals.retain(|name| sync.is_some() || request.leader.as_ref() != Some(*name));
-            is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag: true })
+            // Whoever asked did so while somebody had everything. If that one is gone, nothing shows without voters that no more is lost than is allowed.
+            let ignore_lag = sync.is_some();
+            is_best(draft, cluster, &everybody, &Rivals { names: &rivals, peers, ignore_lag })
         }
     }
 }

@@ -183,7 +183,7 @@ pub(crate) enum Part {
     Mine,
     /// Not for this member.
     NotMine(Reason),
-    /// Compare with everybody but the one who stepped down; lag does not matter.
+    /// Compare with everybody but the one who stepped down.
     Compare,
 }
 

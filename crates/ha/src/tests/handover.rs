@@ -186,6 +186,20 @@ fn who_stepped_down_races_again_when_nobody_else_has_won_for_a_ttl() {
     assert!(acquires(&late), "{late:#?}");
 }
 
+/// Seed 70044538 of the simulator: the leader had stepped down for a member that had everything, and both were gone a moment later.
+#[test]
+fn who_is_far_behind_does_not_lead_by_a_switchover_that_was_left() {
+    let behind = |by: u64| {
+        let scene = orphan().request(Some("a"), None).answers(&[("a", silence()), ("c", silence())]);
+        scene.server(|server| server.position = Lsn(POSITION.0 - by))
+    };
+    let far = behind(1_048_577).decide();
+    assert!(far.says("lag_too_high") && !acquires(&far), "{far:#?}");
+    assert!(acquires(&behind(1_048_576).decide()), "no further than `maximum_lag_on_failover` allows");
+    let listed = behind(1_048_577).sync(SyncMode::On, "a", &["b"], 0).decide();
+    assert!(acquires(&listed), "it has all that was acknowledged: {listed:#?}");
+}
+
 #[test]
 fn who_stepped_down_does_not_leave_the_lock_to_members_unknown_to_failsafe() {
     let stepped_down = |known: bool| {

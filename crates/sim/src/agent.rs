@@ -223,9 +223,8 @@ impl World {
             AgentEvent::PeerAnswered { from, round, body } => self.peer_answered(host, from, round, body),
             AgentEvent::PeersTimedOut { round, failsafe } => self.peers_timed_out(host, round, failsafe),
             AgentEvent::ActionDone { id } => self.action_done(host, id),
-            AgentEvent::CheckpointerSeen { id, since, generation } => {
-                self.checkpointer_seen(host, since, generation);
-                self.action_done(host, id);
+            AgentEvent::CheckpointerSeen { id, read, looks } => {
+                self.checkpointer_seen(host, id, read, looks);
             }
             AgentEvent::Detached { id, making, tries } => self.detached(host, id, making, tries),
             AgentEvent::Promised { id, kept } => self.promised(host, id, *kept),

@@ -145,11 +145,11 @@ pub enum AgentEvent {
     ActionDone {
         id: u64,
     },
-    /// The checkpointer, which was told to read the files at `since`, is looked at.
+    /// The checkpointer is looked at, which was told to read the files: that of which server, and when.
     CheckpointerSeen {
         id: u64,
-        since: Timestamp,
-        generation: u32,
+        read: (u32, Timestamp),
+        looks: usize,
     },
     /// PostgreSQL was told to receive nothing from anybody: has it stopped?
     Detached {

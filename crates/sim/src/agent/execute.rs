@@ -43,6 +43,9 @@ impl Execution {
 /// After a failure the loop takes a breath, as the agent's does.
 const BREATH: Nanos = 100 * MILLIS;
 
+/// Milliseconds before each look at a checkpointer that was told to read the files.
+const PAUSES: [u64; 5] = [2, 4, 8, 16, 32];
+
 /// How an action goes on.
 enum Step {
     /// It was so already, or it tells by itself when it has ended.
@@ -381,15 +384,23 @@ impl World {
         let generation = self.hosts[host].pg.generation;
         self.signal_checkpointer(host);
         let id = self.wait_id(host);
-        let delay = self.random.between(2, 40) * MILLIS;
-        self.later(host, delay, AgentEvent::CheckpointerSeen { id, since, generation });
+        self.look_at_checkpointer(host, id, (generation, since), 0);
         Step::Waits
     }
 
-    pub(crate) fn checkpointer_seen(&mut self, host: HostId, since: Timestamp, generation: u32) {
-        if self.hosts[host].pg.generation == generation && self.is_checkpointer_idle(host) {
-            self.hosts[host].agent.mind.checkpointer_read = Some((generation, since));
+    fn look_at_checkpointer(&mut self, host: HostId, id: u64, read: (u32, Timestamp), looks: usize) {
+        let delay = PAUSES[looks] * MILLIS;
+        self.later(host, delay, AgentEvent::CheckpointerSeen { id, read, looks });
+    }
+
+    /// It is idle, so it has read the files; or it is looked at again, as often as the agent does.
+    pub(crate) fn checkpointer_seen(&mut self, host: HostId, id: u64, read: (u32, Timestamp), looks: usize) {
+        if self.hosts[host].pg.generation == read.0 && self.is_checkpointer_idle(host) {
+            self.hosts[host].agent.mind.checkpointer_read = Some(read);
+        } else if looks + 1 < PAUSES.len() {
+            return self.look_at_checkpointer(host, id, read, looks + 1);
         }
+        self.action_done(host, id);
     }
 
     fn agent_exits(&mut self, host: HostId, exit: &Exit) {

@@ -1,6 +1,10 @@
 //! A paused cluster is left alone: an agent that has seen the pause neither promotes, starts, stops nor copies, unless asked to.
 
-use bellwether_ha::{action::Exit, view::JobKind};
+use bellwether_ha::{
+    action::Exit,
+    view::{JobKind, JobOutcome},
+};
+use bellwether_types::MemberName;
 
 use crate::{event::HostId, names::letter, trouble::files::Damage, world::World};
 
@@ -25,11 +29,13 @@ impl World {
             JobKind::Stop => self.hosts[host].agent.mind.stopping,
             // Somebody asked for this very member.
             JobKind::Promote => self.is_requested(host),
-            JobKind::Demote => self.is_hand_over_requested(),
+            JobKind::Demote => self.is_hand_over_requested(host),
             // Somebody asked for a copy, or it was begun before the pause: it is tried until there is one.
             JobKind::Clone => self.was_copying(host),
-            // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind.
-            JobKind::Start | JobKind::Rewind | JobKind::CrashRecovery => self.is_recovering(host),
+            // A demotion began before the pause and is carried to its end: a server is not left in the middle of a rewind. And a copy that
+            // somebody asked for ends with its start; where nobody leads, it is compared with nobody before.
+            JobKind::Start => self.is_recovering(host) || self.was_made_anew(host),
+            JobKind::Rewind | JobKind::CrashRecovery => self.is_recovering(host),
             _ => false,
         };
         if self.hosts[host].agent.mind.settings.pause && !harmless && !asked {
@@ -37,14 +43,25 @@ impl World {
         }
     }
 
+    /// By what the store says, or by the last word that its agent has got from it: another request may be on its way.
     fn is_requested(&self, host: HostId) -> bool {
-        let request = self.store.cluster().failover_request();
-        request.is_some_and(|(request, _)| request.candidate.as_ref() == Some(self.names.of(host)))
+        self.requested_candidates(host).any(|candidate| candidate == self.names.of(host))
     }
 
     /// A hand-over to a named member is possible in pause.
-    fn is_hand_over_requested(&self) -> bool {
-        self.store.cluster().failover_request().is_some_and(|(request, _)| request.candidate.is_some())
+    fn is_hand_over_requested(&self, host: HostId) -> bool {
+        self.requested_candidates(host).next().is_some()
+    }
+
+    fn requested_candidates(&self, host: HostId) -> impl Iterator<Item = &MemberName> {
+        let seen = self.hosts[host].agent.mind.cluster.as_deref();
+        let requests = [Some(&**self.store.cluster()), seen].into_iter().flatten();
+        requests.filter_map(|cluster| cluster.failover_request()?.0.candidate.as_ref())
+    }
+
+    fn was_made_anew(&self, host: HostId) -> bool {
+        let last = self.hosts[host].agent.mind.last_job.as_ref();
+        last.is_some_and(|last| last.kind == JobKind::Reinitialize && last.outcome == JobOutcome::Succeeded)
     }
 
     fn was_copying(&self, host: HostId) -> bool {

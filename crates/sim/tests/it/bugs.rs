@@ -54,7 +54,8 @@ fn a_lock_given_up_too_early_is_caught() {
 
 #[test]
 fn names_loosened_before_the_backends_are_gone_are_caught() {
-    bites(Bug::NamesLoosenedFirst, 300, &["no_lost_commit", "no_diverged_promotion"]);
+    // One that was taken over from, while its lease lasted, could acknowledge again.
+    bites(Bug::NamesLoosenedFirst, 300, &["no_lost_commit", "no_diverged_promotion", "one_writer"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod clean;
 mod coverage;
 mod determinism;
 mod failsafe;
+mod mended;
 mod sites;
 mod stores;
 mod takeover;

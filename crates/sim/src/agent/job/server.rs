@@ -20,7 +20,9 @@ impl World {
     fn fence_holds(&self, host: HostId, fence: &Fence) -> bool {
         let now = self.hosts[host].clock(self.now);
         let guardian = &self.hosts[host].guardian;
+        // In pause nothing is armed: an operator is in charge.
         let guarded = !self.has_guardian(host)
+            || self.hosts[host].agent.mind.settings.pause
             || !self.bug.arms_guardian()
             || (guardian.alive && guardian.deadline.is_some_and(|until| now < until));
         guarded && self.hosts[host].agent.mind.is_fence_whole(fence, now)

@@ -46,6 +46,8 @@ pub(crate) struct MemberWrite {
     pub(crate) text: String,
     pub(crate) lease: Option<LeaseId>,
     pub(crate) at: Timestamp,
+    /// It was in the store since: if the key is missing, somebody has removed it.
+    pub(crate) seen: bool,
 }
 
 /// The time that the small errands on the local server may take in one tick, all together: a hung server must not keep the loop from
@@ -75,6 +77,7 @@ impl Agent {
             Action::AcquireLease { sync, timeline } => {
                 self.acquire_lease(Wanted { sync, timeline, ..Wanted::default() }).await
             }
+            Action::RestoreKeys(keys) => self.restore_keys(*keys).await,
             Action::OpenEpoch { expect, takeover } => self.open_epoch(expect, &takeover).await,
             Action::CloseEpoch { opened_at, takeover } => self.close_epoch(opened_at, &takeover).await,
             Action::TakeOver(over) => self.take_over(*over).await,

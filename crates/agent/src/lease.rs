@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::handle::Command;
-pub(crate) use self::handle::{Acquired, LeaseHandle, LeaseState, Over, Released, Wanted};
+pub(crate) use self::handle::{Acquired, Also, LeaseHandle, LeaseState, Over, Released, Wanted};
 use crate::{clock, fencing::Fencing, measures::Measures};
 
 /// The task. Spawn [`LeaseKeeper::run`] and await it.
@@ -103,7 +103,7 @@ impl LeaseKeeper {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Acquire { wanted, answer } => {
-                let acquired = self.acquire(wanted).await;
+                let acquired = self.acquire(*wanted).await;
                 let _ = answer.send(acquired);
             }
             Command::Release { status, answer } => {
@@ -149,6 +149,16 @@ impl LeaseKeeper {
             state.view = view;
             changed
         });
+    }
+
+    /// The lock is not ours any more. What the last confirmation promised stays true: nobody was to have it before then.
+    fn rejected(&self) -> LeaseView {
+        let good_until = match self.state.borrow().view {
+            LeaseView::Held { demote_at, .. } => demote_at,
+            LeaseView::Rejected { good_until, .. } => good_until,
+            LeaseView::NotHeld => Timestamp::ZERO,
+        };
+        LeaseView::Rejected { at: clock::now(), good_until }
     }
 
     /// One renewal. Everything unexpected counts as "not renewed".
@@ -202,13 +212,13 @@ impl LeaseKeeper {
                 info!(holding, "the store has dropped our lease");
                 self.state.send_modify(|state| state.lease = None);
                 if holding {
-                    self.set_view(LeaseView::Rejected { at: clock::now() });
+                    self.set_view(self.rejected());
                 }
                 self.next_renewal = clock::now();
             }
             Renewal::NotHolding => {
                 warn!("the leader lock is no longer ours");
-                self.set_view(LeaseView::Rejected { at: clock::now() });
+                self.set_view(self.rejected());
             }
             Renewal::Unavailable(error) => {
                 debug!(%error, "no answer to a lease renewal");

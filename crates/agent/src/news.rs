@@ -173,7 +173,7 @@ mod tests {
         scene.put("b").await;
         scene.confirm().await;
         assert!(scene.arrived(true), "another leader");
-        scene.lease(LeaseView::Rejected { at: Timestamp::ZERO });
+        scene.lease(LeaseView::Rejected { at: Timestamp::ZERO, good_until: Timestamp::ZERO });
         assert!(scene.arrived(true));
         scene.confirm().await;
         assert!(scene.arrived(true), "what was rejected waits for a newer content");

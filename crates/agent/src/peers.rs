@@ -99,6 +99,8 @@ fn report(status: &PeerStatus) -> PeerReport {
         watchdog_failed: status.watchdog_failed,
         takeover: status.takeover.clone(),
         at_rest: status.at_rest,
+        holds_lock: status.holds_lock,
+        system_id: status.system_id,
         unfit: status.alarms.iter().any(|alarm| alarm.makes_unfit()),
     }
 }

@@ -10,8 +10,9 @@ const ALSO: usize = 3;
 /// Kinds that are told whatever is in them.
 const KINDS: [&str; 3] = ["start", "failover", "guardian_fired"];
 /// Actions that begin, end or repair the life of a primary or a replica.
-const ACTIONS: [&str; 15] = [
+const ACTIONS: [&str; 16] = [
     "AcquireLease",
+    "RestoreKeys",
     "ResumeLease",
     "ReleaseLease",
     "Promote",

@@ -30,6 +30,8 @@ pub struct PeerStatus {
     pub watchdog_failed: bool,
     /// It says for certain that nothing there starts as a primary before the store gives it the leader lock.
     pub at_rest: bool,
+    /// It says that it was given the leader lock, whatever it is doing with it.
+    pub holds_lock: bool,
     /// What is wrong there although its PostgreSQL runs; those of later versions are left out.
     pub alarms: Vec<Alarm>,
     /// How fast things are there; nothing, as members of Patroni.
@@ -99,6 +101,7 @@ impl PeerStatus {
                 .unwrap_or_default(),
             watchdog_failed: set("watchdog_failed"),
             at_rest: set("at_rest"),
+            holds_lock: set("holds_lock"),
             measured: fields.get("measured").map(measured).unwrap_or_default(),
             alarms: fields
                 .get("alarms")
@@ -197,7 +200,7 @@ mod tests {
             "state": "running", "role": "replica", "server_version": 150018, "timeline": 3,
             "xlog": {"received_location": 500, "replayed_location": 400, "replayed_timestamp": null, "paused": false},
             "replication_state": "streaming", "quorum_standby": true, "pause": true,
-            "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true, "at_rest": true,
+            "tags": {"nofailover": true, "zone": "x"}, "watchdog_failed": true, "at_rest": true, "holds_lock": true,
             "database_system_identifier": "7421833905512378144",
             "patroni": {"version": "4.1.5", "scope": "demo", "name": "b"}, "of_the_future": [1],
         }));
@@ -206,7 +209,7 @@ mod tests {
         assert_eq!((peer.timeline, peer.server_version), (Some(TimelineId(3)), Some(150_018)));
         assert_eq!(peer.position(), Some(Lsn(500)));
         assert!(peer.tags.nofailover() && peer.watchdog_failed && peer.quorum_standby && peer.pause);
-        assert!(peer.at_rest);
+        assert!(peer.at_rest && peer.holds_lock);
         assert!(!peer.is_running_primary() && !peer.sync_standby && !peer.cluster_unlocked);
         assert_eq!(peer.replication_state, Some(ReplicationState::Streaming));
     }

@@ -74,6 +74,11 @@ pub(crate) fn document(facts: &Facts<'_>) -> Value {
     if status.at_rest && is_recent {
         put("at_rest", json!(true));
     }
+    // Ours, as the one before. Of a primary its positions tell enough.
+    let is_primary = facts.server.is_some_and(|server| matches!(server.wal, WalStatus::Primary { .. }));
+    if status.lease_until.is_some() && !is_primary {
+        put("holds_lock", json!(true));
+    }
     if let Some(word) = status.takeover.word(facts.now) {
         put("takeover", json!(word));
     }

@@ -135,6 +135,12 @@ impl Write {
     pub fn delete(key: impl Into<Key>) -> Self {
         Self::Delete { key: key.into() }
     }
+
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } => key,
+        }
+    }
 }
 
 /// The three ends of a write. An `Unknown` one may still land later, so nothing may rest on it: read, then decide.

@@ -19,7 +19,7 @@ use bellwether_types::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    locks::{NextTimeline, TakeOver, TakenTimelines},
+    locks::{LostKeys, NextTimeline, TakeOver, TakenTimelines},
     people::{Answer, CallbackEvent, Exit, MemberUpdate},
     slots::{DropWhy, LogicalAdvance},
     stops::{CopyBy, DemoteMode, Earlier, StartRole, StopMode},
@@ -58,6 +58,9 @@ pub enum Action {
         /// Taken in the same transaction, if a promotion is to follow.
         timeline: Option<NextTimeline>,
     },
+    /// In one transaction: create `leader` as [`Action::AcquireLease`] does, write this member's system identifier into `initialize`, and
+    /// every key that is given. Each must be absent, or have the revision decided on.
+    RestoreKeys(Box<LostKeys>),
     /// The leader key bears our name and hangs on the lease of a former process of ours: hang it on our lease, if it still has
     /// this revision.
     ResumeLease {

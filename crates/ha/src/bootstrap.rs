@@ -16,6 +16,7 @@ use crate::{
     lease,
     memory::{Attempt, BootstrapStage, Checkpoint},
     view::{DataDirectory, Guardian, JobKind, JobOutcome, Process},
+    wiped,
 };
 
 /// After a bootstrap that failed; doubled with each further one.
@@ -30,6 +31,10 @@ pub(crate) fn begin(draft: &mut Draft, cluster: &Cluster) -> Reason {
     }
     match &cluster.initialize {
         None if view.me.may_bootstrap && !view.me.tags.nofailover() => {
+            if let Some(name) = wiped::has_members_with_data(view, cluster) {
+                draft.note(Reason::MembersHaveData { name: name.clone() });
+                return waiting(view);
+            }
             if let Some(reason) = has_failed_before(draft) {
                 return reason;
             }
@@ -212,6 +217,9 @@ fn is_claim_ours(draft: &Draft, cluster: &Cluster) -> bool {
 /// Our claim went with its lease, and somebody else has claimed or founded the cluster meanwhile.
 fn is_overtaken(draft: &Draft, cluster: &Cluster) -> bool {
     if cluster.leader_name().is_some_and(|leader| !draft.view.is_me(leader)) {
+        return true;
+    }
+    if wiped::has_members_with_data(draft.view, cluster).is_some() && !is_founded(draft.view, cluster) {
         return true;
     }
     match cluster.initialize.as_ref().map(|key| &key.value) {

@@ -11,6 +11,7 @@ use crate::{
     failsafe, fence, following, gray, leading, member, pause, race, recovery, requests, restart, slots,
     takeover,
     view::{DataDirectory, JobKind, LeaseView, Process},
+    wiped,
 };
 
 /// Chooses what this member does in one tick. Pure: the same view gives the same decision.
@@ -92,6 +93,9 @@ fn tick(draft: &mut Draft) -> Reason {
 /// PostgreSQL runs, the store answers: lead, follow or race.
 fn healthy(draft: &mut Draft, cluster: &Cluster) -> Reason {
     let view = draft.view;
+    if let Some(reason) = wiped::keep_leading(draft, cluster) {
+        return reason;
+    }
     if let Some(held) = view.held() {
         return leading::lead(draft, cluster, held);
     }
@@ -149,6 +153,7 @@ fn is_from_before_our_lock(draft: &Draft, cluster: &Cluster) -> bool {
 fn remember(draft: &mut Draft) {
     let view = draft.view;
     bootstrap::remember(draft);
+    wiped::remember(draft);
     if view.held().is_none() {
         draft.memory.promoting_since = None;
     }

@@ -13,6 +13,7 @@ use crate::{
     failsafe,
     memory::{Attempt, Checkpoint, Demoting, RewindState},
     view::{Guardian, JobKind, JobOutcome, LeaseView, Watchdog},
+    wiped,
 };
 
 /// A stop that failed is tried again after this time.
@@ -47,6 +48,10 @@ pub(crate) fn lost_right(draft: &mut Draft) -> Option<Reason> {
         }
         _ if view.settings.pause => None,
         LeaseView::Rejected { .. } => {
+            if let Some(until) = wiped::may_go_on(draft) {
+                draft.wake_by(until);
+                return is_guarded(draft, until);
+            }
             let reason = lost_during(view).unwrap_or(Reason::RenewalRejected);
             Some(stop(draft, DemoteMode::ImmediateNoLock, reason))
         }

@@ -50,6 +50,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod timelines;
+mod wiped;
 
 pub use action::{Action, Fence};
 pub use decide::decide;

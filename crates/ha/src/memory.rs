@@ -22,6 +22,10 @@ use crate::{
 pub struct Memory {
     /// The last view in which somebody held the leader lock: whom to ask when it is gone.
     pub last_healthy: Option<Arc<Cluster>>,
+    /// The other members that the store showed within the last `ttl`, where to ask them, and when it did so last. Kept as it is while the
+    /// store has lost everything.
+    #[serde(default)]
+    pub lately_seen: BTreeMap<MemberName, (String, Timestamp)>,
     /// The cluster was first seen without a leader at this instant.
     pub unlocked_since: Option<Timestamp>,
     /// This member won the right to found the cluster and has not finished.

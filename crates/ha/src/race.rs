@@ -23,6 +23,7 @@ use crate::{
     switchover::{self, Part},
     takeover, timelines,
     view::{JobKind, LeaseView, Peers, Process, Watchdog},
+    wiped::{self, Doubt},
 };
 
 /// How soon a member that was not fit looks again, at the latest.
@@ -34,6 +35,15 @@ pub(crate) enum Unfit {
     Because(Reason),
     /// Peers were asked; the next tick knows more.
     Waiting,
+}
+
+impl From<Doubt> for Unfit {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Waiting => Self::Waiting,
+            Doubt::Open(why) | Doubt::Against(why) => Self::Because(why),
+        }
+    }
 }
 
 impl From<Reason> for Unfit {
@@ -51,11 +61,13 @@ pub(crate) fn race(draft: &mut Draft, cluster: &Cluster) -> Reason {
         // Scripts hear of what was started, and then of what becomes of it.
         leading::announce(draft, Role::Replica);
     }
-    if let Some(reason) = back_off(draft, cluster) {
+    let was = wiped::as_it_was(draft, cluster);
+    let judged = was.as_ref().unwrap_or(cluster);
+    if let Some(reason) = back_off(draft, judged) {
         return reason;
     }
-    match is_healthiest(draft, cluster) {
-        Ok(()) => acquire(draft, cluster),
+    match is_healthiest(draft, judged) {
+        Ok(()) => acquire(draft, judged, cluster),
         Err(Unfit::Waiting) => Reason::PollingPeers,
         Err(Unfit::Because(why)) => {
             draft.wake_in(LOOK_AGAIN);
@@ -89,7 +101,16 @@ fn give_way(draft: &mut Draft, cluster: &Cluster, nofailover: bool) -> Reason {
     if nofailover { Reason::NotAllowedToPromote } else { Reason::NotHealthiest }
 }
 
-fn acquire(draft: &mut Draft, cluster: &Cluster) -> Reason {
+/// `judged`: the cluster as it was before the store lost its keys; otherwise the same as `cluster`.
+fn acquire(draft: &mut Draft, judged: &Cluster, cluster: &Cluster) -> Reason {
+    let is_restored = wiped::is_wiped(cluster) && judged.system_id().is_some();
+    if is_restored {
+        let timeline = wiped::next_timeline(draft, judged, cluster);
+        if wiped::take(draft, judged, cluster, timeline) {
+            draft.memory.raced_with_request = cluster.failover_request().map(|(_, revision)| revision);
+        }
+        return Reason::RestoringKeys;
+    }
     // Nobody is promoted in a standby cluster before an operator makes it a cluster of its own.
     let is_standby = draft.view.is_standby_cluster();
     let timeline = if is_standby { None } else { timelines::next(draft, cluster) };
@@ -105,7 +126,7 @@ fn acquire(draft: &mut Draft, cluster: &Cluster) -> Reason {
 /// `leader` bears our name, but this process was never given the lock: a former process of ours was.
 pub(crate) fn resume(draft: &mut Draft, leader: &Leader) -> Reason {
     let view = draft.view;
-    if let LeaseView::Rejected { at } = view.lease
+    if let LeaseView::Rejected { at, .. } = view.lease
         && view.store.confirmed_at <= at
     {
         // What we see is older than the refusal.
@@ -173,6 +194,10 @@ fn is_healthiest(draft: &mut Draft, cluster: &Cluster) -> Result<(), Unfit> {
     if cluster.system_id().is_none() && !view.is_standby_cluster() {
         // The store was wiped: a stale copy must not become the truth. The leader of a standby cluster does not become that.
         return Err(Reason::NoInitializeKey.into());
+    }
+    let is_restored = view.store.cluster.as_deref().is_some_and(|cluster| wiped::applies(view, cluster));
+    if is_restored && !wiped::is_named(view, cluster) {
+        wiped::everybody_agrees(draft, cluster)?;
     }
     let sync = cluster.active_sync().filter(|_| view.settings.sync_mode() != SyncMode::Off);
     let is_listed = sync.is_none_or(|sync| sync.includes(&view.me.name));
@@ -363,7 +388,7 @@ fn is_able(draft: &mut Draft) -> Result<(), Reason> {
 
 /// Whom to ask: everybody known now, in the last view with a leader, or to failsafe. The old primary's member key vanishes
 /// together with its lock, so the present members are not enough.
-fn pool(draft: &Draft, cluster: &Cluster) -> BTreeMap<MemberName, String> {
+pub(crate) fn pool(draft: &Draft, cluster: &Cluster) -> BTreeMap<MemberName, String> {
     let view: &View = draft.view;
     let mut pool = BTreeMap::new();
     let last = draft.memory.last_healthy.as_deref();

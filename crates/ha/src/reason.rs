@@ -212,6 +212,12 @@ reasons! {
     NoInitializeKey = "no_initialize_key", "not healthy enough for leader race: the initialize key is missing and PostgreSQL runs as a replica";
     SystemIdMismatchReleased = "system_id_mismatch_released", "released leader key voluntarily due to the system ID mismatch";
     ReplicaWithoutInitialize = "replica_without_initialize", "No initialize key in DCS and PostgreSQL is running as replica, aborting start";
+    StoreWiped = "store_wiped", "the store has lost the keys of this cluster: going on as the leader while every member is asked whether anybody led since";
+    RestoringKeys = "restoring_keys", "the store has lost the keys of this cluster: taking the leader lock and writing them anew";
+    StoreWipedDemoting = "store_wiped_demoting", "demoting self because the store has lost the keys of this cluster and somebody else may have led since";
+    KeysWaitFor { name: MemberName, why: String } = "keys_wait_for", "not writing the lost keys anew: {name} {why}; if that stays so, name the member to lead: bellwether failover --candidate";
+    KeysRefusedBy { name: MemberName, why: String } = "keys_refused_by", "not writing the lost keys anew: {name} {why}; see which member has what was written last, and name it: bellwether failover --candidate";
+    MembersHaveData { name: MemberName } = "members_have_data", "not founding a cluster: the store knows of none, but {name} has the data of one; it is waited for";
     WritingInitialize = "writing_initialize", "writing the system identifier to the initialize key";
 
     // --- requests of operators ---

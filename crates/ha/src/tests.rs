@@ -28,6 +28,7 @@ mod time;
 mod timelines;
 mod votes;
 mod what_if;
+mod wiped;
 
 use bellwether_types::Lsn;
 
@@ -49,7 +50,10 @@ fn promotes(decision: &Decision) -> bool {
 }
 
 fn acquires(decision: &Decision) -> bool {
-    decision.actions.iter().any(|action| matches!(action, Action::AcquireLease { .. }))
+    decision
+        .actions
+        .iter()
+        .any(|action| matches!(action, Action::AcquireLease { .. } | Action::RestoreKeys(_)))
 }
 
 fn releases(decision: &Decision) -> bool {

@@ -125,6 +125,9 @@ pub enum LeaseView {
     /// The store is healthy and said no: somebody else may be writing already.
     Rejected {
         at: Timestamp,
+        /// Until when a demotion had to begin by the last confirmation: nobody can have been given the lock lawfully before that.
+        #[serde(default)]
+        good_until: Timestamp,
     },
 }
 

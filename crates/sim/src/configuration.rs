@@ -10,6 +10,7 @@ use bellwether_types::{
 use serde_json::{Value, json};
 
 use crate::{
+    event::HostId,
     faults::Fault,
     random::Random,
     scenario::Scenario,
@@ -224,13 +225,23 @@ impl World {
     fn write_configuration(&mut self, keys: Vec<(&'static str, Value)>) {
         let cluster = self.store.cluster();
         let Some(ConfigDocument::Valid(value)) = cluster.config.as_ref().map(|keyed| &keyed.value) else {
-            return;
+            // There is nothing to change before somebody has written it anew.
+            return self.checks.changes_to_come.extend(keys);
         };
         let mut value = value.clone();
         for (key, to) in keys {
             value[key] = to;
         }
         self.operate(vec![Write::Config(ConfigDocument::Valid(value))]);
+    }
+
+    /// The document that an agent writes anew: as it saw it last.
+    pub(crate) fn document_of(&self, host: HostId) -> Value {
+        let last = self.hosts[host].agent.mind.memory.last_healthy.as_ref();
+        match last.and_then(|last| last.config.as_ref()).map(|config| &config.value) {
+            Some(ConfigDocument::Valid(value)) => value.clone(),
+            _ => json!({ "pause": false }),
+        }
     }
 
     /// What an operator writes.
@@ -245,6 +256,10 @@ impl World {
         let config = self.store.cluster().config.as_ref();
         let Some(ConfigDocument::Valid(value)) = config.map(|keyed| &keyed.value) else { return };
         self.in_force = in_force(&self.scenario.settings, value);
+        let changes = std::mem::take(&mut self.checks.changes_to_come);
+        if !changes.is_empty() {
+            return self.write_configuration(changes);
+        }
         if self.in_force.synchronous_mode == SyncMode::Off {
             // Who switches it off gives up what it promised: from now on members race without `/sync`.
             self.gives_sync_up();

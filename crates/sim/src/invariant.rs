@@ -77,8 +77,19 @@ pub struct Checks {
     pub(crate) failed_over_to: BTreeSet<HostId>,
     /// Somebody has removed a key by hand.
     pub(crate) key_was_removed: bool,
+    /// What operators want to be changed in a `/config` that is not there.
+    pub(crate) changes_to_come: Vec<(&'static str, serde_json::Value)>,
+    /// All keys are gone, and `/sync` was active until then: commits go on waiting.
+    pub(crate) wiped: Option<Wiped>,
     /// Who was copied anew because the configuration left nothing else.
     pub(crate) copied_by_operator: BTreeSet<HostId>,
+}
+
+/// The store as it was when somebody removed all keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wiped {
+    pub(crate) leader: Option<HostId>,
+    pub(crate) is_synchronous: bool,
 }
 
 #[derive(Clone, Copy, Debug)]

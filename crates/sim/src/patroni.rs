@@ -73,6 +73,10 @@ impl World {
             for action in &mut decision.actions {
                 match action {
                     Action::AcquireLease { timeline, .. } => *timeline = None,
+                    // It takes the lock first, and writes what is missing afterwards.
+                    Action::RestoreKeys(keys) => {
+                        *action = Action::AcquireLease { sync: keys.sync_revision, timeline: None };
+                    }
                     Action::Promote { taken, .. } => *taken = None,
                     _ => {}
                 }
@@ -87,7 +91,14 @@ impl World {
     }
 
     pub(crate) fn as_patroni_reports(report: PeerReport) -> PeerReport {
-        PeerReport { as_of: AsOf::Unsaid, takeover: Word::default(), at_rest: false, unfit: false, ..report }
+        PeerReport {
+            as_of: AsOf::Unsaid,
+            takeover: Word::default(),
+            at_rest: false,
+            holds_lock: false,
+            unfit: false,
+            ..report
+        }
     }
 
     pub(crate) fn as_patroni_publishes(member: Member) -> Member {

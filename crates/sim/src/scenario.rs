@@ -125,6 +125,9 @@ impl Scenario {
             scenario.draw_troubles(&mut changes.fork(5));
         }
         scenario.draw_remote(bug, &mut changes.fork(6));
+        if bug == Bug::None {
+            scenario.draw_wipes(&mut changes.fork(7));
+        }
         scenario
     }
 

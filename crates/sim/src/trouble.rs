@@ -135,6 +135,34 @@ impl Scenario {
         self.faults.sort_by_key(|planned| planned.at);
     }
 
+    /// In some worlds the store loses everything, once or twice.
+    pub(crate) fn draw_wipes(&mut self, random: &mut Random) {
+        // A member that comes back empty may be the only one whose agent answers; and what `/sync` promised before another cluster was followed
+        // is known to the store alone.
+        let excludes = |fault: &Fault| {
+            matches!(
+                fault,
+                Fault::LosesDisk { .. }
+                    | Fault::Leaves { .. }
+                    | Fault::Joins { .. }
+                    | Fault::Reinitialize { .. }
+                    | Fault::FollowAnother
+                    | Fault::KeyGone { .. }
+                    | Fault::Trouble { what: Trouble::Files(_), .. }
+            )
+        };
+        let is_excluded = self.settings.standby_cluster.is_some()
+            || self.faults.iter().any(|planned| excludes(&planned.fault));
+        if is_excluded || !random.percent(10) {
+            return;
+        }
+        for _ in 0..random.between(1, 3) {
+            let at = random.between(0, self.fault_phase);
+            self.faults.push(Planned { at, lasts: 0, fault: Fault::KeyGone { key: LostKey::All } });
+        }
+        self.faults.sort_by_key(|planned| planned.at);
+    }
+
     /// Without a guardian nobody may survive what else befalls the agent.
     fn can_lose_guardian(&self, host: HostId) -> bool {
         self.guardian

@@ -12,7 +12,7 @@ use crate::{
     binary,
     cluster::{Cluster, Options, UP_WITHIN},
     node::Node,
-    run::{Ended, to_the_end},
+    run::{Ended, answering, to_the_end},
     wait::eventually,
 };
 
@@ -90,10 +90,15 @@ fn real(name: &str, account: Account) -> Command {
 
 /// Calls the real `patronictl` with this node's configuration.
 pub fn patronictl(node: &Node, arguments: &[&str]) -> Ended {
+    patronictl_answering(node, arguments, "")
+}
+
+/// The same for calls that ask: `answers` are typed, one a line.
+pub fn patronictl_answering(node: &Node, arguments: &[&str], answers: &str) -> Ended {
     let mut command = real("patronictl", node.account);
     command.arg("-c").arg(node.configuration()).args(arguments);
     command.current_dir(&node.dir).env("HOME", &node.dir).env("COLUMNS", "200");
-    to_the_end(command, ENDED_WITHIN)
+    answering(command, answers, ENDED_WITHIN)
 }
 
 /// The same for calls that must succeed: what it said.

@@ -1,7 +1,7 @@
 //! One run of the binary by itself, for behaviours that end a process.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     process::{Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -26,9 +26,18 @@ impl Ended {
 }
 
 /// Runs `command` to its end, and kills it if that does not come within `limit`.
-pub fn to_the_end(mut command: Command, limit: Duration) -> Ended {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+pub fn to_the_end(command: Command, limit: Duration) -> Ended {
+    answering(command, "", limit)
+}
+
+/// The same for a command that asks: `answers` are typed, one a line.
+pub fn answering(mut command: Command, answers: &str, limit: Duration) -> Ended {
+    let input = if answers.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program can be started");
+    if let Some(mut keyboard) = child.stdin.take() {
+        keyboard.write_all(answers.as_bytes()).expect("it reads what is typed");
+    }
     let (mut out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     let reading = std::thread::spawn(move || {
         let mut text = String::new();

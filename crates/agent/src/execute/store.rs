@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bellwether_dcs::{CommitOutcome, Deadline, Key, Write, codec, codec::keys, ops, ops::Seen};
+use bellwether_dcs::{Check, CommitOutcome, Deadline, Key, Write, codec, codec::keys, ops, ops::Seen};
 use bellwether_ha::{
     View,
-    action::{MemberUpdate, NextTimeline, TakeOver},
+    action::{LostKeys, MemberUpdate, NextTimeline, TakeOver},
 };
 use bellwether_types::{
     Lsn, Revision, Timestamp,
@@ -18,7 +18,7 @@ use super::{Effect, MemberWrite};
 use crate::{
     agent::Agent,
     clock,
-    lease::{Acquired, Over, Released, Wanted},
+    lease::{Acquired, Also, Over, Released, Wanted},
     publications::Publication,
 };
 
@@ -123,6 +123,38 @@ impl Agent {
         }
     }
 
+    /// The store was wiped: all that it should hold, together with the lock.
+    pub(super) async fn restore_keys(&mut self, lost: LostKeys) -> Effect {
+        let Some(system_id) = self.local.system_id else { return Effect::Failed };
+        let mut also = Also::default();
+        also.checks.push(match lost.initialize {
+            None => Check::absent(keys::INITIALIZE),
+            Some(claim) => Check::at(keys::INITIALIZE, claim),
+        });
+        also.writes.push(Write::put(keys::INITIALIZE, codec::encode_initialize(Some(system_id))));
+        let config = lost.config.then(|| codec::encode_config(self.document()));
+        let sync = lost.sync.as_ref().map(|sync| codec::encode_sync(sync, None));
+        // Without a lock of its own revision: `sync` is checked with the lock already.
+        also.writes.extend(sync.map(|sync| Write::put(keys::SYNC, sync)));
+        let others = [
+            (keys::CONFIG, config),
+            (keys::STATUS, lost.status.as_ref().map(|status| codec::encode_status(status, None))),
+            (keys::HISTORY, lost.history.as_ref().map(codec::encode_history)),
+            (keys::FAILSAFE, lost.failsafe.as_ref().map(codec::encode_failsafe)),
+            (keys::TAKEOVER, lost.takeover.as_ref().map(codec::encode_takeover)),
+            (keys::TIMELINE, lost.claimed.as_ref().map(codec::encode_timeline_claim)),
+        ];
+        for (key, value) in others {
+            let Some(value) = value else { continue };
+            also.checks.push(Check::absent(key));
+            also.writes.push(Write::put(key, value));
+        }
+        let keys: Vec<&str> = also.writes.iter().map(|write| write.key().as_str()).collect();
+        info!(?keys, "the store has lost the keys of this cluster: writing them anew with the leader lock");
+        let (sync, timeline) = (lost.sync_revision, lost.timeline);
+        self.acquire_lease(Wanted { sync, timeline, also, ..Wanted::default() }).await
+    }
+
     pub(super) async fn open_epoch(&mut self, expect: Option<Revision>, takeover: &Takeover) -> Effect {
         self.clock.suspected(clock::now());
         let outcome = ops::open_takeover(&*self.store, takeover, expect, self.write_budget()).await;
@@ -140,7 +172,7 @@ impl Agent {
         let TakeOver { opened_at, takeover, leader, sync: revision, timeline } = decided;
         let over = Some(Over { opened_at, takeover, sync });
         let (present, sync, timeline) = (Some(leader), Some(revision), Some(timeline));
-        self.acquire_lease(Wanted { present, sync, timeline, over }).await
+        self.acquire_lease(Wanted { present, sync, timeline, over, ..Wanted::default() }).await
     }
 
     /// A promotion waits for this.
@@ -189,6 +221,12 @@ impl Agent {
         if self.publisher.take_refusal(&key) {
             self.member_write.at = Timestamp::ZERO;
         }
+        self.member_write.seen |=
+            stored.is_some_and(|entry| entry.value == self.member_write.text.as_bytes());
+        if stored.is_none() && self.member_write.seen {
+            // Whoever asks who is there shall find us at once, the leader of a store that was wiped above all.
+            self.member_write = MemberWrite::default();
+        }
         let written = &self.member_write;
         let on_lease = stored.is_some_and(|entry| entry.lease == Some(lease));
         if on_lease && !codec::differs(stored.map(|entry| entry.value.as_slice()), &text) {
@@ -204,7 +242,7 @@ impl Agent {
         {
             return Effect::Nothing;
         }
-        self.member_write = MemberWrite { text: text.clone(), lease: Some(lease), at: now };
+        self.member_write = MemberWrite { text: text.clone(), lease: Some(lease), at: now, seen: false };
         let write = Write::put_leased(key.clone(), text, lease);
         self.publisher.put(Publication { key, checks: Vec::new(), write, within: self.write_limit() });
         Effect::Nothing

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_dcs::StoreError;
+use bellwether_dcs::{Check, StoreError, Write};
 use bellwether_ha::{action::NextTimeline, view::LeaseView};
 use bellwether_types::{LeaseId, Revision, Term, Timestamp, takeover::Takeover};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -54,6 +54,15 @@ pub(crate) struct Wanted {
     pub(crate) timeline: Option<NextTimeline>,
     /// The lock is somebody else's: what entitles us to it, checked and written in the same transaction.
     pub(crate) over: Option<Over>,
+    /// What else is checked and written in the same transaction.
+    pub(crate) also: Also,
+}
+
+/// More keys in the transaction that takes the lock.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Also {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) writes: Vec<Write>,
 }
 
 /// The promises by which a lock is taken over that somebody else holds.
@@ -68,7 +77,7 @@ pub(crate) struct Over {
 
 /// What the keeper is asked to do.
 pub(super) enum Command {
-    Acquire { wanted: Wanted, answer: oneshot::Sender<Acquired> },
+    Acquire { wanted: Box<Wanted>, answer: oneshot::Sender<Acquired> },
     Release { status: Option<Vec<u8>>, answer: oneshot::Sender<Released> },
     Extend { began_at: Timestamp, good_for: Duration },
     Forget,
@@ -99,7 +108,7 @@ impl LeaseHandle {
     /// Takes the lock.
     pub(crate) async fn acquire(&self, wanted: Wanted) -> Acquired {
         let (answer, answered) = oneshot::channel();
-        let command = Command::Acquire { wanted, answer };
+        let command = Command::Acquire { wanted: Box::new(wanted), answer };
         if self.commands.send(command).await.is_err() {
             return Acquired::Unknown(StoreError::Stopped);
         }

@@ -56,7 +56,7 @@ impl LeaseKeeper {
                 true
             }
             CommitOutcome::Refused { .. } => {
-                self.set_view(LeaseView::Rejected { at: clock::now() });
+                self.set_view(self.rejected());
                 true
             }
             CommitOutcome::Unknown(error) => {
@@ -86,6 +86,8 @@ impl LeaseKeeper {
             checks.push(still(keys::TIMELINE, next.expect));
             writes.push(Write::put(keys::TIMELINE, codec::encode_timeline_claim(&claim)));
         }
+        checks.extend(wanted.also.checks);
+        writes.extend(wanted.also.writes);
         if let Some(over) = wanted.over {
             checks.push(Check::at(keys::TAKEOVER, over.opened_at));
             writes.push(Write::put(keys::TAKEOVER, codec::encode_takeover(&over.takeover)));

@@ -87,6 +87,23 @@ async fn who_is_at_rest_says_so_while_that_is_known() {
 }
 
 #[tokio::test]
+async fn who_was_given_the_lock_and_is_no_primary_yet_says_so() {
+    let mut elected = replica();
+    elected.lease_until = Some(NOW + Duration::from_secs(20));
+    let mut stopped = leader();
+    stopped.server = None;
+    for (case, status, expected) in [
+        ("elected", elected, true),
+        ("stopped", stopped, true),
+        ("a primary", leader(), false),
+        ("a replica", replica(), false),
+    ] {
+        let body = serve(Agent::new(status), config()).await.get("/patroni").await.body;
+        assert_eq!(body.contains(r#""holds_lock": true"#), expected, "{case}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_log_that_is_behind_is_told() {
     for (backlog, expected) in [
         ((2, 5), ""),

@@ -135,6 +135,8 @@ async fn ask(session: &Session, cluster: &Cluster) -> BTreeMap<MemberName, Told>
                 failover_priority: status.tags.failover_priority(),
                 watchdog_failed: status.watchdog_failed,
                 at_rest: status.at_rest,
+                holds_lock: status.holds_lock,
+                system_id: status.system_id,
                 takeover: status.takeover.clone(),
                 unfit: status.alarms.iter().any(|alarm| alarm.makes_unfit()),
             };

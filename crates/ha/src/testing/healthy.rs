@@ -34,6 +34,8 @@ pub fn standby() -> PeerReport {
         failover_priority: 1,
         watchdog_failed: false,
         at_rest: false,
+        holds_lock: false,
+        system_id: Some(system_id()),
         takeover: Word::default(),
         unfit: false,
     }

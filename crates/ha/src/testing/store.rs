@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bellwether_types::{
-    Lsn, Revision, Term, TimelineId,
+    Lsn, Revision, Term, TimelineId, Timestamp,
     cluster::{FailoverRequest, History, HistoryEntry, Keyed, Leader, SyncState, TimelineClaim},
     settings::SyncMode,
 };
@@ -98,7 +98,7 @@ impl Scene {
 
     pub fn rejected(self) -> Self {
         let at = self.view.now;
-        self.lease(LeaseView::Rejected { at })
+        self.lease(LeaseView::Rejected { at, good_until: Timestamp::ZERO })
     }
 
     /// This member holds the lock, whatever it is doing.

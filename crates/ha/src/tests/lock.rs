@@ -265,7 +265,7 @@ fn a19_forced_reinitialization_wins_over_what_runs() {
 
 #[test]
 fn a20_a_start_as_primary_does_not_survive_the_lock() {
-    for lease in [LeaseView::NotHeld, LeaseView::Rejected { at: NOW }] {
+    for lease in [LeaseView::NotHeld, LeaseView::Rejected { at: NOW, good_until: NOW }] {
         let scene = leader().crashed().job(JobKind::Start).lease(lease.clone());
         let decision = scene.decide();
         assert_eq!(demotion(&decision), NO_LOCK, "{lease:?}");

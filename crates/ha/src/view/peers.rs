@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bellwether_types::{Lsn, MemberName, Role, TimelineId, Timestamp, takeover::Word};
+use bellwether_types::{Lsn, MemberName, Role, SystemId, TimelineId, Timestamp, takeover::Word};
 use serde::{Deserialize, Serialize};
 
 /// What peers answered when they were last asked directly.
@@ -42,6 +42,12 @@ pub struct PeerReport {
     /// say it.
     #[serde(default)]
     pub at_rest: bool,
+    /// It was given the leader lock, whatever it is doing with it. Members of Patroni do not say it.
+    #[serde(default)]
+    pub holds_lock: bool,
+    /// `None`: it has no data, or does not say.
+    #[serde(default)]
+    pub system_id: Option<SystemId>,
     /// What it says about a lost primary; nothing, as members of Patroni.
     #[serde(default)]
     pub takeover: Word,

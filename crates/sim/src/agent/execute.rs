@@ -168,6 +168,7 @@ impl World {
             Action::AcquireLease { sync, timeline } => {
                 self.take_lock(host, Condition::Absent, sync, timeline)
             }
+            Action::RestoreKeys(keys) => self.restore_keys(host, *keys),
             Action::ResumeLease { revision } => {
                 let sync =
                     self.hosts[host].agent.mind.cluster.as_ref().and_then(|cluster| cluster.sync_revision());

@@ -144,6 +144,7 @@ impl World {
             return;
         }
         self.store.remember(self.now);
+        self.keys_written_anew();
         let config = |cluster: &Cluster| cluster.config.as_ref().map(|keyed| keyed.revision);
         if config(before) != config(&after) {
             self.note_configuration();
@@ -277,8 +278,8 @@ impl World {
                     self.ask_store(host, Operation::Grant { ttl }, Purpose::Grant);
                 }
                 let mind = &mut self.hosts[host].agent.mind;
-                if matches!(mind.lease_view, LeaseView::Held { .. }) {
-                    mind.lease_view = LeaseView::Rejected { at: now };
+                if let LeaseView::Held { demote_at, .. } = mind.lease_view {
+                    mind.lease_view = LeaseView::Rejected { at: now, good_until: demote_at };
                     self.note(host, "lease", &[2], || "renewal rejected".to_owned());
                     self.wake(host);
                 }

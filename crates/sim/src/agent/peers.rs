@@ -191,6 +191,8 @@ impl World {
             at_rest: h.pg.is_down()
                 && h.pg.orphans.is_none()
                 && !matches!(h.agent.mind.lease_view, LeaseView::Held { .. }),
+            holds_lock: matches!(h.agent.mind.lease_view, LeaseView::Held { .. }),
+            system_id: h.pg.data.system_id,
             takeover: self.word(host),
             unfit: self.is_unfit(host),
         }

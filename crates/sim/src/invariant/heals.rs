@@ -9,6 +9,7 @@ use crate::{
     event::{Event, HostId},
     names::letter,
     schedule::{MILLIS, Nanos, SECONDS},
+    trouble::keys::LostKey,
     world::World,
 };
 
@@ -62,7 +63,7 @@ impl World {
         let is_early = self.now < self.heal_from + 2 * self.scenario.ttl + OPERATOR_AFTER
             || self.checks.operator_asked_at.is_some_and(|at| self.now < at + ASK_AGAIN);
         let votes = self.store.cluster().active_sync().is_some_and(|sync| sync.quorum > 0);
-        let votes = votes || self.checks.members_lost;
+        let votes = votes || self.checks.members_lost || self.checks.wiped.is_some();
         if is_early || !votes || self.store.leader().is_some() {
             return;
         }
@@ -72,13 +73,21 @@ impl World {
         };
         let standbys = (0..self.hosts.len()).filter(|host| self.hosts[*host].pg.server().is_some());
         let Some(candidate) = standbys.max_by_key(tip) else { return };
-        self.checks.operator_asked_at = Some(self.now);
+        let asked_before = self.checks.operator_asked_at.replace(self.now).is_some();
         self.checks.named_by_operator = Some(candidate);
         self.stats.operator_failovers += 1;
         self.note_world(&[4], || format!("the operator asks for a failover to {}", letter(candidate)));
         if self.checks.members_lost && self.in_force.failsafe_mode {
             // Nobody who is named in `/failsafe` and never comes back will ever say that it does not lead.
             self.set_config("failsafe_mode", false.into());
+        }
+        if self.checks.wiped.is_some() {
+            self.gives_sync_up();
+            if asked_before {
+                // Agents that were started since take no lock in a store that knows of no cluster, and end.
+                self.checks.wiped = None;
+                self.key_put_back(LostKey::Initialize);
+            }
         }
         self.request_failover(candidate);
     }

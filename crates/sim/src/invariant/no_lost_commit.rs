@@ -14,7 +14,8 @@ impl World {
             // A beginning may be set aside: nobody leads anybody to it.
             return;
         }
-        let covered = self.is_synchronous() && self.store.cluster().active_sync().is_some();
+        let is_kept = || self.checks.wiped.is_some_and(|wiped| wiped.is_synchronous);
+        let covered = self.is_synchronous() && (self.store.cluster().active_sync().is_some() || is_kept());
         let entry = self.checks.acknowledged.entry(pos.branch);
         let entry = entry.or_insert(Acknowledged { count: 0, covered: 0 });
         entry.count = entry.count.max(pos.count);

@@ -22,6 +22,7 @@ const NOT_REACHED: &[(&str, &[&str])] = &[
         "a cluster that has led is never made the follower of one that answers: what it has would be given up",
         &["diverged_from_remote", "forgetting_other_past"],
     ),
+    ("members come back empty only where the store keeps its keys", &["members_have_data"]),
     ("every server lets its agent in", &["login_refused"]),
     ("slots of the model are usable as soon as they are copied", &["logical_slot_held_back"]),
     (
@@ -32,6 +33,7 @@ const NOT_REACHED: &[(&str, &[&str])] = &[
             "diverged_beyond_rewind",
             "diverged_without_remedy",
             "former_leader_priority",
+            "keys_refused_by",
             "leader_starting",
             "lost_lock_during",
             "not_allowed_demoting",
@@ -42,6 +44,7 @@ const NOT_REACHED: &[(&str, &[&str])] = &[
             "setting_rewind_aside",
             "request_needs_candidate",
             "start_lost_lock",
+            "store_wiped_demoting",
             "system_id_mismatch_released",
             "takeover_not_replayed",
             "waiting_to_become_primary",

@@ -14,3 +14,4 @@ mod stores;
 mod takeover;
 mod troubles;
 mod votes;
+mod wiped;

@@ -42,6 +42,7 @@ mod rewind_interrupted;
 mod service_and_watchdog;
 mod standby_cluster;
 mod store_lost;
+mod store_wiped;
 mod switchover;
 mod synchronous_replication;
 mod takeover;

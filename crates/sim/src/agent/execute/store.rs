@@ -1,12 +1,12 @@
 //! What the agent writes to the store, and on which conditions.
 
 use bellwether_ha::{
-    action::{MemberUpdate, NextTimeline, TakeOver},
+    action::{LostKeys, MemberUpdate, NextTimeline, TakeOver},
     view::LeaseView,
 };
 use bellwether_types::{
     Lsn, ReplicationState, Revision,
-    cluster::{Member, PeerProtocol, Status, TimelineClaim},
+    cluster::{ConfigDocument, Initialize, Member, PeerProtocol, Status, TimelineClaim},
 };
 
 use super::Step;
@@ -56,6 +56,45 @@ impl World {
         if let Some(NextTimeline { timeline, expect }) = timeline {
             checks.push((Key::Timeline, expect.map_or(Condition::Absent, Condition::At)));
             writes.push(Write::Timeline(TimelineClaim { timeline, leader }));
+        }
+        self.ask_store(host, Operation::Commit { checks, writes }, Purpose::Taken { id, over: false });
+        Step::Waits
+    }
+
+    /// The store was wiped: all that it should hold, together with the lock.
+    pub(super) fn restore_keys(&mut self, host: HostId, lost: LostKeys) -> Step {
+        let (Some(lease), Some(mine)) =
+            (self.hosts[host].agent.mind.lease, self.hosts[host].pg.data.system_id)
+        else {
+            return Step::Failed;
+        };
+        let id = self.wait_id(host);
+        let seen = |revision: Option<Revision>| revision.map_or(Condition::Absent, Condition::At);
+        let leader = self.names.of(host).clone();
+        let mut checks = vec![
+            (Key::Leader, Condition::Absent),
+            (Key::Initialize, seen(lost.initialize)),
+            (Key::Sync, seen(lost.sync_revision)),
+        ];
+        let mut writes =
+            vec![Write::Leader(leader.clone(), lease), Write::Initialize(Initialize::Done(mine))];
+        writes.extend(lost.sync.map(Write::Sync));
+        if let Some(NextTimeline { timeline, expect }) = lost.timeline {
+            checks.push((Key::Timeline, seen(expect)));
+            writes.push(Write::Timeline(TimelineClaim { timeline, leader }));
+        }
+        let others = [
+            (Key::Config, lost.config.then(|| Write::Config(ConfigDocument::Valid(self.document_of(host))))),
+            (Key::Status, lost.status.map(Write::Status)),
+            (Key::History, lost.history.map(Write::History)),
+            (Key::Failsafe, lost.failsafe.map(Write::Failsafe)),
+            (Key::Takeover, lost.takeover.map(Write::Takeover)),
+            (Key::Timeline, lost.claimed.map(Write::Timeline)),
+        ];
+        for (key, write) in others {
+            let Some(write) = write else { continue };
+            checks.push((key, Condition::Absent));
+            writes.push(write);
         }
         self.ask_store(host, Operation::Commit { checks, writes }, Purpose::Taken { id, over: false });
         Step::Waits

@@ -141,7 +141,9 @@ impl Agent {
             failsafe: mirrored
                 .cluster
                 .as_ref()
-                .and_then(|cluster| Some(cluster.failsafe.as_ref()?.value.clone())),
+                .and_then(|cluster| Some(cluster.failsafe.as_ref()?.value.clone()))
+                // A leader empties it when the mode is off.
+                .filter(|map| !map.0.is_empty()),
             takeover: self.takeover_status(),
             next_tick_by: self.wake_at.min(now + view.settings.loop_wait)
                 + tolerance(self.local.role, view.settings.ttl),

@@ -38,7 +38,7 @@ fn assert_whole(outcome: &Outcome, story: &str) {
 /// A standby is away for a while, its slot holds back WAL, and the disk of whoever leads has little room. Of three hosts one leads.
 fn filled_disks(mode: SyncMode, guard: WalDiskMode) -> Coverage {
     let mut coverage = Coverage::default();
-    for seed in 0..4 {
+    for seed in 0..12 {
         for host in 0..3 {
             let away = Fault::PowerLoss { host: (host + 1) % 3 };
             let fills = Fault::Trouble { host, what: Trouble::DiskFills { left: 50_000 } };
@@ -74,7 +74,7 @@ fn slots_of_members_that_are_away_are_evicted_before_anybody_hands_over_for_them
 #[test]
 fn a_lock_whose_release_was_lost_does_not_stay_with_a_member_without_files() {
     let mut releases = 0;
-    for seed in 0..4 {
+    for seed in 0..12 {
         for host in 0..3 {
             let damage = [Damage::Removed, Damage::Unreadable, Damage::Invalid][host];
             let lost = Fault::Trouble { host, what: Trouble::Files(damage) };

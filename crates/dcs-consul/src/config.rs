@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use bellwether_pem::trust::{self, Names};
 use reqwest::{Certificate, Identity, Url, redirect::Policy};
+use rustls::crypto::ring;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use secrecy::SecretString;
 
 /// How to reach an agent and what to do there.
@@ -95,6 +98,9 @@ impl Config {
         // The agent is reached directly: a proxy from the environment would answer in its place.
         let mut builder =
             reqwest::Client::builder().no_proxy().redirect(Policy::none()).referer(false).tcp_nodelay(true);
+        if let Some(tls) = self.own_trust()? {
+            return builder.tls_backend_preconfigured(tls).build().map_err(ConfigError::Client);
+        }
         if let Some(path) = &self.tls.cacert {
             let authorities =
                 Certificate::from_pem_bundle(&read("cacert", path)?).map_err(ConfigError::Client)?;
@@ -103,18 +109,48 @@ impl Config {
             // A machine without any authorities can still speak plain HTTP.
             builder = builder.tls_certs_only([]);
         }
-        if let Some(path) = &self.tls.cert {
-            let mut pem = read("cert", path)?;
-            if let Some(path) = &self.tls.key {
-                pem.push(b'\n');
-                pem.extend(read("key", path)?);
-            }
+        if let Some(pem) = self.identity()? {
             builder = builder.identity(Identity::from_pem(&pem).map_err(ConfigError::Client)?);
         }
         if !self.tls.verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         builder.build().map_err(ConfigError::Client)
+    }
+
+    /// Certificate and key in one text.
+    fn identity(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        let Some(path) = &self.tls.cert else { return Ok(None) };
+        let mut pem = read("cert", path)?;
+        if let Some(path) = &self.tls.key {
+            pem.push(b'\n');
+            pem.extend(read("key", path)?);
+        }
+        Ok(Some(pem))
+    }
+
+    /// TLS that trusts the certificates in `cacert`, which may be the agent's own one. `None` if nothing is to be checked by that
+    /// file, or something does not fit: the ordinary way says what.
+    fn own_trust(&self) -> Result<Option<rustls::ClientConfig>, ConfigError> {
+        let Some(path) = self.tls.cacert.as_ref().filter(|_| self.tls.verify) else { return Ok(None) };
+        let (authorities, identity) = (read("cacert", path)?, self.identity()?);
+        Ok(trusting(&authorities, identity.as_deref()))
+    }
+}
+
+fn trusting(authorities: &[u8], identity: Option<&[u8]>) -> Option<rustls::ClientConfig> {
+    let certificates = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok();
+    let verifier = trust::server_verifier(certificates(authorities)?, Names::Checked).ok()?;
+    let builder = rustls::ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    match identity {
+        None => Some(builder.with_no_client_auth()),
+        Some(pem) => {
+            builder.with_client_auth_cert(certificates(pem)?, PrivateKeyDer::from_pem_slice(pem).ok()?).ok()
+        }
     }
 }
 

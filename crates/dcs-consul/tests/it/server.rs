@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Once,
     time::{Duration, Instant},
@@ -24,6 +24,8 @@ const SHORTEST_SESSION: Duration = Duration::from_millis(500);
 pub(crate) struct Server {
     /// `127.0.0.1:port` of the HTTP interface.
     pub(crate) address: String,
+    /// `127.0.0.1:port` of the same by TLS, if it has a certificate.
+    pub(crate) by_tls: Option<String>,
     child: Option<Child>,
     folder: TempDir,
 }
@@ -31,9 +33,14 @@ pub(crate) struct Server {
 impl Server {
     /// One that answers.
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that shows a certificate: both files in PEM.
+    pub(crate) async fn start_with(certificate: Option<(&Path, &Path)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [http, serf, server] = free_ports();
-        let settings = json!({
+        let [http, serf, server, https] = free_ports();
+        let mut settings = json!({
             "server": true,
             "bootstrap_expect": 1,
             "data_dir": folder.path().join("data"),
@@ -48,8 +55,13 @@ impl Server {
             "limits": { "http_max_conns_per_client": 2000 },
             "disable_update_check": true,
         });
+        if let Some((cert, key)) = certificate {
+            settings["ports"]["https"] = https.into();
+            (settings["cert_file"], settings["key_file"]) = (json!(cert), json!(key));
+        }
+        let by_tls = certificate.map(|_| format!("127.0.0.1:{https}"));
         fs::write(folder.path().join("config.json"), settings.to_string()).expect("a configuration");
-        let mut server = Self { address: format!("127.0.0.1:{http}"), child: None, folder };
+        let mut server = Self { address: format!("127.0.0.1:{http}"), by_tls, child: None, folder };
         server.run();
         server.until_answers().await;
         server
@@ -130,8 +142,8 @@ impl Drop for Server {
     }
 }
 
-fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+fn free_ports() -> [u16; 4] {
+    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("it is bound").port())
 }
 

@@ -3,16 +3,13 @@
 //! A replacement is judged as the other nodes would judge it, before it is taken into use: a certificate that they refuse would
 //! cut this node off at its next connection, which may be the one that a failover needs.
 
-use std::{path::Path, sync::Arc};
+use std::{error::Error as _, path::Path, sync::Arc};
 
-use rustls::{
-    RootCertStore,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-};
+use bellwether_pem::trust::{self, Names, TrustError};
+use rustls::{client::danger::ServerCertVerifier, server::danger::ClientCertVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
-use super::credentials::{Credentials, CredentialsError, client_builder, provider, server_builder};
+use super::credentials::{Credentials, CredentialsError, client_builder, server_builder};
 use crate::config::{TlsFiles, parse_address};
 
 /// Reads the files; certificate and key must fit together.
@@ -24,12 +21,12 @@ pub(super) fn read(files: &TlsFiles) -> Result<Credentials, CredentialsError> {
             detail: error.to_string(),
         })
     };
-    let roots = authorities(files)?;
     let client = client_builder()?
-        .with_root_certificates(roots.clone())
+        .dangerous()
+        .with_custom_certificate_verifier(server_verifier(files)?)
         .with_client_auth_cert(chain.clone(), key()?)?;
     let server = server_builder()?
-        .with_client_cert_verifier(client_verifier(roots)?)
+        .with_client_cert_verifier(client_verifier(files)?)
         .with_single_cert(chain, key()?)?;
     Ok(Credentials { client: Arc::new(client), server: Arc::new(server), pinned: false })
 }
@@ -45,35 +42,30 @@ pub(super) fn read_acceptable(
     let (leaf, intermediates) = chain.split_first().expect("a file without certificates was refused");
     let unacceptable =
         |detail: String| CredentialsError::Unacceptable { file: files.cert.display().to_string(), detail };
-    let roots = authorities(files)?;
     let now = UnixTime::now();
-    client_verifier(roots.clone())?
+    client_verifier(files)?
         .verify_client_cert(leaf, intermediates, now)
         .map_err(|error| unacceptable(error.to_string()))?;
     let Some(address) = self_addr else { return Ok(credentials) };
     let host = parse_address(address).map_err(unacceptable)?.0;
     let name = ServerName::try_from(host).map_err(|error| unacceptable(error.to_string()))?;
-    WebPkiServerVerifier::builder_with_provider(roots, provider())
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?
+    server_verifier(files)?
         .verify_server_cert(leaf, intermediates, &name, &[], now)
         .map_err(|error| unacceptable(error.to_string()))?;
     Ok(credentials)
 }
 
-fn authorities(files: &TlsFiles) -> Result<Arc<RootCertStore>, CredentialsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&files.ca)? {
-        roots.add(authority)?;
-    }
-    Ok(Arc::new(roots))
+fn server_verifier(files: &TlsFiles) -> Result<Arc<dyn ServerCertVerifier>, CredentialsError> {
+    trust::server_verifier(certificates(&files.ca)?, Names::Checked).map_err(|error| untrusted(files, &error))
 }
 
-fn client_verifier(roots: Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
-    Ok(verifier)
+fn client_verifier(files: &TlsFiles) -> Result<Arc<dyn ClientCertVerifier>, CredentialsError> {
+    trust::client_verifier(certificates(&files.ca)?, false).map_err(|error| untrusted(files, &error))
+}
+
+fn untrusted(files: &TlsFiles, error: &TrustError) -> CredentialsError {
+    let why = error.source().map(|why| format!(": {why}")).unwrap_or_default();
+    CredentialsError::File { file: files.ca.display().to_string(), detail: format!("{error}{why}") }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {

@@ -168,3 +168,40 @@ async fn files_that_are_no_certificates_are_named() {
     let error = RaftStore::start(config).await.expect_err("there is no certificate");
     assert!(chain(&error).contains("empty.pem"), "{}", chain(&error));
 }
+
+/// `openssl req -x509` for each node: three certificates that are their own authorities, in one file that all nodes trust.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_their_own_authorities_are_let_in_where_they_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = |name: &str| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        let (cert, key_file) =
+            (folder.path().join(format!("{name}.crt")), folder.path().join(format!("{name}.key")));
+        std::fs::write(&cert, &certificate).expect("a file");
+        std::fs::write(&key_file, key.serialize_pem()).expect("a file");
+        (certificate, TlsFiles { cert, key: key_file, ca: folder.path().join("all.crt") })
+    };
+    let nodes = ["n0", "n1", "n2"].map(own);
+    let all: String = nodes.iter().map(|(certificate, _)| certificate.as_str()).collect();
+    std::fs::write(folder.path().join("all.crt"), all).expect("a file");
+
+    let mut cluster = Cluster::laid_out(3);
+    for (node, (_, files)) in cluster.nodes.iter_mut().zip(&nodes) {
+        node.config.password = None;
+        node.config.tls = Some(files.clone());
+        node.start().await;
+    }
+    cluster.until_founded().await;
+    put(&**cluster.nodes[0].store(), "a", "1").await;
+    cluster.nodes[0].store().renew_certificates(nodes[0].1.clone()).await.expect("the others accept it");
+
+    let plain = ClientConfig { password: None, ..cluster.client_config() };
+    let named = ClientConfig { tls: Some(nodes[1].1.clone()), ..plain.clone() };
+    assert_eq!(get(&RaftClient::new(named).await.expect("a client"), "a").await.as_deref(), Some("1"));
+    let (_, stranger) = own("stranger");
+    let stranger = ClientConfig { tls: Some(stranger), ..plain };
+    assert!(matches!(refused(stranger).await, StoreError::Unauthorized(_)), "nobody names it");
+}

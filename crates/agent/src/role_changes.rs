@@ -133,7 +133,8 @@ mod tests {
     fn the_names_are_those_of_actions() {
         let source = include_str!("../../ha/src/action.rs");
         for action in ACTIONS {
-            let is_variant = [",", " {"].iter().any(|end| source.contains(&format!("\n    {action}{end}")));
+            let is_variant =
+                [",", " {", "("].iter().any(|end| source.contains(&format!("\n    {action}{end}")));
             assert!(is_variant, "{action}");
         }
     }

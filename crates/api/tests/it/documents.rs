@@ -122,7 +122,10 @@ async fn without_postgresql_only_state_and_role_are_told() {
     let mut hangs = without_store(leader());
     hangs.server = None;
     hangs.store_last_seen = Some(WallTime::from_unix_millis(1_795_309_100_000));
-    let trailer = format!(r#""database_system_identifier": "7421833905512378144", {TRAILER}"a"}}}}"#);
+    // No PostgreSQL is no reason to tell nothing of the lock.
+    let trailer = format!(
+        r#""database_system_identifier": "7421833905512378144", {TRAILER}"a"}}, "holds_lock": true}}"#
+    );
     for (status, expected) in [
         (
             down(leader(), PostgresState::CreatingReplica),

@@ -217,7 +217,10 @@ fn a_transaction_at_a_member_that_is_taken_out_ends_with_the_patience() {
         let seen = |duty| {
             let mut reader = member("reader", &server, Role::Replica, 1);
             reader.duty = duty;
-            picture(Some("first"), vec![member("first", &server, Role::Primary, 1), reader], LEASE)
+            // So that nobody gets through before the listener leads to replicas.
+            let mut gone = member("first", &server, Role::Primary, 1);
+            gone.conn_url = Some("postgres://127.0.0.1:1/postgres".to_owned());
+            picture(Some("first"), vec![gone, reader], LEASE)
         };
         let front = Front::start(seen(Duty::Ready), &server, PoolerSettings::default()).await;
         let before = front.settings.borrow().clone();

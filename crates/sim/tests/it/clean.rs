@@ -15,7 +15,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 /// Seeds that break a promise, and are not mended yet: each is told among the open findings.
-const OPEN: &[u64] = &[];
+const OPEN: &[u64] = &[1838, 6654, 6701, 8475];
 
 #[test]
 fn no_promise_is_broken_in_any_world() {

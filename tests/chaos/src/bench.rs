@@ -6,7 +6,7 @@ mod side_by_side;
 mod table;
 
 pub use measure::{Measured, StackReport, measure};
-pub use side_by_side::side_by_side;
+pub use side_by_side::{side_by_side, together};
 
 use std::fmt;
 

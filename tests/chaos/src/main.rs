@@ -28,6 +28,8 @@ enum Command {
     Soak(Soak),
     /// Measure how long writes are away, by event and stack.
     Bench(Bench),
+    /// Put the results of several such runs into one table and picture.
+    Table(Table),
     /// Let a page rot and a disk fill, and wait for the alarms: three minutes.
     Alarms(Alarms),
     /// Follow a virtual address through a switchover and the loss of its holder.
@@ -104,6 +106,16 @@ struct Bench {
 }
 
 #[derive(Debug, clap::Args)]
+struct Table {
+    /// `results.json` of each.
+    #[arg(required = true)]
+    results: Vec<PathBuf>,
+    /// Where JSON, table and plot go.
+    #[arg(long, default_value = "bench-failover")]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
 struct BenchOne {
     #[arg(long)]
     stack: Stack,
@@ -127,6 +139,7 @@ fn main() -> ExitCode {
             &arguments.events,
             &arguments.out,
         ),
+        Command::Table(arguments) => bench::together(&arguments.results, &arguments.out),
         Command::Alarms(arguments) => await_alarms(&arguments),
         Command::Vip(arguments) => follow_address(&arguments),
         Command::BenchOne(arguments) => bench_one(&arguments),

@@ -11,7 +11,7 @@ const GAP: f64 = 14.0;
 /// The ends of the scale, in milliseconds.
 const SHORTEST: f64 = 1.0;
 const LONGEST: f64 = 100_000.0;
-const COLOURS: [&str; 4] = ["#0b7285", "#66a9b5", "#e8590c", "#f4a261"];
+const COLOURS: [&str; 5] = ["#0b7285", "#3b9aab", "#8fc4cd", "#e8590c", "#f4a261"];
 
 /// An SVG document.
 pub(super) fn svg(cells: &[Cell]) -> String {
